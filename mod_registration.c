@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/**
+ * mod_registration: registration APIs served from PostgreSQL. The module record, its
+ * hooks and the handler; src/registration.h tells how the rest fits together.
+ */
+
+#include "httpd_config.h"
+#include "httpd_errors.h"
+#include "httpd_pool.h"
+#include "httpd_request.h"
+#include "httpd_scope.h"
+#include "reply.h"
+#include "serve.h"
+
+#include <http_protocol.h>
+#include <http_request.h>
+
+static int is_mounted(const request_rec *r)
+{
+    return reg_dir_conf(r)->api >= 0;
+}
+
+static int handler(request_rec *r)
+{
+    const reg_dir_conf_t *conf = reg_dir_conf(r);
+    reg_request_t *request;
+
+    if (conf->api < 0) {
+        return DECLINED;
+    }
+    request = reg_request_make(r, conf);
+    return reg_request_send(r, reg_request_set_organization(r, conf, request)
+                                   ? reg_serve(request)
+                                   : reg_reply_status(request, HTTP_FORBIDDEN));
+}
+
+/* What is mounted is no file: it is not to be looked for below the document root, where
+ * a long id would be refused as a file name. The URI has been matched with its <Location>
+ * before. */
+static int translate_name(request_rec *r)
+{
+    if (!is_mounted(r)) {
+        return DECLINED;
+    }
+    r->filename = r->uri; /* httpd wants one */
+    return OK;
+}
+
+static int map_to_storage(request_rec *r)
+{
+    return is_mounted(r) ? OK : DECLINED;
+}
+
+static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                       server_rec *main_server)
+{
+    (void)plog;
+    (void)ptemp;
+    return reg_pool_configure(pconf, main_server);
+}
+
+static void register_hooks(apr_pool_t *pool)
+{
+    ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);
+    reg_errors_register(pool);
+    reg_scope_register(pool);
+}
+
+AP_DECLARE_MODULE(registration) = {STANDARD20_MODULE_STUFF, reg_dir_conf_create,
+                                   reg_dir_conf_merge,      reg_server_conf_create,
+                                   reg_server_conf_merge,   reg_directives,
+                                   register_hooks,          0};

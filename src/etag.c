@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "etag.h"
+
+#include <apr_siphash.h>
+#include <apr_strings.h>
+#include <string.h>
+
+/* One entity tag of a list. */
+typedef struct {
+    const char *start; /* behind the opening quote */
+    apr_size_t length; /* up to the closing one, less what a compressing filter added */
+    int weak;
+} tag_t;
+
+static apr_size_t without_suffix(const char *tag, apr_size_t length)
+{
+    static const char *const suffixes[] = {"-gzip", "-br"};
+
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        apr_size_t end = strlen(suffixes[i]);
+
+        if (length > end && memcmp(tag + length - end, suffixes[i], end) == 0) {
+            return length - end;
+        }
+    }
+    return length;
+}
+
+/* Reads the next tag of a list and steps behind it; 0 at the end or where there is none.
+ */
+static int next_tag(const char **list, tag_t *tag)
+{
+    const char *p = *list + strspn(*list, ", \t");
+    const char *end;
+
+    tag->weak = p[0] == 'W' && p[1] == '/';
+    p += tag->weak ? 2 : 0;
+    end = *p == '"' ? strchr(p + 1, '"') : NULL;
+    if (!end) {
+        return 0;
+    }
+    tag->start = p + 1;
+    tag->length = without_suffix(tag->start, (apr_size_t)(end - tag->start));
+    *list = end + 1;
+    return 1;
+}
+
+static int is_any(const char *list)
+{
+    return strcmp(list + strspn(list, " \t"), "*") == 0;
+}
+
+const char *reg_etag(apr_pool_t *pool, const char *version, const char *body)
+{
+    static const unsigned char key[APR_SIPHASH_KSIZE] = {0};
+    apr_uint64_t hash = apr_siphash24(body, strlen(body), key);
+
+    return apr_psprintf(pool, "\"%s-%016" APR_UINT64_T_HEX_FMT "\"", version, hash);
+}
+
+int reg_etag_matches(const char *if_none_match, const char *etag)
+{
+    apr_size_t length = strlen(etag) - 2;
+    tag_t tag;
+
+    if (!if_none_match || is_any(if_none_match)) {
+        return if_none_match != NULL;
+    }
+    while (next_tag(&if_none_match, &tag)) {
+        if (tag.length == length && memcmp(tag.start, etag + 1, length) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+const char *reg_etag_versions(apr_pool_t *pool, const char *if_match)
+{
+    const char *versions = "";
+    tag_t tag;
+
+    if (!if_match || is_any(if_match)) {
+        return NULL;
+    }
+    while (next_tag(&if_match, &tag)) {
+        apr_size_t digits = strspn(tag.start, "0123456789");
+
+        if (!tag.weak && digits > 0 && digits < tag.length && tag.start[digits] == '-') {
+            versions = apr_pstrcat(pool, versions, *versions ? " " : "",
+                                   apr_pstrmemdup(pool, tag.start, digits), NULL);
+        }
+    }
+    return versions;
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Families (OCARIoT): POST /v1/families. The words are the real service's own, and the
+ * first check that fails answers. */
+
+#include "check.h"
+#include "ids.h"
+#include "json.h"
+#include "reply.h"
+
+#include <apr_general.h>
+#include <apr_hash.h>
+#include <apr_lib.h>
+#include <apr_md5.h>
+#include <apr_strings.h>
+#include <string.h>
+
+/** bcrypt reads no more of a password than this. */
+#define MAX_PASSWORD_BYTES 72
+
+static const reg_operation_t families_register = {"families_register", 5};
+
+/* A family as the request has it. */
+typedef struct {
+    const char *username, *password, *institution;
+    const reg_json_t *children;       /* as sent; NULL when missing */
+    apr_array_header_t *children_ids; /* in lower case, none twice */
+} family_t;
+
+static reg_reply_t *refuse(reg_request_t *request, const char *description)
+{
+    const reg_error_t error = {.status = 400,
+                               .message = "One or more request fields are invalid...",
+                               .description = description};
+
+    return reg_reply_error(request, &error);
+}
+
+static reg_reply_t *check_username(reg_request_t *request, family_t *family)
+{
+    const reg_json_t *value = reg_json_get(request->json, "username");
+
+    family->username = reg_json_string(value);
+    if (!value) {
+        return NULL;
+    }
+    if (!family->username) {
+        return refuse(request, "username must be a string!");
+    }
+    if (reg_check_is_blank(family->username)) {
+        return refuse(request, "Username must have at least one character!");
+    }
+    if (reg_check_code_points(family->username) > REG_MAX_TEXT) {
+        return refuse(request, "Username must have at most 255 characters!");
+    }
+    if (reg_check_has_control(family->username)) {
+        return refuse(request, "Username must not contain control characters!");
+    }
+    return NULL;
+}
+
+static reg_reply_t *check_password(reg_request_t *request, family_t *family)
+{
+    const reg_json_t *value = reg_json_get(request->json, "password");
+
+    family->password = reg_json_string(value);
+    if (!value) {
+        return NULL;
+    }
+    if (!family->password) {
+        return refuse(request, "password must be a string!");
+    }
+    if (!*family->password) {
+        return refuse(request, "password must have at least one character!");
+    }
+    if (strlen(family->password) > MAX_PASSWORD_BYTES) {
+        return refuse(request, "password must have at most 72 bytes!");
+    }
+    return NULL;
+}
+
+/* The id in lower case if it is one. */
+static const char *lower_id(reg_request_t *request, const char *id)
+{
+    char *lower;
+
+    if (reg_check_object_id(id)) {
+        return id;
+    }
+    lower = apr_pstrdup(request->pool, id);
+    for (char *p = lower; *p; p++) {
+        *p = (char)apr_tolower(*p);
+    }
+    return lower;
+}
+
+static reg_reply_t *check_institution(reg_request_t *request, family_t *family)
+{
+    const reg_json_t *value = reg_json_get(request->json, "institution_id");
+    const char *id = reg_json_string(value);
+    const reg_error_t error = {
+        .status = 400,
+        .message = "Parameter {institution_id} is not in valid format!",
+        .description =
+            "A 24-byte hex ID similar to this: 507f191e810c19729de860ea is expected."};
+
+    if (value && (!id || reg_check_object_id(id))) {
+        return reg_reply_error(request, &error);
+    }
+    family->institution = id ? lower_id(request, id) : NULL;
+    return NULL;
+}
+
+/* Collects the children's ids, each once, the first kept. */
+static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
+{
+    apr_size_t count = reg_json_length(family->children);
+    apr_hash_t *seen = apr_hash_make(request->pool);
+
+    for (apr_size_t i = 0; i < count; i++) {
+        const char *id = reg_json_string(reg_json_item(family->children, i));
+
+        if (!id || !*id) {
+            return refuse(request,
+                          "Children field contains invalid IDs. It is expected that each "
+                          "item in the array is a 24-byte hex string like this: "
+                          "507f191e810c19729de860ea");
+        }
+        id = lower_id(request, id);
+        if (!apr_hash_get(seen, id, APR_HASH_KEY_STRING)) {
+            apr_hash_set(seen, id, APR_HASH_KEY_STRING, id);
+            APR_ARRAY_PUSH(family->children_ids, const char *) = id;
+        }
+    }
+    return NULL;
+}
+
+static reg_reply_t *check_children(reg_request_t *request, family_t *family)
+{
+    apr_array_header_t *invalid = apr_array_make(request->pool, 1, sizeof(const char *));
+    reg_reply_t *refusal;
+
+    family->children = reg_json_get(request->json, "children");
+    family->children_ids = apr_array_make(request->pool, 4, sizeof(const char *));
+    if (family->children && !reg_json_is_array(family->children)) {
+        return refuse(request, "children must be an array!");
+    }
+    refusal = collect_children(request, family);
+    if (refusal) {
+        return refusal;
+    }
+    for (int i = 0; i < family->children_ids->nelts; i++) {
+        const char *id = APR_ARRAY_IDX(family->children_ids, i, const char *);
+
+        if (reg_check_object_id(id)) {
+            APR_ARRAY_PUSH(invalid, const char *) = id;
+            APR_ARRAY_PUSH(invalid, const char *) = ", ";
+        }
+    }
+    if (!invalid->nelts) {
+        return NULL;
+    }
+    apr_array_pop(invalid);
+    return refuse(
+        request,
+        apr_pstrcat(request->pool,
+                    "The following IDs from children attribute are not in valid format: ",
+                    apr_array_pstrcat(request->pool, invalid, '\0'), NULL));
+}
+
+static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
+{
+    const struct {
+        const char *name;
+        int present;
+    } fields[] = {{"username", family->username != NULL},
+                  {"password", family->password != NULL},
+                  {"institution", family->institution != NULL},
+                  {"Collection with children IDs", family->children_ids->nelts > 0}};
+    const char *missing = NULL;
+    reg_error_t error = {.status = 400,
+                         .message = "Required fields were not provided..."};
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (!fields[i].present) {
+            missing =
+                missing ? apr_pstrcat(request->pool, missing, ", ", fields[i].name, NULL)
+                        : fields[i].name;
+        }
+    }
+    if (!missing) {
+        return NULL;
+    }
+    error.description = apr_pstrcat(request->pool, missing, " are required!", NULL);
+    return reg_reply_error(request, &error);
+}
+
+/* The order is the contract's. */
+static reg_reply_t *(*const checks[])(reg_request_t *, family_t *) = {
+    check_username, check_password, check_institution, check_children, check_missing};
+
+/* bcrypt of the password; NULL when the library refuses, which is a bug. */
+static const char *hash_password(reg_request_t *request, const char *password)
+{
+    unsigned char salt[16];
+    char hash[64];
+
+    if (apr_generate_random_bytes(salt, sizeof(salt)) != APR_SUCCESS
+        || apr_bcrypt_encode(password, (unsigned)request->settings->password_cost, salt,
+                             sizeof(salt), hash, sizeof(hash))
+               != APR_SUCCESS) {
+        return NULL;
+    }
+    return apr_pstrdup(request->pool, hash);
+}
+
+static reg_reply_t *reply(reg_request_t *request, const reg_answer_t *answer)
+{
+    const reg_rule_t rules[] = {
+        {REG_CREATED, {.status = 201}},
+        {REG_DUPLICATE, {.status = 409, .message = "Family is already registered..."}},
+        {REG_CHILDREN_UNKNOWN,
+         {.status = 400,
+          .message = "It is necessary for children to be registered before proceeding.",
+          .description = apr_pstrcat(
+              request->pool, "The following IDs were verified without registration: ",
+              answer->detail, NULL)}},
+        {REG_INSTITUTION_UNKNOWN,
+         {.status = 400,
+          .message = "The institution provided does not have a registration.",
+          .description = "It is necessary that the institution be registered before "
+                         "trying again."}},
+        {0, {0}}};
+
+    return reg_reply_answer(request, answer, rules);
+}
+
+reg_reply_t *reg_families_register(reg_request_t *request)
+{
+    family_t family = {0};
+    reg_answer_t answer;
+    const char *hash;
+
+    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+        reg_reply_t *refusal = checks[i](request, &family);
+
+        if (refusal) {
+            return refusal;
+        }
+    }
+    hash = hash_password(request, family.password);
+    if (!hash) {
+        return reg_reply_status(request, 500);
+    }
+
+    const char *values[] = {reg_id_object_id(request->pool), family.username, hash,
+                            family.institution,
+                            apr_array_pstrcat(request->pool, family.children_ids, ',')};
+
+    request->host->call(request, &families_register, values, &answer);
+    return reply(request, &answer);
+}

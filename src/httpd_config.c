@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "httpd_config.h"
+
+#include <apr_fnmatch.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(registration);
+
+#define UNSET (-1)
+
+#define DEFAULT_MAX_BODY 1048576
+#define DEFAULT_MAX_PAGE_SIZE 1000
+#define DEFAULT_PASSWORD_COST 10
+#define DEFAULT_GROUPS_PATH "/api/v1/groups"
+
+const reg_dir_conf_t *reg_dir_conf(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &registration_module);
+}
+
+reg_server_conf_t *reg_server_conf(const server_rec *server)
+{
+    return ap_get_module_config(server->module_config, &registration_module);
+}
+
+void *reg_dir_conf_create(apr_pool_t *pool, char *dir)
+{
+    reg_dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    (void)dir;
+    conf->api = UNSET;
+    conf->max_body = UNSET;
+    conf->max_page_size = UNSET;
+    conf->password_cost = UNSET;
+    return conf;
+}
+
+void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add)
+{
+    const reg_dir_conf_t *outer = base, *inner = add;
+    reg_dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    conf->api = inner->api != UNSET ? inner->api : outer->api;
+    conf->mount = inner->mount ? inner->mount : outer->mount;
+    conf->organization = inner->organization ? inner->organization : outer->organization;
+    conf->max_body = inner->max_body != UNSET ? inner->max_body : outer->max_body;
+    conf->max_page_size =
+        inner->max_page_size != UNSET ? inner->max_page_size : outer->max_page_size;
+    conf->password_cost =
+        inner->password_cost != UNSET ? inner->password_cost : outer->password_cost;
+    conf->groups_path = inner->groups_path ? inner->groups_path : outer->groups_path;
+    return conf;
+}
+
+void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
+{
+    reg_server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    (void)server;
+    conf->timeout = UNSET;
+    conf->connections = UNSET;
+    return conf;
+}
+
+void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
+{
+    const reg_server_conf_t *outer = base, *inner = add;
+    reg_server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    conf->mounted = inner->mounted || outer->mounted;
+    conf->timeout = inner->timeout != UNSET ? inner->timeout : outer->timeout;
+    conf->connections =
+        inner->connections != UNSET ? inner->connections : outer->connections;
+    return conf;
+}
+
+reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf)
+{
+    reg_settings_t *settings = apr_palloc(pool, sizeof(*settings));
+
+    settings->max_body =
+        (apr_size_t)(conf->max_body != UNSET ? conf->max_body : DEFAULT_MAX_BODY);
+    settings->max_page_size =
+        conf->max_page_size != UNSET ? conf->max_page_size : DEFAULT_MAX_PAGE_SIZE;
+    settings->password_cost =
+        conf->password_cost != UNSET ? conf->password_cost : DEFAULT_PASSWORD_COST;
+    settings->groups_path = conf->groups_path ? conf->groups_path : DEFAULT_GROUPS_PATH;
+    return settings;
+}
+
+/*
+ * Directives
+ */
+
+/* Reads a whole number within a range; an error says which directive takes what. */
+static const char *read_number(const cmd_parms *cmd, const char *value, apr_int64_t least,
+                               apr_int64_t most, apr_int64_t *number)
+{
+    char *end;
+
+    *number = apr_strtoi64(value, &end, 10);
+    if (end == value || *end || *number < least || *number > most) {
+        return apr_psprintf(cmd->pool,
+                            "%s must be a whole number from %" APR_INT64_T_FMT
+                            " to %" APR_INT64_T_FMT ", not \"%s\"",
+                            cmd->cmd->name, least, most, value);
+    }
+    return NULL;
+}
+
+static const char *without_slash(apr_pool_t *pool, const char *path)
+{
+    apr_size_t length = strlen(path);
+
+    while (length && path[length - 1] == '/') {
+        length--;
+    }
+    return apr_pstrmemdup(pool, path, length);
+}
+
+/* Whether the directive stands in a <Location> of one plain path, which is what a path
+ * below the mount is measured from. */
+static int is_in_location(const cmd_parms *cmd)
+{
+    const ap_directive_t *parent = cmd->directive->parent;
+
+    return parent && ap_cstr_casecmp(parent->directive, "<Location") == 0 && cmd->path
+           && *cmd->path == '/' && !apr_fnmatch_test(cmd->path);
+}
+
+static const char *set_api(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+
+    if (!is_in_location(cmd)) {
+        return "RegistrationAPI belongs in a <Location> with one plain path, like "
+               "<Location \"/v1/sessions\">";
+    }
+    for (int api = 0; api < REG_API_COUNT; api++) {
+        if (ap_cstr_casecmp(value, reg_api_names[api]) == 0) {
+            conf->api = api;
+        }
+    }
+    if (conf->api == UNSET) {
+        return apr_psprintf(cmd->pool,
+                            "RegistrationAPI must be one of live, groups, users, "
+                            "families, events, not \"%s\"",
+                            value);
+    }
+    conf->mount = without_slash(cmd->pool, cmd->path);
+    reg_server_conf(cmd->server)->mounted = 1;
+    return NULL;
+}
+
+static const char *set_organization(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+    const char *error = NULL;
+
+    conf->organization =
+        ap_expr_parse_cmd(cmd, value, AP_EXPR_FLAG_STRING_RESULT, &error, NULL);
+    return error ? apr_psprintf(cmd->pool,
+                                "RegistrationOrganization cannot be read as an "
+                                "expression: %s",
+                                error)
+                 : NULL;
+}
+
+static const char *set_max_body(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+
+    return read_number(cmd, value, 1, 1073741824, &conf->max_body);
+}
+
+static const char *set_max_page_size(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 10000, &number);
+
+    conf->max_page_size = (int)number;
+    return error;
+}
+
+static const char *set_password_cost(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 4, 17, &number);
+
+    conf->password_cost = (int)number;
+    return error;
+}
+
+static const char *set_groups_path(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+
+    if (*value != '/') {
+        return apr_psprintf(cmd->pool,
+                            "RegistrationGroupsPath must begin with a slash, not \"%s\"",
+                            value);
+    }
+    conf->groups_path = without_slash(cmd->pool, value);
+    return NULL;
+}
+
+static const char *set_timeout(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t seconds;
+    const char *error = read_number(cmd, value, 1, 60, &seconds);
+
+    (void)config;
+    reg_server_conf(cmd->server)->timeout = apr_time_from_sec(seconds);
+    return error;
+}
+
+static const char *set_connections(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 10000, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->connections = (int)number;
+    return error;
+}
+
+const command_rec reg_directives[] = {
+    AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
+                  "the API served here: live, groups, users, families or events"),
+    AP_INIT_TAKE1("RegistrationOrganization", set_organization, NULL, ACCESS_CONF,
+                  "expression for the organization that the events API is limited to"),
+    AP_INIT_TAKE1("RegistrationMaxBody", set_max_body, NULL, RSRC_CONF | ACCESS_CONF,
+                  "largest request body in bytes"),
+    AP_INIT_TAKE1("RegistrationMaxPageSize", set_max_page_size, NULL,
+                  RSRC_CONF | ACCESS_CONF, "largest `limit` of a search"),
+    AP_INIT_TAKE1("RegistrationPasswordCost", set_password_cost, NULL,
+                  RSRC_CONF | ACCESS_CONF, "cost of bcrypt"),
+    AP_INIT_TAKE1("RegistrationGroupsPath", set_groups_path, NULL,
+                  RSRC_CONF | ACCESS_CONF, "where the groups API is mounted"),
+    AP_INIT_TAKE1("RegistrationTimeout", set_timeout, NULL, RSRC_CONF,
+                  "seconds within which an operation is answered"),
+    AP_INIT_TAKE1("RegistrationConnections", set_connections, NULL, RSRC_CONF,
+                  "database calls in flight per child process"),
+    {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

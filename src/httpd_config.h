@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_HTTPD_CONFIG_H
+#define REGISTRATION_HTTPD_CONFIG_H
+
+/** The directives: what they set, their defaults, how they merge. */
+
+#include "registration.h"
+
+#include <ap_expr.h>
+#include <http_config.h>
+#include <httpd.h>
+
+/** What a <Location> says. `api` is -1 where nothing is mounted. */
+typedef struct reg_dir_conf_t {
+    int api;           /* reg_api_t */
+    const char *mount; /* path of the <Location>, without a slash at its end */
+    ap_expr_info_t *organization;
+    apr_int64_t max_body; /* these four: -1 or NULL when unset */
+    int max_page_size;
+    int password_cost;
+    const char *groups_path;
+} reg_dir_conf_t;
+
+struct reg_gate_t;
+
+/** What a server says. */
+typedef struct reg_server_conf_t {
+    int mounted;                 /* an API is mounted here or in the main server */
+    apr_interval_time_t timeout; /* of an operation; -1 when unset, until post_config */
+    int connections;             /* calls in flight per child; likewise */
+    const char *pool_key;        /* see reg_dbd_key() */
+    struct reg_gate_t *gate;     /* in a child process; see httpd_pool.h */
+} reg_server_conf_t;
+
+extern const command_rec reg_directives[];
+
+void *reg_dir_conf_create(apr_pool_t *pool, char *dir);
+void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add);
+void *reg_server_conf_create(apr_pool_t *pool, server_rec *server);
+void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add);
+
+const reg_dir_conf_t *reg_dir_conf(const request_rec *r);
+reg_server_conf_t *reg_server_conf(const server_rec *server);
+
+/** The settings of a mount, defaults filled in. */
+reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "httpd_errors.h"
+
+#include "httpd_request.h"
+#include "httpd_scope.h"
+#include "reply.h"
+#include "routes.h"
+
+#include <http_protocol.h>
+#include <http_request.h>
+#include <util_filter.h>
+
+static ap_filter_rec_t *filter_handle;
+
+/* What is mounted where a request points to. One that is refused early has not been
+ * matched with its <Location> yet, so that is done here. */
+static const reg_dir_conf_t *mount_of(request_rec *r)
+{
+    if (r->per_dir_config == r->server->lookup_defaults && r->uri && *r->uri == '/') {
+        ap_location_walk(r);
+    }
+    return reg_dir_conf(r);
+}
+
+/* The body for the status of a request, and the headers that belong to it. */
+static const char *make_body(request_rec *r, const reg_dir_conf_t *conf)
+{
+    const reg_error_t error = {.status = r->status};
+    reg_request_t *request;
+    const char *allow;
+
+    if (conf->api < 0) {
+        return reg_reply_plain_body(r->pool, r->status);
+    }
+    request = reg_request_make(r, conf);
+    allow = reg_route_allow(request);
+    if (r->status == HTTP_METHOD_NOT_ALLOWED && allow) {
+        apr_table_setn(r->headers_out, "Allow", allow);
+    }
+    if (r->status == HTTP_SERVICE_UNAVAILABLE) {
+        apr_table_setn(r->headers_out, "Retry-After", REG_RETRY_AFTER);
+    }
+    return reg_reply_error_body(request, &error);
+}
+
+static void delete_data(apr_bucket_brigade *bb)
+{
+    apr_bucket *next;
+
+    for (apr_bucket *b = APR_BRIGADE_FIRST(bb); b != APR_BRIGADE_SENTINEL(bb); b = next) {
+        next = APR_BUCKET_NEXT(b);
+        if (!APR_BUCKET_IS_METADATA(b)) {
+            apr_bucket_delete(b);
+        }
+    }
+}
+
+/* Puts the body in the place of all data that comes. The filter's context is what is
+ * mounted, until the body has been written. */
+static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    request_rec *r = f->r;
+
+    delete_data(bb);
+    if (f->ctx) {
+        const char *body = make_body(r, f->ctx);
+
+        f->ctx = NULL;
+        ap_set_content_type(r, REG_CONTENT_TYPE);
+        ap_set_content_length(r, (apr_off_t)strlen(body));
+        APR_BRIGADE_INSERT_HEAD(
+            bb, apr_bucket_pool_create(body, strlen(body), r->pool, bb->bucket_alloc));
+    }
+    return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
+}
+
+static void insert_error_filter(request_rec *r)
+{
+    const reg_dir_conf_t *conf;
+
+    if (!reg_server_conf(r->server)->mounted || !ap_is_HTTP_ERROR(r->status)) {
+        return;
+    }
+    conf = mount_of(r);
+    if (conf->api >= 0 || !r->uri || *r->uri != '/') {
+        reg_scope_challenge(r);
+        ap_add_output_filter_handle(filter_handle, (void *)conf, r, r->connection);
+    }
+}
+
+/* An ErrorDocument of the site's own is another request, to a page outside the mount. */
+static void insert_filter(request_rec *r)
+{
+    if (r->prev && ap_is_HTTP_ERROR(r->status) && reg_dir_conf(r->prev)->api >= 0) {
+        ap_add_output_filter_handle(filter_handle, (void *)reg_dir_conf(r->prev), r,
+                                    r->connection);
+    }
+}
+
+void reg_errors_register(apr_pool_t *pool)
+{
+    (void)pool;
+    filter_handle = ap_register_output_filter("REGISTRATION_ERROR", replace_body, NULL,
+                                              AP_FTYPE_RESOURCE);
+    ap_hook_insert_error_filter(insert_error_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_filter(insert_filter, NULL, NULL, APR_HOOK_LAST);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "httpd_pool.h"
+
+#include "gate.h"
+#include "httpd_dbd.h"
+#include "store.h"
+
+#include <apr_dbd.h>
+#include <apr_hash.h>
+#include <apr_optional.h>
+#include <apr_strings.h>
+#include <http_log.h>
+#include <mod_dbd.h>
+
+APLOG_USE_MODULE(registration);
+
+#define DEFAULT_DEADLINE apr_time_from_sec(5)
+
+/* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
+#define CONNECTION_KEY "mod_registration"
+
+static APR_OPTIONAL_FN_TYPE(ap_dbd_open) * dbd_open;
+static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
+
+/* A connection of mod_dbd's as the store sees it. */
+typedef struct {
+    reg_connection_t connection; /* first: the store hands it back as this */
+    ap_dbd_t *dbd;
+} pooled_t;
+
+int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
+{
+    dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
+    dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
+    for (server_rec *s = main_server; s; s = s->next) {
+        reg_server_conf_t *conf = reg_server_conf(s);
+        reg_dbd_t dbd = reg_dbd_settings(pool, s);
+        const char *fault;
+
+        if (!conf->mounted) {
+            continue;
+        }
+        if (conf->timeout < 0) {
+            conf->timeout = DEFAULT_DEADLINE;
+        }
+        fault = dbd_open && dbd_close
+                    ? reg_dbd_fault(pool, &dbd, conf->connections, conf->timeout)
+                    : "RegistrationAPI needs mod_dbd; write: LoadModule dbd_module "
+                      "modules/mod_dbd.so, or on Debian: a2enmod dbd";
+        if (fault) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "REG0101: %s", fault);
+            return HTTP_INTERNAL_SERVER_ERROR;
+        }
+        if (conf->connections < 0) {
+            conf->connections = dbd.max;
+        }
+        conf->pool_key = reg_dbd_key(pool, &dbd);
+    }
+    return OK;
+}
+
+void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
+{
+    apr_hash_t *gates =
+        apr_hash_make(pool); /* by the key of the pool they stand before */
+
+    for (server_rec *s = main_server; s; s = s->next) {
+        reg_server_conf_t *conf = reg_server_conf(s);
+
+        if (!conf->mounted) {
+            continue;
+        }
+        conf->gate = apr_hash_get(gates, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!conf->gate) {
+            conf->gate = reg_gate_make(pool, conf->connections);
+            apr_hash_set(gates, conf->pool_key, APR_HASH_KEY_STRING, conf->gate);
+        }
+        if (conf->gate) {
+            reg_gate_limit(conf->gate, conf->connections);
+        }
+        else {
+            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
+                         "REG0102: no mutex could be made; the APIs answer 503");
+        }
+    }
+}
+
+/* What is kept with a connection, made when it is seen for the first time; NULL when the
+ * driver is another than PostgreSQL's. */
+static pooled_t *pooled(ap_dbd_t *dbd)
+{
+    void *kept = NULL;
+    pooled_t *p;
+
+    if (strcmp(apr_dbd_name(dbd->driver), "pgsql") != 0) {
+        return NULL;
+    }
+    apr_pool_userdata_get(&kept, CONNECTION_KEY, dbd->pool);
+    if (kept) {
+        return kept;
+    }
+    p = apr_pcalloc(dbd->pool, sizeof(*p));
+    p->dbd = dbd;
+    p->connection.pg = apr_dbd_native_handle(dbd->driver, dbd->handle);
+    apr_pool_userdata_setn(p, CONNECTION_KEY, NULL, dbd->pool);
+    return p;
+}
+
+/* Opens a connection that works, or none. */
+static pooled_t *open_connection(request_rec *r)
+{
+    ap_dbd_t *dbd = dbd_open(r->pool, r->server);
+    pooled_t *p = dbd ? pooled(dbd) : NULL;
+
+    if (p && reg_store_refresh(&p->connection)) {
+        return p;
+    }
+    if (dbd) {
+        dbd_close(r->server, dbd);
+    }
+    return NULL;
+}
+
+static reg_connection_t *checkout(void *baton, apr_time_t deadline)
+{
+    request_rec *r = baton;
+    reg_gate_t *gate = reg_server_conf(r->server)->gate;
+    pooled_t *p;
+
+    if (!gate || !reg_gate_enter(gate, deadline)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "REG0301: no connection to the database, or none in time");
+        return NULL;
+    }
+    p = open_connection(r);
+    reg_gate_opened(gate, p != NULL);
+    if (!p) {
+        ap_log_rerror(
+            APLOG_MARK, APLOG_ERR, 0, r,
+            "REG0302: the database cannot be reached; trying again in a second");
+    }
+    return p ? &p->connection : NULL;
+}
+
+static void checkin(void *baton, reg_connection_t *connection)
+{
+    request_rec *r = baton;
+    pooled_t *p = (pooled_t *)connection;
+
+    dbd_close(r->server, p->dbd);
+    reg_gate_leave(reg_server_conf(r->server)->gate);
+}
+
+static void report(void *baton, const char *message)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "REG0303: %s", message);
+}
+
+void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
+                   const char *const *values, reg_answer_t *answer)
+{
+    request_rec *r = request->host_data;
+    const reg_connections_t connections = {checkout, checkin, report, r};
+    reg_item_t item = {.values = values, .pool = r->pool};
+    reg_item_t *items[] = {&item};
+
+    reg_store_call(&connections, r->pool, operation, items, 1,
+                   apr_time_now() + reg_server_conf(r->server)->timeout);
+    *answer = item.answer;
+}

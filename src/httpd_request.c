@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "httpd_request.h"
+
+#include "check.h"
+#include "httpd_pool.h"
+
+#include <apr_strings.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <util_filter.h>
+
+APLOG_USE_MODULE(registration);
+
+static reg_method_t method_of(const request_rec *r)
+{
+    switch (r->method_number) {
+    case M_GET:
+        return REG_METHOD_GET;
+    case M_POST:
+        return REG_METHOD_POST;
+    case M_PUT:
+        return REG_METHOD_PUT;
+    case M_DELETE:
+        return REG_METHOD_DELETE;
+    case M_OPTIONS:
+        return REG_METHOD_OPTIONS;
+    default:
+        return REG_METHOD_OTHER;
+    }
+}
+
+/* Whether the client announced a body. mod_http2 sets Transfer-Encoding where a client
+ * does not say how long it is. */
+static int has_body(const request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    return apr_table_get(r->headers_in, "Transfer-Encoding")
+           || (length && strcmp(length, "0") != 0);
+}
+
+/* A body as it grows, one byte of room kept for the NUL behind it. */
+typedef struct {
+    char *data;
+    apr_size_t length, capacity;
+} buffer_t;
+
+static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_t length)
+{
+    if (body->length + length >= body->capacity) {
+        char *grown;
+
+        body->capacity = 2 * body->length + length + 1;
+        grown = apr_palloc(pool, body->capacity);
+        if (body->length) {
+            memcpy(grown, body->data, body->length);
+        }
+        body->data = grown;
+    }
+    memcpy(body->data + body->length, data, length);
+    body->length += length;
+}
+
+/* Moves the data of a brigade to the body. @return 0, or the status that says why not. */
+static int take(request_rec *r, apr_bucket_brigade *bb, apr_size_t most, buffer_t *body)
+{
+    for (apr_bucket *b = APR_BRIGADE_FIRST(bb); b != APR_BRIGADE_SENTINEL(bb);
+         b = APR_BUCKET_NEXT(b)) {
+        const char *data;
+        apr_size_t length;
+        apr_status_t rv;
+
+        if (APR_BUCKET_IS_METADATA(b)) {
+            continue;
+        }
+        rv = apr_bucket_read(b, &data, &length, APR_BLOCK_READ);
+        if (rv != APR_SUCCESS) {
+            return ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+        }
+        if (length > most - body->length) {
+            r->connection->keepalive = AP_CONN_CLOSE; /* the rest will not be read */
+            return HTTP_REQUEST_ENTITY_TOO_LARGE;
+        }
+        append(r->pool, body, data, length);
+    }
+    return 0;
+}
+
+static int read_body(reg_request_t *request)
+{
+    request_rec *r = request->host_data;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    buffer_t body = {NULL, 0, 0};
+    int status = 0, last = 0;
+
+    while (!status && !last) {
+        apr_status_t rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
+                                         APR_BLOCK_READ, HUGE_STRING_LEN);
+
+        if (rv != APR_SUCCESS) {
+            /* Negative when the filter has answered by itself: LimitRequestBody. */
+            status = ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+        }
+        else {
+            last = !APR_BRIGADE_EMPTY(bb) && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
+            status = take(r, bb, request->settings->max_body, &body);
+        }
+        apr_brigade_cleanup(bb);
+    }
+    append(r->pool, &body, "", 1);
+    request->body = body.data;
+    request->body_length = body.length - 1;
+    if (!status && apr_table_get(r->headers_in, "Content-Encoding")) {
+        /* No input filter has decoded it (RFC 9110, section 15.5.16). */
+        status = HTTP_UNSUPPORTED_MEDIA_TYPE;
+    }
+    return status;
+}
+
+static const reg_host_t host = {read_body, reg_pool_call};
+
+/* What of the URI follows the mount, which the <Location> has matched. */
+static const char *path_below(const char *uri, const char *mount)
+{
+    apr_size_t length = strlen(mount);
+
+    return strncmp(uri, mount, length) == 0 ? uri + length : "";
+}
+
+reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
+{
+    reg_request_t *request = apr_pcalloc(r->pool, sizeof(*request));
+    const char *authorization = apr_table_get(r->headers_in, "Authorization");
+
+    request->pool = r->pool;
+    request->host = &host;
+    request->host_data = r;
+    request->settings = reg_settings(r->pool, conf);
+    request->api = (reg_api_t)conf->api;
+    request->method = method_of(r);
+    request->mount = conf->mount;
+    request->path = path_below(r->uri, conf->mount);
+    request->query = r->args;
+    request->content_type = apr_table_get(r->headers_in, "Content-Type");
+    request->has_body = has_body(r);
+    request->has_bearer_token =
+        authorization && ap_cstr_casecmpn(authorization, "Bearer ", 7) == 0;
+    request->user = r->user && *r->user ? r->user : NULL;
+    request->if_match = apr_table_get(r->headers_in, "If-Match");
+    request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
+    return request;
+}
+
+int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
+                                 reg_request_t *request)
+{
+    const char *error = NULL;
+    const char *value;
+
+    if (!conf->organization || request->api != REG_API_EVENTS) {
+        return 1;
+    }
+    value = ap_expr_str_exec(r, conf->organization, &error);
+    if (error) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "REG0201: RegistrationOrganization cannot be evaluated: %s", error);
+        return 0;
+    }
+    request->organization = value;
+    return value && !reg_check_uuid(value);
+}
+
+int reg_request_send(request_rec *r, const reg_reply_t *reply)
+{
+    if (reply->status < 0) {
+        return reply->status;
+    }
+    r->status = reply->status;
+    apr_table_overlap(r->err_headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
+    if (reply->body) {
+        ap_set_content_type(r, REG_CONTENT_TYPE);
+        ap_set_content_length(r, (apr_off_t)strlen(reply->body));
+        ap_rputs(reply->body, r);
+    }
+    return OK;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_HTTPD_REQUEST_H
+#define REGISTRATION_HTTPD_REQUEST_H
+
+/** Between httpd's request_rec and the module's own request and reply. */
+
+#include "httpd_config.h"
+#include "registration.h"
+
+#define REG_CONTENT_TYPE "application/json; charset=utf-8"
+
+/** Describes a request under a mount. The organization is left to the handler. */
+reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf);
+
+/**
+ * Evaluates RegistrationOrganization where it is set.
+ * @return whether the caller may go on: not when it is set but gives no UUID.
+ */
+int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
+                                 reg_request_t *request);
+
+/** Sends a reply. @return what the handler returns to httpd. */
+int reg_request_send(request_rec *r, const reg_reply_t *reply);
+
+#endif

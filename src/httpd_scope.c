@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "httpd_scope.h"
+
+#include "json.h"
+
+#include <apr_strings.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <mod_auth.h>
+
+/* The note that remembers which scopes a request lacked. */
+#define MISSING_NOTE "registration-missing-scope"
+
+/* Whether a list, its items parted by any of the separators, has the scope. */
+static int list_has(const char *list, const char *separators, const char *scope)
+{
+    apr_size_t length = strlen(scope);
+
+    while (*list) {
+        apr_size_t item = strcspn(list, separators);
+
+        if (item == length && strncmp(list, scope, length) == 0) {
+            return 1;
+        }
+        list += item + (list[item] != '\0');
+    }
+    return 0;
+}
+
+/* Whether a JSON array has the scope as one of its strings. */
+static int array_has(apr_pool_t *pool, const char *array, const char *scope)
+{
+    const char *error;
+    const char *text = apr_pstrcat(pool, "{\"scope\":", array, "}", NULL);
+    const reg_json_t *list =
+        reg_json_get(reg_json_parse(pool, text, strlen(text), &error), "scope");
+
+    for (apr_size_t i = 0; i < reg_json_length(list); i++) {
+        const char *item = reg_json_string(reg_json_item(list, i));
+
+        if (item && strcmp(item, scope) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether the token has the scope. mod_oauth2 gives a claim that is an array as JSON,
+ * mod_auth_openidc with commas between. Only the environment is looked at, which a client
+ * cannot set. */
+static int token_has(const request_rec *r, const char *scope)
+{
+    const char *oauth2 = apr_table_get(r->subprocess_env, "OAUTH2_CLAIM_scope");
+    const char *openidc = apr_table_get(r->subprocess_env, "OIDC_CLAIM_scope");
+
+    if (oauth2) {
+        return *oauth2 == '[' ? array_has(r->pool, oauth2, scope)
+                              : list_has(oauth2, " ", scope);
+    }
+    return openidc && list_has(openidc, " ,", scope);
+}
+
+static authz_status check(request_rec *r, const char *line, const void *parsed)
+{
+    const char *scopes = line;
+    const char *scope;
+
+    (void)parsed;
+    if (!r->user || !*r->user) {
+        return AUTHZ_DENIED_NO_USER; /* so that authentication runs first */
+    }
+    while (*(scope = ap_getword_conf(r->pool, &scopes))) {
+        if (token_has(r, scope)) {
+            return AUTHZ_GRANTED;
+        }
+    }
+    apr_table_setn(r->notes, MISSING_NOTE, line);
+    return AUTHZ_DENIED;
+}
+
+static const char *parse(cmd_parms *cmd, const char *line, const void **parsed)
+{
+    (void)parsed;
+    if (!*line) {
+        return "Require registration-scope must name a scope, like families:create";
+    }
+    if (strpbrk(line, "\"\\")) {
+        return apr_psprintf(
+            cmd->pool,
+            "Require registration-scope must name scopes without quotes or "
+            "backslashes, not %s",
+            line);
+    }
+    return NULL;
+}
+
+static const authz_provider provider = {check, parse};
+
+void reg_scope_register(apr_pool_t *pool)
+{
+    ap_register_auth_provider(pool, AUTHZ_PROVIDER_GROUP, "registration-scope",
+                              AUTHZ_PROVIDER_VERSION, &provider,
+                              AP_AUTH_INTERNAL_PER_CONF);
+}
+
+void reg_scope_challenge(request_rec *r)
+{
+    const char *missing = apr_table_get(r->notes, MISSING_NOTE);
+
+    if (missing && (r->status == HTTP_FORBIDDEN || r->status == HTTP_UNAUTHORIZED)) {
+        apr_table_setn(r->err_headers_out, "WWW-Authenticate",
+                       apr_psprintf(r->pool,
+                                    "Bearer error=\"insufficient_scope\", scope=\"%s\"",
+                                    missing));
+    }
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
+
+#include <apr_strings.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static apr_status_t release(void *value)
+{
+    json_decref(value);
+    return APR_SUCCESS;
+}
+
+/* Binds a new value to a pool. */
+static json_t *owned(apr_pool_t *pool, json_t *value)
+{
+    if (value) {
+        apr_pool_cleanup_register(pool, value, release, apr_pool_cleanup_null);
+    }
+    return value;
+}
+
+static const char *skip_digits(const char *p)
+{
+    return p + strspn(p, "0123456789");
+}
+
+/* The end of the number that begins at p by the grammar of RFC 8259, section 6; p itself
+ * if there is none. */
+static const char *number_end(const char *p)
+{
+    const char *start = p;
+    const char *digits = *p == '-' ? ++p : p;
+
+    p = *digits == '0' ? digits + 1 : skip_digits(digits);
+    if (p == digits) {
+        return start;
+    }
+    if (*p == '.') {
+        digits = p + 1;
+        p = skip_digits(digits);
+        if (p == digits) {
+            return start;
+        }
+    }
+    if (*p == 'e' || *p == 'E') {
+        digits = p + 1 + (p[1] == '+' || p[1] == '-');
+        p = skip_digits(digits);
+        if (p == digits) {
+            return start;
+        }
+    }
+    return p;
+}
+
+/* The end of the string whose opening quote is at p: behind the closing one, or at the
+ * terminating NUL. */
+static const char *string_end(const char *p)
+{
+    for (p++; *p && *p != '"'; p++) {
+        if (*p == '\\' && p[1]) {
+            p++;
+        }
+    }
+    return *p ? p + 1 : p;
+}
+
+/*
+ * Makes of a text one that jansson reads without giving a number a value: a number
+ * becomes a 0 and blanks. jansson refuses what does not fit its integers and doubles, and
+ * would spend time on values nobody asks for. Positions stay, so its errors still name
+ * the place. Returns 0 when the text is nested too deeply.
+ */
+static int blank_numbers(char *text)
+{
+    int depth = 0;
+    const char *end;
+
+    for (char *p = text; *p; p = (char *)end) {
+        end = p + 1;
+        if (*p == '"') {
+            end = string_end(p);
+        }
+        else if (*p == '[' || *p == '{') {
+            if (++depth > REG_JSON_MAX_DEPTH) {
+                return 0;
+            }
+        }
+        else if (*p == ']' || *p == '}') {
+            depth--;
+        }
+        else if (*p == '-' || (*p >= '0' && *p <= '9')) {
+            end = number_end(p);
+            if (end == p) {
+                return 1; /* no number: jansson will say so */
+            }
+            memset(p, ' ', (size_t)(end - p));
+            *p = '0';
+        }
+    }
+    return 1;
+}
+
+reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
+                           const char **error)
+{
+    char *copy = apr_pstrmemdup(pool, text, length);
+    json_error_t where;
+    json_t *value;
+
+    if (!blank_numbers(copy)) {
+        *error = apr_psprintf(pool, "more than %d levels", REG_JSON_MAX_DEPTH);
+        return NULL;
+    }
+    value = owned(pool, json_loadb(copy, length, JSON_REJECT_DUPLICATES, &where));
+    if (!value) {
+        *error = apr_psprintf(pool, "line %d, column %d", where.line, where.column);
+        return NULL;
+    }
+    if (!json_is_object(value)) {
+        *error = "not an object";
+        return NULL;
+    }
+    return value;
+}
+
+static const char *skip_space(const char *p)
+{
+    return p + strspn(p, " \t\r\n");
+}
+
+/* The end of the value that begins at p, in a text known to be valid. */
+static const char *value_end(const char *p)
+{
+    int depth = 0;
+
+    do {
+        if (*p == '"') {
+            p = string_end(p);
+        }
+        else if (*p == '{' || *p == '[') {
+            depth++;
+            p++;
+        }
+        else if (*p == '}' || *p == ']') {
+            depth--;
+            p++;
+        }
+        else if (depth) {
+            p++;
+        }
+        else {
+            p += strcspn(p, " \t\r\n,]}");
+        }
+    } while (depth && *p);
+    return p;
+}
+
+/* Whether the string at p, quotes and escapes included, stands for the key. */
+static int string_is(const char *p, const char *key)
+{
+    json_t *string = json_loads(p, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
+    int equal = string && strcmp(json_string_value(string), key) == 0;
+
+    json_decref(string);
+    return equal;
+}
+
+/* Where the value of a key begins in the object at p; NULL if the key is missing. */
+static const char *find_member(const char *p, const char *key)
+{
+    if (*p != '{') {
+        return NULL;
+    }
+    p = skip_space(p + 1);
+    while (*p == '"') {
+        const char *value = skip_space(string_end(p));
+
+        value = skip_space(value + 1); /* the colon */
+        if (string_is(p, key)) {
+            return value;
+        }
+        p = skip_space(value_end(value));
+        if (*p == ',') {
+            p = skip_space(p + 1);
+        }
+    }
+    return NULL;
+}
+
+const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ...)
+{
+    const char *value = skip_space(text);
+    va_list keys;
+
+    va_start(keys, key);
+    for (; key && value; key = va_arg(keys, const char *)) {
+        value = find_member(value, key);
+    }
+    va_end(keys);
+    return value ? apr_pstrmemdup(pool, value, (apr_size_t)(value_end(value) - value))
+                 : NULL;
+}
+
+reg_json_t *reg_json_get(const reg_json_t *object, const char *key)
+{
+    return json_object_get(object, key);
+}
+
+const char *reg_json_string(const reg_json_t *value)
+{
+    return json_string_value(value);
+}
+
+int reg_json_is_null(const reg_json_t *value)
+{
+    return json_is_null(value);
+}
+
+int reg_json_is_object(const reg_json_t *value)
+{
+    return json_is_object(value);
+}
+
+int reg_json_is_array(const reg_json_t *value)
+{
+    return json_is_array(value);
+}
+
+apr_size_t reg_json_length(const reg_json_t *array)
+{
+    return json_array_size(array);
+}
+
+reg_json_t *reg_json_item(const reg_json_t *array, apr_size_t index)
+{
+    return json_array_get(array, index);
+}
+
+reg_json_t *reg_json_object(apr_pool_t *pool)
+{
+    return owned(pool, json_object());
+}
+
+reg_json_t *reg_json_array(apr_pool_t *pool)
+{
+    return owned(pool, json_array());
+}
+
+void reg_json_set_string(reg_json_t *object, const char *key, const char *value)
+{
+    json_object_set_new(object, key, json_string(value));
+}
+
+void reg_json_set_integer(reg_json_t *object, const char *key, int value)
+{
+    json_object_set_new(object, key, json_integer(value));
+}
+
+void reg_json_set(reg_json_t *object, const char *key, reg_json_t *value)
+{
+    json_object_set(object, key, value);
+}
+
+void reg_json_append(reg_json_t *array, reg_json_t *value)
+{
+    json_array_append(array, value);
+}
+
+const char *reg_json_text(apr_pool_t *pool, const reg_json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    const char *copy = apr_pstrdup(pool, text);
+
+    free(text);
+    return copy;
+}

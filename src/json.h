@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_JSON_H
+#define REGISTRATION_JSON_H
+
+/**
+ * JSON, read strictly and written compactly: jansson, with every value bound to a pool.
+ *
+ * What is accepted is RFC 8259 less what two readers could take for two things: one
+ * object, UTF-8, no key twice, nothing behind it, at most REG_JSON_MAX_DEPTH levels, no
+ * \u0000. Numbers are checked for their grammar only and have no value here, because no
+ * field of the APIs is one: where free JSON holds numbers, its text goes to the database
+ * as the client wrote it (reg_json_raw), not through a double.
+ */
+
+#include "registration.h"
+
+#define REG_JSON_MAX_DEPTH 100
+
+/**
+ * Parses a text that must be one JSON object.
+ * @param text not changed; what is returned does not point into it.
+ * @param error set to where the text goes wrong, "line 1, column 17", on failure.
+ * @return the object, owned by the pool; NULL when the text is something else.
+ */
+reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
+                           const char **error);
+
+/**
+ * The text of a value as the client wrote it.
+ * @param text one that reg_json_parse() has accepted, ending in a NUL.
+ * @param key of the outermost object; and so on with each further object inside, up to
+ *        NULL.
+ * @return a copy of the value's text; NULL when a key is missing.
+ */
+const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ...)
+    __attribute__((sentinel));
+
+/** The value of a key, NULL when it is missing or the object is NULL or no object. */
+reg_json_t *reg_json_get(const reg_json_t *object, const char *key);
+
+/** The text of a string, UTF-8 without control of its content; NULL if it is no string.
+ */
+const char *reg_json_string(const reg_json_t *value);
+
+int reg_json_is_null(const reg_json_t *value);
+int reg_json_is_object(const reg_json_t *value);
+int reg_json_is_array(const reg_json_t *value);
+
+/** Items of an array; 0 and NULL for everything else. */
+apr_size_t reg_json_length(const reg_json_t *array);
+reg_json_t *reg_json_item(const reg_json_t *array, apr_size_t index);
+
+/** A new object or array, owned by the pool; what is set in it is owned by it as well. */
+reg_json_t *reg_json_object(apr_pool_t *pool);
+reg_json_t *reg_json_array(apr_pool_t *pool);
+
+/** Sets a key; keys are written in the order in which they were set. */
+void reg_json_set_string(reg_json_t *object, const char *key, const char *value);
+void reg_json_set_integer(reg_json_t *object, const char *key, int value);
+/** Sets a key or adds an item to the value, which its own pool goes on owning as well. */
+void reg_json_set(reg_json_t *object, const char *key, reg_json_t *value);
+void reg_json_append(reg_json_t *array, reg_json_t *value);
+
+/** The value as compact JSON. */
+const char *reg_json_text(apr_pool_t *pool, const reg_json_t *value);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Live sessions (Loop Health): POST /v1/sessions/{id}/register. */
+
+#include "check.h"
+#include "ids.h"
+#include "reply.h"
+
+#include <string.h>
+
+static const reg_operation_t live_register = {"live_register", 5};
+
+static const reg_rule_t rules[] = {
+    {REG_CREATED, {.status = 201}},
+    {REG_NOT_FOUND, {.status = 404, .message = "There is no such session."}},
+    {REG_NOT_JOINABLE,
+     {.status = 412,
+      .code = "session_not_joinable",
+      .message = "The session has ended or was cancelled."}},
+    {REG_DUPLICATE,
+     {.status = 409, .message = "This person is already registered for the session."}},
+    {REG_FULL,
+     {.status = 412, .code = "session_full", .message = "The session is full."}},
+    {0, {0}}};
+
+static const char *check_role(const char *value)
+{
+    return strcmp(value, "host") == 0 || strcmp(value, "participant") == 0
+                   || strcmp(value, "guest") == 0
+               ? NULL
+               : "must be one of host, participant, guest";
+}
+
+reg_reply_t *reg_live_register(reg_request_t *request)
+{
+    reg_problems_t problems = {.pool = request->pool};
+    const reg_error_t invalid = {.status = 400, .problems = &problems};
+    const char *session = request->captures[0];
+    const char *patient =
+        reg_field(&problems, request->json, "", "patient_id", reg_check_name);
+    const char *guest =
+        reg_field(&problems, request->json, "", "guest_email", reg_check_email);
+    const char *role = reg_field(&problems, request->json, "", "role", check_role);
+    reg_answer_t answer = {.outcome = REG_NOT_FOUND};
+
+    if (!problems.list && !patient && !guest) {
+        patient = request->user;
+        if (!patient) {
+            reg_problems_add(&problems, "patient_id",
+                             "or guest_email is required, as the caller is not known");
+        }
+    }
+    if (problems.list) {
+        return reg_reply_error(request, &invalid);
+    }
+    if (!role) {
+        role = patient ? "participant" : "guest";
+    }
+    if (!reg_check_uuid(session)) {
+        const char *values[] = {reg_id_uuid(request->pool), session, patient, guest,
+                                role};
+
+        request->host->call(request, &live_register, values, &answer);
+    }
+    return reg_reply_answer(request, &answer, rules);
+}

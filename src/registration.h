@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_H
+#define REGISTRATION_H
+
+/**
+ * The vocabulary the whole module shares: request, operation, answer, reply.
+ *
+ * How it fits together. httpd hands a request to the handler in mod_registration.c, which
+ * describes it as a reg_request_t and gives it to reg_serve() (serve.c). That looks the
+ * path up in the one table of routes.c, reads the body, parses it (json.c) and calls the
+ * route's handler, which lives with its API (live.c, groups.c, families.c, events.c). The
+ * handler checks the fields (check.c), names an operation and its values, and calls the
+ * host. The host runs the operation, which is one function of schema `registration` in
+ * PostgreSQL (httpd_pool.c for a connection, store.c for the call), and gives back an
+ * answer: an outcome and the JSON the client is to get. The handler looks the outcome up
+ * in its API's table of rules, and reply.c makes the status, the headers and, for a
+ * failure, the body in that API's own shape.
+ *
+ * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
+ * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_pool.c know
+ * libpq, only json.c knows jansson. Everything else is tested without them.
+ *
+ * Memory: whatever is reachable from a request or its reply lives in the request's pool.
+ */
+
+#include <apr_pools.h>
+#include <apr_tables.h>
+#include <apr_time.h>
+
+/** Most captured path segments a route has, most parameters an operation takes. */
+#define REG_MAX_CAPTURES 2
+#define REG_MAX_PARAMETERS 16
+
+/** A parsed JSON value; only json.c looks inside. */
+typedef struct json_t reg_json_t;
+
+typedef enum {
+    REG_METHOD_GET, /* HEAD is a GET whose body httpd drops */
+    REG_METHOD_POST,
+    REG_METHOD_PUT,
+    REG_METHOD_DELETE,
+    REG_METHOD_OPTIONS,
+    REG_METHOD_OTHER
+} reg_method_t;
+
+/** The APIs as `RegistrationAPI` names them, in the order of reg_api_names. */
+typedef enum {
+    REG_API_LIVE,
+    REG_API_GROUPS,
+    REG_API_USERS, /* the group API's second address: the group comes from the code */
+    REG_API_FAMILIES,
+    REG_API_EVENTS,
+    REG_API_COUNT
+} reg_api_t;
+
+/** The value of `RegistrationAPI` for each API. */
+extern const char *const reg_api_names[REG_API_COUNT];
+
+/** What an operation says of one request. The names the SQL uses are in store.c. */
+typedef enum {
+    REG_CREATED,
+    REG_FOUND,
+    REG_MORE, /* found, and another page follows */
+    REG_UPDATED,
+    REG_DELETED,
+    REG_NOT_FOUND,
+    REG_NOT_JOINABLE,
+    REG_DUPLICATE,
+    REG_FULL,
+    REG_NO_WAITING_LIST,
+    REG_CHANGED, /* If-Match names another version */
+    REG_INVALID, /* detail says what is wrong */
+    REG_CHILDREN_UNKNOWN,
+    REG_INSTITUTION_UNKNOWN,
+    /* The store's own: */
+    REG_BAD_DATA,    /* the database refuses a value of this request */
+    REG_UNAVAILABLE, /* not known to be done; the client may try again */
+    REG_FAULT        /* a bug, here or in the SQL; logged */
+} reg_outcome_t;
+
+/**
+ * An operation: the function registration.<name>, which takes that many arrays, one
+ * element a request, and returns one row a request: item, outcome, detail, body.
+ */
+typedef struct reg_operation_t {
+    const char *name;
+    int parameters;
+} reg_operation_t;
+
+/** What an operation answered to one request. */
+typedef struct reg_answer_t {
+    reg_outcome_t outcome;
+    const char *detail; /* what the operation's page in sql/operations says, or NULL */
+    const char *body;   /* JSON for the client, passed on as it is, or NULL */
+} reg_answer_t;
+
+/** What the directives of a mount say, defaults filled in. */
+typedef struct reg_settings_t {
+    apr_size_t max_body;     /* bytes */
+    int max_page_size;       /* registrations */
+    int password_cost;       /* bcrypt's, log2 of its rounds */
+    const char *groups_path; /* where the groups API is mounted */
+} reg_settings_t;
+
+typedef struct reg_request_t reg_request_t;
+
+/** What a request needs from whoever runs it: httpd, or a test. */
+typedef struct reg_host_t {
+    /**
+     * Reads the body into request->body and request->body_length.
+     * @return 0, or the status to answer with; a negative one means that the answer is
+     *         already on its way and is to be handed back to httpd.
+     */
+    int (*read_body)(reg_request_t *request);
+    /**
+     * Runs an operation for this request within the deadline.
+     * @param values as many as the operation has parameters, in PostgreSQL's text form;
+     *        NULL is SQL NULL.
+     * @param answer always filled in; a failure is an outcome like any other.
+     */
+    void (*call)(reg_request_t *request, const reg_operation_t *operation,
+                 const char *const *values, reg_answer_t *answer);
+} reg_host_t;
+
+struct reg_request_t {
+    apr_pool_t *pool;
+    const reg_host_t *host;
+    void *host_data; /* the host's own */
+    const reg_settings_t *settings;
+
+    reg_api_t api;
+    reg_method_t method;
+    const char *mount;         /* path of the <Location>, without a slash at its end */
+    const char *path;          /* what follows it: "" or "/…", decoded */
+    const char *query;         /* undecoded, or NULL */
+    const char *content_type;  /* or NULL */
+    int has_body;              /* the client announced one */
+    int has_bearer_token;      /* Authorization: Bearer … was sent */
+    const char *user;          /* authenticated caller, or NULL */
+    const char *organization;  /* UUID that limits the events API, or NULL */
+    const char *if_match;      /* or NULL */
+    const char *if_none_match; /* or NULL */
+
+    const char *captures[REG_MAX_CAPTURES]; /* set by the route: {…} of its pattern */
+    const char *body;                       /* set by read_body; ends in a NUL */
+    apr_size_t body_length;
+    reg_json_t *json; /* the body, an object, on routes that take one */
+};
+
+/** What the client gets. */
+typedef struct reg_reply_t {
+    int status;
+    const char *body;     /* JSON, or NULL for none */
+    apr_table_t *headers; /* besides Content-Type and Content-Length */
+} reg_reply_t;
+
+/** Serves one route: checks fields, calls an operation, makes the reply. */
+typedef reg_reply_t *reg_handler_t(reg_request_t *request);
+
+/* live.c, groups.c, families.c, events.c, events_search.c: what routes.c dispatches to.
+ */
+reg_handler_t reg_live_register;
+reg_handler_t reg_groups_register, reg_groups_get_group, reg_groups_get_plan,
+    reg_groups_get_member;
+reg_handler_t reg_families_register;
+reg_handler_t reg_events_create, reg_events_get, reg_events_update, reg_events_delete,
+    reg_events_search;
+
+#endif

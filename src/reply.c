@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reply.h"
+
+#include "json.h"
+#include "routes.h"
+
+#include <apr_strings.h>
+#include <string.h>
+
+/* What a status is called where nobody has said more. `advice` tells the caller what to
+ * do, `code` is the live API's. Statuses that are not here are worded like the last. */
+static const struct words_t {
+    int status;
+    const char *reason; /* RFC 9110, section 15 */
+    const char *code;
+    const char *advice;
+} words[] = {
+    {400, "Bad Request", "validation_error", "The request is malformed."},
+    {401, "Unauthorized", "unauthenticated", "Authentication is required."},
+    {403, "Forbidden", "forbidden", "You are not allowed to do this."},
+    {404, "Not Found", "not_found", "There is nothing at this address."},
+    {405, "Method Not Allowed", "method_not_allowed",
+     "This address does not allow the method; the Allow header names those it does."},
+    {408, "Request Timeout", "request_timeout", "The request did not arrive in time."},
+    {409, "Conflict", "conflict", "The request conflicts with what is registered."},
+    {411, "Length Required", "length_required", "The request must state its length."},
+    {412, "Precondition Failed", "precondition_failed", "A condition does not hold."},
+    {413, "Payload Too Large", "payload_too_large", "The request body is too large."},
+    {414, "URI Too Long", "uri_too_long", "The address is too long."},
+    {415, "Unsupported Media Type", "unsupported_media_type",
+     "The request body must be application/json."},
+    {417, "Expectation Failed", "expectation_failed", "The expectation cannot be met."},
+    {422, "Unprocessable Entity", "unprocessable_entity", "The request cannot be done."},
+    {429, "Too Many Requests", "too_many_requests",
+     "Too many requests; try again later."},
+    {431, "Request Header Fields Too Large", "headers_too_large",
+     "The request's header fields are too large."},
+    {501, "Not Implemented", "not_implemented",
+     "The request asks for what is not there."},
+    {502, "Bad Gateway", "bad_gateway", "Please try again later."},
+    {503, "Service Unavailable", "unavailable",
+     "The registration is not known to be done. Please try again in a moment."},
+    {504, "Gateway Timeout", "gateway_timeout", "Please try again later."},
+    {500, "Internal Server Error", "internal_error",
+     "The server made an error; it has been logged. Please try again later."},
+};
+
+static const struct words_t *words_for(int status)
+{
+    const struct words_t *w = words;
+
+    while (w->status != status && w->status != 500) {
+        w++;
+    }
+    return w;
+}
+
+/* Adds "errors": [{"field", "message"}] where fields are at fault. */
+static void set_problems(reg_json_t *body, const reg_request_t *request,
+                         const reg_problems_t *problems)
+{
+    reg_json_t *list;
+
+    if (!problems || !problems->list) {
+        return;
+    }
+    list = reg_json_array(request->pool);
+    for (int i = 0; i < problems->list->nelts; i++) {
+        const reg_problem_t *problem = &APR_ARRAY_IDX(problems->list, i, reg_problem_t);
+        reg_json_t *item = reg_json_object(request->pool);
+
+        reg_json_set_string(item, "field", problem->field);
+        reg_json_set_string(item, "message", problem->message);
+        reg_json_append(list, item);
+    }
+    reg_json_set(body, "errors", list);
+}
+
+/* The fields at fault in one sentence: "role must be …; patient_id must not be empty". */
+static const char *sentence(const reg_request_t *request, const reg_problems_t *problems)
+{
+    const char *text = NULL;
+
+    for (int i = 0; i < problems->list->nelts; i++) {
+        const reg_problem_t *problem = &APR_ARRAY_IDX(problems->list, i, reg_problem_t);
+
+        text = apr_pstrcat(request->pool, text ? text : "", text ? "; " : "",
+                           problem->field, " ", problem->message, NULL);
+    }
+    return text;
+}
+
+typedef void envelope_t(const reg_request_t *request, const reg_error_t *error,
+                        const struct words_t *w, reg_json_t *body);
+
+static void live_envelope(const reg_request_t *request, const reg_error_t *error,
+                          const struct words_t *w, reg_json_t *body)
+{
+    const char *message = error->message ? error->message : w->advice;
+
+    if (error->problems && error->problems->list) {
+        message = sentence(request, error->problems);
+    }
+    reg_json_set_string(body, "error", error->code ? error->code : w->code);
+    reg_json_set_string(body, "message", message);
+}
+
+static void groups_envelope(const reg_request_t *request, const reg_error_t *error,
+                            const struct words_t *w, reg_json_t *body)
+{
+    reg_json_set_integer(body, "status", error->status);
+    reg_json_set_string(body, "message", error->message ? error->message : w->advice);
+    set_problems(body, request, error->problems);
+}
+
+/* The real service's own strings, where it has some. */
+static void families_envelope(const reg_request_t *request, const reg_error_t *error,
+                              const struct words_t *w, reg_json_t *body)
+{
+    const char *message = error->message;
+    const char *description = error->description;
+
+    if (!message) {
+        message = w->reason;
+        description = w->advice;
+        switch (error->status) {
+        case 401:
+            message = "UNAUTHORIZED";
+            description = request->has_bearer_token
+                              ? "Authentication failed due to access token issues."
+                              : "Authentication failed for lack of authentication "
+                                "credentials.";
+            break;
+        case 403:
+            message = "FORBIDDEN";
+            description = "Authorization failed due to insufficient permissions.";
+            break;
+        case 500:
+            message = "An internal server error has occurred.";
+            break;
+        case 503:
+            message = "Service unavailable.";
+            break;
+        default:
+            break;
+        }
+    }
+    reg_json_set_integer(body, "code", error->status);
+    reg_json_set_string(body, "message", message);
+    if (description) {
+        reg_json_set_string(body, "description", description);
+    }
+    if (error->status == 401) {
+        reg_json_set_string(body, "redirect_link", "/auth");
+    }
+}
+
+static void events_envelope(const reg_request_t *request, const reg_error_t *error,
+                            const struct words_t *w, reg_json_t *body)
+{
+    reg_json_set_integer(body, "statusCode", error->status);
+    reg_json_set_string(body, "message", error->message ? error->message : w->advice);
+    reg_json_set_string(body, "error", w->reason);
+    set_problems(body, request, error->problems);
+}
+
+static envelope_t *const envelopes[REG_API_COUNT] = {
+    [REG_API_LIVE] = live_envelope,     [REG_API_GROUPS] = groups_envelope,
+    [REG_API_USERS] = groups_envelope,  [REG_API_FAMILIES] = families_envelope,
+    [REG_API_EVENTS] = events_envelope,
+};
+
+const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t *error)
+{
+    reg_json_t *body = reg_json_object(request->pool);
+
+    envelopes[request->api](request, error, words_for(error->status), body);
+    return reg_json_text(request->pool, body);
+}
+
+const char *reg_reply_plain_body(apr_pool_t *pool, int status)
+{
+    return apr_pstrcat(pool, "{\"error\":\"", words_for(status)->code,
+                       "\",\"message\":\"", words_for(status)->advice, "\"}", NULL);
+}
+
+reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
+{
+    reg_reply_t *reply = apr_palloc(request->pool, sizeof(*reply));
+
+    reply->status = status;
+    reply->body = body;
+    reply->headers = apr_table_make(request->pool, 4);
+    return reply;
+}
+
+reg_reply_t *reg_reply_error(reg_request_t *request, const reg_error_t *error)
+{
+    reg_reply_t *reply =
+        reg_reply(request, error->status, reg_reply_error_body(request, error));
+
+    if (error->status == 503) {
+        apr_table_setn(reply->headers, "Retry-After", REG_RETRY_AFTER);
+    }
+    if (error->status == 405) {
+        apr_table_setn(reply->headers, "Allow", reg_route_allow(request));
+    }
+    return reply;
+}
+
+reg_reply_t *reg_reply_status(reg_request_t *request, int status)
+{
+    const reg_error_t error = {.status = status};
+
+    return reg_reply_error(request, &error);
+}
+
+/* What every API makes of what the store itself says. */
+static int store_status(const reg_request_t *request, reg_outcome_t outcome)
+{
+    int groups = request->api == REG_API_GROUPS || request->api == REG_API_USERS;
+
+    switch (outcome) {
+    case REG_BAD_DATA:
+        return groups ? 422 : 400;
+    case REG_UNAVAILABLE:
+        return 503;
+    default:
+        return 500;
+    }
+}
+
+reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer,
+                              const reg_rule_t *rules)
+{
+    for (; rules->error.status; rules++) {
+        if (rules->outcome == answer->outcome) {
+            return rules->error.status < 300
+                       ? reg_reply(request, rules->error.status, answer->body)
+                       : reg_reply_error(request, &rules->error);
+        }
+    }
+    return reg_reply_status(request, store_status(request, answer->outcome));
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "routes.h"
+
+#include <apr_strings.h>
+#include <string.h>
+
+const char *const reg_api_names[REG_API_COUNT] = {"live", "groups", "users", "families",
+                                                  "events"};
+
+/* Every URL of the four APIs. */
+static const reg_route_t routes[] = {
+    {REG_API_LIVE, REG_METHOD_POST, "/{session}/register", reg_live_register},
+
+    {REG_API_GROUPS, REG_METHOD_POST, "/{group}/members", reg_groups_register},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}", reg_groups_get_group},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/plans/{plan}", reg_groups_get_plan},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/users/{user}", reg_groups_get_member},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/members/{user}", reg_groups_get_member},
+    {REG_API_USERS, REG_METHOD_POST, "", reg_groups_register},
+
+    {REG_API_FAMILIES, REG_METHOD_POST, "", reg_families_register},
+
+    {REG_API_EVENTS, REG_METHOD_POST, "", reg_events_create},
+    {REG_API_EVENTS, REG_METHOD_GET, "", reg_events_search},
+    {REG_API_EVENTS, REG_METHOD_GET, "/{id}", reg_events_get},
+    {REG_API_EVENTS, REG_METHOD_PUT, "/{id}", reg_events_update},
+    {REG_API_EVENTS, REG_METHOD_DELETE, "/{id}", reg_events_delete},
+};
+
+/* What each method adds to Allow. */
+static const char *const method_names[] = {
+    [REG_METHOD_GET] = "GET, HEAD, ",
+    [REG_METHOD_POST] = "POST, ",
+    [REG_METHOD_PUT] = "PUT, ",
+    [REG_METHOD_DELETE] = "DELETE, ",
+};
+
+/* Whether the path of a request fits a pattern; if so, the captures are set. */
+static int path_fits(reg_request_t *request, const char *pattern)
+{
+    const char *path = request->path;
+    const char *captures[REG_MAX_CAPTURES] = {NULL};
+    int captured = 0;
+
+    while (*pattern && *path) {
+        size_t length = strcspn(path + 1, "/");
+        size_t expected = strcspn(pattern + 1, "/");
+
+        if (pattern[1] == '{' && length > 0) {
+            captures[captured++] = apr_pstrmemdup(request->pool, path + 1, length);
+        }
+        else if (length != expected || strncmp(path, pattern, length + 1) != 0) {
+            return 0;
+        }
+        path += length + 1;
+        pattern += expected + 1;
+    }
+    if (*pattern || *path) {
+        return 0;
+    }
+    memcpy(request->captures, captures, sizeof(captures));
+    return 1;
+}
+
+const reg_route_t *reg_route_find(reg_request_t *request)
+{
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        const reg_route_t *route = &routes[i];
+
+        if (route->api == request->api && route->method == request->method
+            && path_fits(request, route->pattern)) {
+            return route;
+        }
+    }
+    return NULL;
+}
+
+const char *reg_route_allow(reg_request_t *request)
+{
+    const char *allow = "";
+
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        const reg_route_t *route = &routes[i];
+
+        if (route->api == request->api && path_fits(request, route->pattern)) {
+            allow = apr_pstrcat(request->pool, allow, method_names[route->method], NULL);
+        }
+    }
+    return *allow ? apr_pstrcat(request->pool, allow, "OPTIONS", NULL) : NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_ROUTES_H
+#define REGISTRATION_ROUTES_H
+
+#include "registration.h"
+
+/** One line of the table of routes. */
+typedef struct reg_route_t {
+    reg_api_t api;
+    reg_method_t method;
+    const char
+        *pattern; /* below the mount; {…} stands for one segment, kept as a capture */
+    reg_handler_t *handler;
+} reg_route_t;
+
+/**
+ * Finds the route of a request by its API, path and method, and sets its captures.
+ * @return the route, or NULL when there is none.
+ */
+const reg_route_t *reg_route_find(reg_request_t *request);
+
+/**
+ * What the path of a request allows, whatever the method asked for.
+ * @return the value of the Allow header, "GET, HEAD, OPTIONS"; NULL when the path is not
+ *         known.
+ */
+const char *reg_route_allow(reg_request_t *request);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve.h"
+
+#include "json.h"
+#include "reply.h"
+#include "routes.h"
+
+#include <apr_cstr.h>
+#include <apr_strings.h>
+#include <string.h>
+
+/* Whether a media type, parameters left out, is JSON: application/json or any +json
+ * (RFC 6839, section 3.1). None at all counts as JSON. */
+static int is_json(const char *content_type)
+{
+    apr_size_t length;
+
+    if (!content_type) {
+        return 1;
+    }
+    content_type += strspn(content_type, " \t");
+    length = strcspn(content_type, "; \t");
+    return (length == 16 && apr_cstr_casecmpn(content_type, "application/json", 16) == 0)
+           || (length > 5 && memchr(content_type, '/', length)
+               && apr_cstr_casecmpn(content_type + length - 5, "+json", 5) == 0);
+}
+
+/* The answer to a body that is no JSON object. */
+static reg_reply_t *refuse_json(reg_request_t *request, const char *where)
+{
+    const reg_error_t families = {
+        .status = 400,
+        .message = "Unable to process request body.",
+        .description = "Please verify that the JSON provided in the request body has a "
+                       "valid format and try again."};
+    const reg_error_t others = {
+        .status = 400,
+        .message = apr_psprintf(
+            request->pool, "The request body is not a valid JSON object (%s).", where)};
+
+    return reg_reply_error(request,
+                           request->api == REG_API_FAMILIES ? &families : &others);
+}
+
+/* Reads and parses the body of a POST or PUT; NULL when it is there to be served. */
+static reg_reply_t *receive(reg_request_t *request)
+{
+    const char *where;
+    int status;
+
+    if (request->has_body && !is_json(request->content_type)) {
+        return reg_reply_status(request, 415);
+    }
+    status = request->host->read_body(request);
+    if (status) {
+        return status < 0 ? reg_reply(request, status, NULL)
+                          : reg_reply_status(request, status);
+    }
+    request->json =
+        reg_json_parse(request->pool, request->body, request->body_length, &where);
+    return request->json ? NULL : refuse_json(request, where);
+}
+
+/* The answer where no route has this method: what the path allows, or that there is no
+ * such path. */
+static reg_reply_t *refuse_method(reg_request_t *request)
+{
+    const char *allow = reg_route_allow(request);
+    reg_reply_t *reply;
+
+    if (!allow) {
+        return reg_reply_status(request, 404);
+    }
+    if (request->method != REG_METHOD_OPTIONS) {
+        return reg_reply_status(request, 405);
+    }
+    reply = reg_reply(request, 204, NULL);
+    apr_table_setn(reply->headers, "Allow", allow);
+    return reply;
+}
+
+reg_reply_t *reg_serve(reg_request_t *request)
+{
+    const reg_route_t *route = reg_route_find(request);
+    reg_reply_t *refusal = NULL;
+
+    if (!route) {
+        return refuse_method(request);
+    }
+    if (request->method == REG_METHOD_POST || request->method == REG_METHOD_PUT) {
+        refusal = receive(request);
+    }
+    return refusal ? refusal : route->handler(request);
+}

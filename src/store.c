@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* How often a call is made again that lost against another transaction. */
+#define MOST_CONFLICTS 3
+
+/* The outcomes as the SQL names them. */
+static const struct {
+    const char *name;
+    reg_outcome_t outcome;
+} outcomes[] = {{"created", REG_CREATED},
+                {"found", REG_FOUND},
+                {"more", REG_MORE},
+                {"updated", REG_UPDATED},
+                {"deleted", REG_DELETED},
+                {"not_found", REG_NOT_FOUND},
+                {"not_joinable", REG_NOT_JOINABLE},
+                {"duplicate", REG_DUPLICATE},
+                {"full", REG_FULL},
+                {"no_waiting_list", REG_NO_WAITING_LIST},
+                {"changed", REG_CHANGED},
+                {"invalid", REG_INVALID},
+                {"children_unknown", REG_CHILDREN_UNKNOWN},
+                {"institution_unknown", REG_INSTITUTION_UNKNOWN}};
+
+/* What became of a call as a whole. */
+typedef enum {
+    DONE,
+    CONFLICT,    /* rolled back in favour of another transaction: again */
+    UNPREPARED,  /* what was prepared is not there or not valid any more: prepare again */
+    REFUSED,     /* a value of some request is at fault */
+    UNAVAILABLE, /* 503 */
+    FAULT        /* 500 */
+} verdict_t;
+
+/* By SQLSTATE, the longest prefix first. What is not here is a fault. */
+static const struct {
+    const char *prefix;
+    verdict_t verdict;
+} verdicts[] = {
+    {"40001", CONFLICT},    /* serialization_failure */
+    {"40P01", CONFLICT},    /* deadlock_detected */
+    {"26000", UNPREPARED},  /* invalid_sql_statement_name */
+    {"42P05", UNPREPARED},  /* duplicate_prepared_statement */
+    {"0A000", UNPREPARED},  /* cached plan must not change result type */
+    {"55P03", UNAVAILABLE}, /* lock_not_available */
+    {"57014", UNAVAILABLE}, /* query_canceled: statement_timeout */
+    {"57P0", UNAVAILABLE},  /* shutting down, starting up */
+    {"25006", UNAVAILABLE}, /* read_only_sql_transaction: a standby */
+    {"08", UNAVAILABLE},    /* connection exceptions */
+    {"53", UNAVAILABLE},    /* insufficient resources */
+    {"58", UNAVAILABLE},    /* system errors */
+    {"22", REFUSED},        /* data exceptions */
+    {"23", REFUSED},        /* constraint violations */
+};
+
+/* One call being made. */
+typedef struct {
+    const reg_connections_t *connections;
+    apr_pool_t *pool;
+    const reg_operation_t *operation;
+    reg_item_t *const *items;
+    int count;
+    apr_time_t deadline;
+} call_t;
+
+static void report(const call_t *call, const char *message)
+{
+    call->connections->report(call->connections->baton, message);
+}
+
+/* Answers every request with an outcome that has no words of its own. */
+static void answer_all(const call_t *call, reg_outcome_t outcome)
+{
+    for (int i = 0; i < call->count; i++) {
+        call->items[i]->answer = (reg_answer_t){.outcome = outcome};
+    }
+}
+
+/*
+ * Parameters
+ */
+
+/* Appends an element of an array in PostgreSQL's text form, quoted; returns the end. */
+static char *put_element(char *p, const char *value)
+{
+    if (!value) {
+        return apr_cpystrn(p, "NULL", sizeof("NULL"));
+    }
+    *p++ = '"';
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\') {
+            *p++ = '\\';
+        }
+        *p++ = *value;
+    }
+    *p++ = '"';
+    return p;
+}
+
+/* One parameter of all requests as an array: {"a",NULL,"c"}. */
+static const char *array_of(const call_t *call, int parameter)
+{
+    apr_size_t size = 3;
+    char *array, *p;
+
+    for (int i = 0; i < call->count; i++) {
+        const char *value = call->items[i]->values[parameter];
+
+        size += value ? 2 * strlen(value) + 3 : sizeof("NULL,");
+    }
+    array = p = apr_palloc(call->pool, size);
+    *p++ = '{';
+    for (int i = 0; i < call->count; i++) {
+        if (i) {
+            *p++ = ',';
+        }
+        p = put_element(p, call->items[i]->values[parameter]);
+    }
+    *p++ = '}';
+    *p = '\0';
+    return array;
+}
+
+/*
+ * Calls
+ */
+
+/* Waits until the connection has something to read or room to write; 0 at the deadline.
+ */
+static int wait_for(PGconn *pg, int writing, apr_time_t deadline)
+{
+    struct pollfd fd = {.fd = PQsocket(pg),
+                        .events = (short)(writing ? POLLIN | POLLOUT : POLLIN)};
+    int ready;
+
+    do {
+        apr_time_t left = deadline - apr_time_now();
+
+        /* Rounded up, or the last millisecond would be spent spinning. */
+        ready = left > 0 ? poll(&fd, 1, (int)apr_time_as_msec(left) + 1) : 0;
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
+/* The next result of what was sent, NULL when there is no more of it or the connection is
+ * lost. At the deadline it is cut, so that nothing here can wait for a server that does
+ * not answer; PQcancel() could. */
+static PGresult *next_result(PGconn *pg, apr_time_t deadline)
+{
+    for (;;) {
+        int writing = PQflush(pg);
+
+        if (writing < 0 || (!writing && !PQisBusy(pg))) {
+            return PQgetResult(pg);
+        }
+        if (!wait_for(pg, writing, deadline)) {
+            shutdown(PQsocket(pg), SHUT_RDWR);
+            return NULL;
+        }
+        if (!PQconsumeInput(pg)) {
+            return PQgetResult(pg);
+        }
+    }
+}
+
+/*
+ * The result of one command that was sent: the last that holds rows or an error. NULL
+ * unless the server has said that it is ready for another: rows can arrive before the
+ * transaction that made them is committed, and only then is what they say true.
+ */
+static PGresult *finish(PGconn *pg, apr_time_t deadline)
+{
+    PGresult *result = NULL, *next;
+
+    while ((next = next_result(pg, deadline)) != NULL) {
+        PQclear(result);
+        result = next;
+    }
+    if (PQtransactionStatus(pg) != PQTRANS_IDLE) {
+        PQclear(result);
+        result = NULL;
+    }
+    return result;
+}
+
+/* What a result means; a fault is reported by its code, as its message may hold data. */
+static verdict_t judge(const call_t *call, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    if (PQresultStatus(result) == PGRES_TUPLES_OK
+        || PQresultStatus(result) == PGRES_COMMAND_OK) {
+        return DONE;
+    }
+    if (!state) {
+        return UNAVAILABLE; /* libpq's own error: the connection is lost */
+    }
+    for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++) {
+        if (strncmp(state, verdicts[i].prefix, strlen(verdicts[i].prefix)) == 0) {
+            return verdicts[i].verdict;
+        }
+    }
+    report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
+                              call->operation->name, state));
+    return FAULT;
+}
+
+static int is_prepared(const reg_connection_t *connection,
+                       const reg_operation_t *operation)
+{
+    for (int i = 0; i < connection->prepared_count; i++) {
+        if (connection->prepared[i] == operation) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Prepares the operation on a connection that does not have it yet. */
+static verdict_t prepare(const call_t *call, reg_connection_t *connection)
+{
+    const char *placeholders = "$1";
+    const char *statement;
+    PGresult *result;
+    verdict_t verdict;
+
+    if (is_prepared(connection, call->operation)) {
+        return DONE;
+    }
+    for (int i = 2; i <= call->operation->parameters; i++) {
+        placeholders = apr_psprintf(call->pool, "%s, $%d", placeholders, i);
+    }
+    statement = apr_psprintf(
+        call->pool, "SELECT item, outcome, detail, body FROM registration.%s(%s)",
+        call->operation->name, placeholders);
+    if (!PQsendPrepare(connection->pg, call->operation->name, statement, 0, NULL)) {
+        return UNAVAILABLE;
+    }
+    result = finish(connection->pg, call->deadline);
+    verdict = judge(call, result);
+    PQclear(result);
+    if (verdict == DONE && connection->prepared_count < REG_MAX_OPERATIONS) {
+        connection->prepared[connection->prepared_count++] = call->operation;
+    }
+    return verdict;
+}
+
+static reg_outcome_t outcome_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
+        if (strcmp(outcomes[i].name, name) == 0) {
+            return outcomes[i].outcome;
+        }
+    }
+    return REG_FAULT;
+}
+
+/* A column of a row in the pool's memory; NULL for SQL NULL. */
+static const char *column(apr_pool_t *pool, const PGresult *result, int row, int number)
+{
+    return PQgetisnull(result, row, number)
+               ? NULL
+               : apr_pstrmemdup(pool, PQgetvalue(result, row, number),
+                                (apr_size_t)PQgetlength(result, row, number));
+}
+
+/* Hands each request the row that is its own. A request without one gets a fault. */
+static void deliver(const call_t *call, const PGresult *result)
+{
+    answer_all(call, REG_FAULT);
+    for (int row = 0; row < PQntuples(result); row++) {
+        apr_int64_t number = apr_atoi64(PQgetvalue(result, row, 0));
+
+        if (number >= 1 && number <= call->count) {
+            reg_item_t *item = call->items[number - 1];
+
+            item->answer.outcome = outcome_of(PQgetvalue(result, row, 1));
+            item->answer.detail = column(item->pool, result, row, 2);
+            item->answer.body = column(item->pool, result, row, 3);
+        }
+    }
+}
+
+/* Makes the call on a connection, once. */
+static verdict_t run(const call_t *call, reg_connection_t *connection)
+{
+    const char *arrays[REG_MAX_PARAMETERS];
+    verdict_t verdict = prepare(call, connection);
+    PGresult *result;
+
+    if (verdict != DONE) {
+        return verdict;
+    }
+    for (int i = 0; i < call->operation->parameters; i++) {
+        arrays[i] = array_of(call, i);
+    }
+    if (!PQsendQueryPrepared(connection->pg, call->operation->name,
+                             call->operation->parameters, arrays, NULL, NULL, 0)) {
+        return UNAVAILABLE;
+    }
+    result = finish(connection->pg, call->deadline);
+    verdict = judge(call, result);
+    if (verdict == DONE) {
+        deliver(call, result);
+    }
+    PQclear(result);
+    return verdict;
+}
+
+/* Makes the call on a connection of its own choice, once. */
+static verdict_t attempt(const call_t *call)
+{
+    const reg_connections_t *from = call->connections;
+    reg_connection_t *connection = from->checkout(from->baton, call->deadline);
+    verdict_t verdict;
+
+    if (!connection) {
+        return UNAVAILABLE;
+    }
+    verdict = run(call, connection);
+    if (verdict == UNPREPARED) {
+        /* A new session has nothing prepared, whatever the old one thought it had. */
+        PQreset(connection->pg);
+        verdict = reg_store_refresh(connection) ? run(call, connection) : UNAVAILABLE;
+    }
+    from->checkin(from->baton, connection);
+    return verdict;
+}
+
+/* A pause of 1 to 8 ms, random, so that two that collided do not do so again. */
+static void pause_a_moment(void)
+{
+    unsigned char random = 0;
+
+    apr_generate_random_bytes(&random, 1);
+    apr_sleep((1 + random % 8) * 1000);
+}
+
+/* Calls again for each request by itself, so that only the culprit fails. */
+static void call_one_by_one(const call_t *call)
+{
+    for (int i = 0; i < call->count; i++) {
+        reg_store_call(call->connections, call->pool, call->operation, call->items + i, 1,
+                       call->deadline);
+    }
+}
+
+void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
+                    const reg_operation_t *operation, reg_item_t *const *items, int count,
+                    apr_time_t deadline)
+{
+    const call_t call = {connections, pool, operation, items, count, deadline};
+    verdict_t verdict = attempt(&call);
+
+    for (int i = 0; i < MOST_CONFLICTS && verdict == CONFLICT; i++) {
+        pause_a_moment();
+        verdict = attempt(&call);
+    }
+    switch (verdict) {
+    case DONE:
+        break;
+    case REFUSED:
+        if (count > 1) {
+            call_one_by_one(&call);
+        }
+        else {
+            answer_all(&call, REG_BAD_DATA);
+        }
+        break;
+    case CONFLICT:
+    case UNAVAILABLE:
+        answer_all(&call, REG_UNAVAILABLE);
+        break;
+    case UNPREPARED:
+    case FAULT:
+        answer_all(&call, REG_FAULT);
+        break;
+    }
+}
+
+/* Whether the server has closed the connection or has said something unasked, which while
+ * it is idle means the same. Reading alone would not tell: it returns the farewell. */
+static int has_hung_up(PGconn *pg)
+{
+    struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN | POLLRDHUP};
+
+    return poll(&fd, 1, 0) != 0
+           && (fd.revents != POLLIN || !PQconsumeInput(pg)
+               || PQstatus(pg) != CONNECTION_OK);
+}
+
+int reg_store_refresh(reg_connection_t *connection)
+{
+    PGconn *pg = connection->pg;
+
+    if (PQstatus(pg) != CONNECTION_OK || has_hung_up(pg)
+        || PQtransactionStatus(pg) != PQTRANS_IDLE) {
+        PQreset(pg);
+    }
+    if (PQstatus(pg) != CONNECTION_OK) {
+        return 0;
+    }
+    if (connection->backend != PQbackendPID(pg)) {
+        connection->backend = PQbackendPID(pg);
+        connection->prepared_count = 0;
+    }
+    return PQsetnonblocking(pg, 1) == 0;
+}

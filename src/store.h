@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_STORE_H
+#define REGISTRATION_STORE_H
+
+/**
+ * Operations on PostgreSQL: some requests, one call, one transaction, an answer to each.
+ *
+ * A call is asynchronous libpq under a deadline, on a connection held for just as long.
+ * What a failed call means for its requests is decided here, by SQLSTATE, and nowhere
+ * else. The store knows nothing of httpd: connections come from whoever runs it.
+ */
+
+#include "registration.h"
+
+/** Operations one connection can have prepared; there are fewer. */
+#define REG_MAX_OPERATIONS 16
+
+struct pg_conn;
+
+/** A connection, with what the server has prepared on it. */
+typedef struct reg_connection_t {
+    struct pg_conn *pg;
+    int backend; /* process id of the session that the list below is true for */
+    const reg_operation_t *prepared[REG_MAX_OPERATIONS];
+    int prepared_count;
+} reg_connection_t;
+
+/** Where connections come from. */
+typedef struct reg_connections_t {
+    /** A healthy idle connection, or NULL when there is none by the deadline. */
+    reg_connection_t *(*checkout)(void *baton, apr_time_t deadline);
+    /** Gives it back, whatever state it is in. */
+    void (*checkin)(void *baton, reg_connection_t *connection);
+    /** Tells an administrator. The text holds no data of any request. */
+    void (*report)(void *baton, const char *message);
+    void *baton;
+} reg_connections_t;
+
+/** One request of a call. */
+typedef struct reg_item_t {
+    const char *const *values; /* as many as the operation has parameters */
+    apr_pool_t *pool;          /* of the answer's strings */
+    reg_answer_t answer;
+} reg_item_t;
+
+/**
+ * Calls an operation for some requests and fills in every item's answer. A request whose
+ * data the database refuses fails alone. Returns by the deadline, but for the time that
+ * libpq takes to give up connecting (connect_timeout).
+ * @param pool for what the call itself needs.
+ */
+void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
+                    const reg_operation_t *operation, reg_item_t *const *items, int count,
+                    apr_time_t deadline);
+
+/**
+ * Makes a connection fit for a call: reconnects it when the server has hung up or left it
+ * inside a transaction, and forgets what an earlier session had prepared.
+ * @return whether it is.
+ */
+int reg_store_refresh(reg_connection_t *connection);
+
+#endif
