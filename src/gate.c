@@ -33,24 +33,17 @@ void reg_gate_limit(reg_gate_t *gate, int most)
     }
 }
 
-/* Waits for the gate to change; 0 when the deadline has come first. */
-static int wait_for_change(reg_gate_t *gate, apr_time_t deadline)
-{
-    apr_time_t left = deadline - apr_time_now();
-
-    return left > 0
-           && apr_thread_cond_timedwait(gate->changed, gate->mutex, left) == APR_SUCCESS;
-}
-
 int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
 {
-    int entered = 0, waiting = 1;
+    apr_time_t now = apr_time_now();
+    int entered = 0;
 
     apr_thread_mutex_lock(gate->mutex);
-    while (!entered && waiting && apr_time_now() >= gate->closed_until) {
+    while (!entered && now >= gate->closed_until && now < deadline) {
         entered = gate->inside < gate->most && !gate->opening;
         if (!entered) {
-            waiting = wait_for_change(gate, deadline);
+            apr_thread_cond_timedwait(gate->changed, gate->mutex, deadline - now);
+            now = apr_time_now();
         }
     }
     if (entered) {

@@ -28,8 +28,9 @@ typedef struct reg_server_conf_t {
     int mounted;                 /* an API is mounted here or in the main server */
     apr_interval_time_t timeout; /* of an operation; -1 when unset, until post_config */
     int connections;             /* calls in flight per child; likewise */
-    const char *pool_key;        /* see reg_dbd_key() */
-    struct reg_gate_t *gate;     /* in a child process; see httpd_pool.h */
+    apr_interval_time_t connect_time; /* see reg_dbd_connect_time() */
+    const char *pool_key;             /* see reg_dbd_key() */
+    struct reg_gate_t *gate;          /* in a child process; see httpd_pool.h */
 } reg_server_conf_t;
 
 extern const command_rec reg_directives[];

@@ -4,7 +4,6 @@
 #include <apr_strings.h>
 #include <http_config.h>
 #include <libpq-fe.h>
-#include <stdlib.h>
 
 /* mod_dbd's defaults: mod_dbd.c, DEFAULT_NMIN and so on. */
 #define DEFAULT_MIN 1
@@ -36,7 +35,7 @@ static void read_section(apr_pool_t *pool, const ap_directive_t *node, reg_dbd_t
                     *directives[i].text = value;
                 }
                 else {
-                    *directives[i].number = atoi(value);
+                    *directives[i].number = (int)apr_atoi64(value);
                 }
             }
         }
@@ -71,19 +70,14 @@ const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd)
                         dbd->keep, dbd->max, dbd->exptime ? dbd->exptime : "");
 }
 
-/* Seconds that libpq may take to give up connecting to all the hosts of a connection
- * string; 0 when it may take for ever; -1 when it is no connection string. */
-static int connect_time(const char *params)
+apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd)
 {
-    PQconninfoOption *options = PQconninfoParse(params, NULL);
-    int timeout = 0, hosts = 1;
+    PQconninfoOption *options = PQconninfoParse(dbd->params, NULL);
+    apr_int64_t timeout = 0, hosts = 1;
 
-    if (!options) {
-        return -1;
-    }
-    for (PQconninfoOption *o = options; o->keyword; o++) {
+    for (PQconninfoOption *o = options; o && o->keyword; o++) {
         if (o->val && strcmp(o->keyword, "connect_timeout") == 0) {
-            timeout = atoi(o->val);
+            timeout = apr_atoi64(o->val);
             timeout = timeout == 1 ? 2 : timeout; /* as libpq takes it */
         }
         if (o->val && strcmp(o->keyword, "host") == 0) {
@@ -93,13 +87,13 @@ static int connect_time(const char *params)
         }
     }
     PQconninfoFree(options);
-    return timeout > 0 ? timeout * hosts : 0;
+    return timeout > 0 ? apr_time_from_sec(timeout * hosts) : 0;
 }
 
 const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connections,
                           apr_interval_time_t timeout)
 {
-    int seconds;
+    apr_interval_time_t connect_time;
 
     if (!dbd->driver || strcmp(dbd->driver, "pgsql") != 0) {
         return apr_psprintf(pool, "DBDriver is %s; write: DBDriver pgsql",
@@ -124,16 +118,18 @@ const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connection
             "one or raise the other",
             connections, dbd->max);
     }
-    seconds = connect_time(dbd->params);
-    if (seconds < 0) {
-        return "DBDParams is not a PostgreSQL connection string";
+    connect_time = reg_dbd_connect_time(dbd);
+    if (!connect_time) {
+        return "DBDParams must be a PostgreSQL connection string with connect_timeout in "
+               "it, or a database that does not answer would hold httpd's threads for "
+               "ever; write for example: connect_timeout=2";
     }
-    if (apr_time_from_sec(seconds) >= timeout) {
+    if (connect_time >= timeout) {
         return apr_psprintf(
             pool,
             "RegistrationTimeout must be longer than connect_timeout times "
-            "the hosts of DBDParams, which is %d s",
-            seconds);
+            "the hosts of DBDParams, which is %" APR_TIME_T_FMT " s",
+            apr_time_sec(connect_time));
     }
     return NULL;
 }

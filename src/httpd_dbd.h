@@ -19,6 +19,12 @@ typedef struct reg_dbd_t {
 /** The settings in force in a server: its own, and the main server's for the rest. */
 reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server);
 
+/**
+ * How long libpq may take to give up connecting: connect_timeout times the hosts of
+ * DBDParams; 0 when that may be for ever, or DBDParams cannot be read.
+ */
+apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd);
+
 /** Text that is the same for two servers just when they share mod_dbd's pool. */
 const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd);
 

@@ -54,6 +54,7 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
         if (conf->connections < 0) {
             conf->connections = dbd.max;
         }
+        conf->connect_time = reg_dbd_connect_time(&dbd);
         conf->pool_key = reg_dbd_key(pool, &dbd);
     }
     return OK;
@@ -124,10 +125,12 @@ static pooled_t *open_connection(request_rec *r)
 static reg_connection_t *checkout(void *baton, apr_time_t deadline)
 {
     request_rec *r = baton;
-    reg_gate_t *gate = reg_server_conf(r->server)->gate;
+    const reg_server_conf_t *conf = reg_server_conf(r->server);
+    reg_gate_t *gate = conf->gate;
     pooled_t *p;
 
-    if (!gate || !reg_gate_enter(gate, deadline)) {
+    /* Time is kept back for a connection that has to be made. */
+    if (!gate || !reg_gate_enter(gate, deadline - conf->connect_time)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "REG0301: no connection to the database, or none in time");
         return NULL;

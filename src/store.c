@@ -342,7 +342,7 @@ static void pause_a_moment(void)
     unsigned char random = 0;
 
     apr_generate_random_bytes(&random, 1);
-    apr_sleep((1 + random % 8) * 1000);
+    apr_sleep(apr_time_from_msec(1 + random % 8));
 }
 
 /* Calls again for each request by itself, so that only the culprit fails. */
