@@ -273,9 +273,12 @@ static const char *column(apr_pool_t *pool, const PGresult *result, int row, int
                                 (apr_size_t)PQgetlength(result, row, number));
 }
 
-/* Hands each request the row that is its own. A request without one gets a fault. */
+/* Hands each request the row that is its own. A request without one, or with an outcome
+ * that is not known here, gets a fault. */
 static void deliver(const call_t *call, const PGresult *result)
 {
+    int answered = 0;
+
     answer_all(call, REG_FAULT);
     for (int row = 0; row < PQntuples(result); row++) {
         apr_int64_t number = apr_atoi64(PQgetvalue(result, row, 0));
@@ -286,7 +289,13 @@ static void deliver(const call_t *call, const PGresult *result)
             item->answer.outcome = outcome_of(PQgetvalue(result, row, 1));
             item->answer.detail = column(item->pool, result, row, 2);
             item->answer.body = column(item->pool, result, row, 3);
+            answered += item->answer.outcome != REG_FAULT;
         }
+    }
+    if (answered < call->count) {
+        report(call, apr_psprintf(call->pool,
+                                  "operation %s gave %d of %d requests an answer",
+                                  call->operation->name, answered, call->count));
     }
 }
 
