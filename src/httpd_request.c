@@ -176,7 +176,7 @@ int reg_request_send(request_rec *r, const reg_reply_t *reply)
         return reply->status;
     }
     r->status = reply->status;
-    apr_table_overlap(r->err_headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
+    apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (reply->body) {
         ap_set_content_type(r, REG_CONTENT_TYPE);
         ap_set_content_length(r, (apr_off_t)strlen(reply->body));

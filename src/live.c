@@ -31,6 +31,20 @@ static const char *check_role(const char *value)
                : "must be one of host, participant, guest";
 }
 
+/* Who is registered when the body names nobody: the caller, by the rules of a patient_id.
+ */
+static const char *read_caller(const reg_request_t *request, reg_problems_t *problems)
+{
+    const char *wrong = request->user
+                            ? reg_check_name(request->user)
+                            : "or guest_email is required, as the caller is not known";
+
+    if (wrong) {
+        reg_problems_add(problems, "patient_id", wrong);
+    }
+    return request->user;
+}
+
 reg_reply_t *reg_live_register(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
@@ -44,11 +58,7 @@ reg_reply_t *reg_live_register(reg_request_t *request)
     reg_answer_t answer = {.outcome = REG_NOT_FOUND};
 
     if (!problems.list && !patient && !guest) {
-        patient = request->user;
-        if (!patient) {
-            reg_problems_add(&problems, "patient_id",
-                             "or guest_email is required, as the caller is not known");
-        }
+        patient = read_caller(request, &problems);
     }
     if (problems.list) {
         return reg_reply_error(request, &invalid);
