@@ -33,13 +33,19 @@ void reg_gate_limit(reg_gate_t *gate, int most)
     }
 }
 
+/* Whether nobody is let in. A clock that was set back does not keep the gate closed. */
+static int is_closed(const reg_gate_t *gate, apr_time_t now)
+{
+    return now < gate->closed_until && now >= gate->closed_until - REG_GATE_CLOSED_TIME;
+}
+
 int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
 {
     apr_time_t now = apr_time_now();
     int entered = 0;
 
     apr_thread_mutex_lock(gate->mutex);
-    while (!entered && now >= gate->closed_until && now < deadline) {
+    while (!entered && !is_closed(gate, now) && now < deadline) {
         entered = gate->inside < gate->most && !gate->opening;
         if (!entered) {
             apr_thread_cond_timedwait(gate->changed, gate->mutex, deadline - now);
@@ -49,6 +55,11 @@ int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
     if (entered) {
         gate->inside++;
         gate->opening = 1;
+    }
+    else {
+        /* The signal that woke it may have been meant for somebody who can still enter.
+         */
+        apr_thread_cond_signal(gate->changed);
     }
     apr_thread_mutex_unlock(gate->mutex);
     return entered;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* What a status is called where nobody has said more. `advice` tells the caller what to
- * do, `code` is the live API's. Statuses that are not here are worded like the last. */
+ * do, `code` is the live API's. */
 static const struct words_t {
     int status;
     const char *reason; /* RFC 9110, section 15 */
@@ -21,38 +21,53 @@ static const struct words_t {
     {404, "Not Found", "not_found", "There is nothing at this address."},
     {405, "Method Not Allowed", "method_not_allowed",
      "This address does not allow the method; the Allow header names those it does."},
+    {406, "Not Acceptable", "not_acceptable", "There is nothing here but JSON."},
+    {407, "Proxy Authentication Required", "proxy_unauthenticated",
+     "The proxy requires authentication."},
     {408, "Request Timeout", "request_timeout", "The request did not arrive in time."},
     {409, "Conflict", "conflict", "The request conflicts with what is registered."},
+    {410, "Gone", "gone", "What was at this address is gone."},
     {411, "Length Required", "length_required", "The request must state its length."},
     {412, "Precondition Failed", "precondition_failed", "A condition does not hold."},
     {413, "Payload Too Large", "payload_too_large", "The request body is too large."},
     {414, "URI Too Long", "uri_too_long", "The address is too long."},
     {415, "Unsupported Media Type", "unsupported_media_type",
      "The request body must be application/json."},
+    {416, "Range Not Satisfiable", "range_not_satisfiable",
+     "The answer has no such part."},
     {417, "Expectation Failed", "expectation_failed", "The expectation cannot be met."},
+    {421, "Misdirected Request", "misdirected_request",
+     "This server does not answer for the host on this connection."},
     {422, "Unprocessable Entity", "unprocessable_entity", "The request cannot be done."},
+    {426, "Upgrade Required", "upgrade_required", "Another protocol is required."},
     {429, "Too Many Requests", "too_many_requests",
      "Too many requests; try again later."},
     {431, "Request Header Fields Too Large", "headers_too_large",
      "The request's header fields are too large."},
+    {451, "Unavailable For Legal Reasons", "unavailable_for_legal_reasons",
+     "This may not be shown, for legal reasons."},
+    {500, "Internal Server Error", "internal_error",
+     "The server made an error; it has been logged. Please try again later."},
     {501, "Not Implemented", "not_implemented",
      "The request asks for what is not there."},
     {502, "Bad Gateway", "bad_gateway", "Please try again later."},
     {503, "Service Unavailable", "unavailable",
      "The registration is not known to be done. Please try again in a moment."},
     {504, "Gateway Timeout", "gateway_timeout", "Please try again later."},
-    {500, "Internal Server Error", "internal_error",
-     "The server made an error; it has been logged. Please try again later."},
+    {505, "HTTP Version Not Supported", "http_version_not_supported",
+     "The request's version of HTTP is not supported."},
+    {507, "Insufficient Storage", "insufficient_storage", "Please try again later."},
 };
 
+/* The words for a status; those of 400 or 500 for one that is not in the table. */
 static const struct words_t *words_for(int status)
 {
-    const struct words_t *w = words;
-
-    while (w->status != status && w->status != 500) {
-        w++;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (words[i].status == status) {
+            return &words[i];
+        }
     }
-    return w;
+    return words_for(status < 500 ? 400 : 500);
 }
 
 /* Adds "errors": [{"field", "message"}] where fields are at fault. */

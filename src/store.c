@@ -293,9 +293,9 @@ static void deliver(const call_t *call, const PGresult *result)
         }
     }
     if (answered < call->count) {
-        report(call, apr_psprintf(call->pool,
-                                  "operation %s gave %d of %d requests an answer",
-                                  call->operation->name, answered, call->count));
+        report(call,
+               apr_psprintf(call->pool, "operation %s gave %d of %d requests an answer",
+                            call->operation->name, answered, call->count));
     }
 }
 
