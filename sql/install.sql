@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- Makes or updates everything mod_registration needs in one database. Run it as a
+-- superuser of a database in UTF-8; PostgreSQL 14 or later, with the contrib module
+-- pg_trgm:
+--
+--     psql -X -d DATABASE -f sql/install.sql
+--
+-- It is one transaction and safe to run again. What it makes is in schema
+-- "registration" and belongs to registration_owner, a role nobody logs in as. The
+-- module connects as role "registration", which may execute the operations and do
+-- nothing else. That role gets no password here: set one, or let pg_hba.conf decide.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+
+\ir schema/common.sql
+
+SET LOCAL ROLE registration_owner;
+
+\ir operations/common.sql
+
+\ir schema/live.sql
+\ir operations/live_register.sql
+\ir operations/cancel_live_registration.sql
+
+\ir schema/groups.sql
+\ir operations/groups_support.sql
+\ir operations/groups_register.sql
+\ir operations/groups_get_group.sql
+\ir operations/groups_get_plan.sql
+\ir operations/groups_get_member.sql
+\ir operations/remove_group_member.sql
+
+\ir schema/families.sql
+\ir operations/families_register.sql
+\ir operations/remove_family.sql
+
+\ir schema/events.sql
+\ir operations/events_support.sql
+\ir operations/events_create.sql
+\ir operations/events_get.sql
+\ir operations/events_update.sql
+\ir operations/events_delete.sql
+\ir operations/events_search.sql
+
+\ir operations/recount.sql
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM PUBLIC;
+
+RESET ROLE;
+
+\ir schema/check_rights.sql
+
+COMMIT;

@@ -1,0 +1,34 @@
+-- SPDX-License-Identifier: Apache-2.0
+
+-- The code is locked before the e-mail is freed, the order in which groups_register takes
+-- them. It is locked even without a limit, because it may be given one at this moment.
+CREATE OR REPLACE FUNCTION remove_group_member(registered_id uuid)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+AS $$
+DECLARE
+    member group_members;
+BEGIN
+    SELECT * INTO member FROM group_members AS m WHERE m.id = registered_id;
+    PERFORM FROM invite_codes AS c WHERE c.code = member.invite_code FOR NO KEY UPDATE;
+
+    DELETE FROM group_members AS m
+     WHERE m.id = member.id AND m.group_id = member.group_id;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+
+    DELETE FROM member_emails AS e
+     WHERE e.email = lower(member.email) AND e.member_id = member.id;
+    UPDATE invite_codes AS c
+       SET uses = c.uses - 1
+     WHERE c.code = member.invite_code AND c.max_uses IS NOT NULL;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION remove_group_member IS
+    'Deletes a member, gives its use of a limited invite code back and frees its e-mail; '
+    'false: there is none. For administrators.';

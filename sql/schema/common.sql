@@ -1,0 +1,43 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- The roles, the schema and the extension that everything else stands on.
+
+-- CREATE ROLE knows no IF NOT EXISTS.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'registration_owner') THEN
+        CREATE ROLE registration_owner NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'registration') THEN
+        CREATE ROLE registration LOGIN;
+    END IF;
+END
+$$;
+
+COMMENT ON ROLE registration_owner IS
+    'Owns the tables and functions of schema registration; nobody logs in as it.';
+COMMENT ON ROLE registration IS
+    'mod_registration connects as this role; it may execute the operations only.';
+
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
+CREATE SCHEMA IF NOT EXISTS registration AUTHORIZATION registration_owner;
+COMMENT ON SCHEMA registration IS 'The registrations that mod_registration serves.';
+
+GRANT USAGE ON SCHEMA registration TO registration;
+
+-- The extension may be in any schema. Its operator classes are needed, and only while
+-- indexes are made: the operations themselves never look outside their own schema.
+DO $$
+DECLARE
+    home name := (SELECT n.nspname
+                    FROM pg_extension e
+                    JOIN pg_namespace n ON n.oid = e.extnamespace
+                   WHERE e.extname = 'pg_trgm');
+BEGIN
+    IF NOT has_schema_privilege('registration_owner', home, 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO registration_owner', home);
+    END IF;
+    PERFORM set_config('search_path', format('registration, %I', home), true);
+END
+$$;
