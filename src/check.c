@@ -406,3 +406,17 @@ const reg_json_t *reg_field_object(reg_problems_t *problems, const reg_json_t *o
     }
     return value;
 }
+
+const char *reg_field_free(reg_problems_t *problems, const reg_json_t *object,
+                           const char *prefix, const char *key, const char *raw)
+{
+    if (!reg_field_object(problems, object, prefix, key)) {
+        return NULL;
+    }
+    if (!reg_json_numbers_fit(raw)) {
+        add(problems, prefix, key,
+            "must not hold numbers of more than 1000 digits, written out");
+        return NULL;
+    }
+    return raw;
+}

@@ -75,4 +75,12 @@ const char *reg_field_required(reg_problems_t *problems, const reg_json_t *objec
 const reg_json_t *reg_field_object(reg_problems_t *problems, const reg_json_t *object,
                                    const char *prefix, const char *key);
 
+/**
+ * The same for a field of free JSON, which is kept as it was written.
+ * @param raw the object's text, as reg_json_raw() gives it.
+ * @return that text.
+ */
+const char *reg_field_free(reg_problems_t *problems, const reg_json_t *object,
+                           const char *prefix, const char *key, const char *raw);
+
 #endif

@@ -79,9 +79,8 @@ static const char *read_with_trashed(const reg_request_t *request,
 /* The text of `fields` as the client wrote it, NULL when missing. */
 static const char *read_fields(const reg_request_t *request, reg_problems_t *problems)
 {
-    return reg_field_object(problems, request->json, "", "fields")
-               ? reg_json_raw(request->pool, request->body, "fields", NULL)
-               : NULL;
+    return reg_field_free(problems, request->json, "", "fields",
+                          reg_json_raw(request->pool, request->body, "fields", NULL));
 }
 
 /* A text among the registrant's own fields, NULL unless it is there and well-formed. What

@@ -146,10 +146,9 @@ static void read_member(reg_request_t *request, member_t *member,
         reg_problems_add(problems, "groupMember.user", "is required");
     }
     member->tags = read_tags(request, reg_json_get(root, "tags"), problems);
-    if (reg_field_object(problems, root, "groupMember.", "attributes")) {
-        member->attributes =
-            reg_json_raw(request->pool, request->body, "groupMember", "attributes", NULL);
-    }
+    member->attributes = reg_field_free(
+        problems, root, "groupMember.", "attributes",
+        reg_json_raw(request->pool, request->body, "groupMember", "attributes", NULL));
     read_plan_settings(reg_field_object(problems, root, "groupMember.", "planSettings"),
                        member, problems);
 }

@@ -204,6 +204,43 @@ const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ..
                  : NULL;
 }
 
+/* How many digits the number from p to its end has, written out without an exponent. */
+static apr_int64_t count_digits(const char *p, const char *end)
+{
+    apr_size_t mantissa = strcspn(p, "eE");
+    apr_int64_t exponent = 0;
+
+    if (p + mantissa < end) {
+        exponent = apr_atoi64(p + mantissa + 1); /* the largest there is when too large */
+        end = p + mantissa;
+    }
+    if (exponent > REG_JSON_MAX_DIGITS || exponent < -REG_JSON_MAX_DIGITS) {
+        return REG_JSON_MAX_DIGITS + 1;
+    }
+    return (end - p) + (exponent < 0 ? -exponent : exponent);
+}
+
+int reg_json_numbers_fit(const char *text)
+{
+    apr_int64_t digits, all = 0;
+    const char *end;
+
+    for (const char *p = text; *p; p = end) {
+        end = *p == '"' ? string_end(p) : number_end(p);
+        if (end == p) {
+            end++;
+        }
+        else if (*p != '"') {
+            digits = count_digits(p, end);
+            all += digits;
+            if (digits > REG_JSON_MAX_DIGITS || all > REG_JSON_MAX_ALL_DIGITS) {
+                return 0;
+            }
+        }
+    }
+    return 1;
+}
+
 reg_json_t *reg_json_get(const reg_json_t *object, const char *key)
 {
     return json_object_get(object, key);

@@ -16,6 +16,11 @@
 
 #define REG_JSON_MAX_DEPTH 100
 
+/** Most digits of a number in free JSON, written out: 1e400 has 401. */
+#define REG_JSON_MAX_DIGITS 1000
+/** Most digits that all the numbers of a piece of free JSON have together. */
+#define REG_JSON_MAX_ALL_DIGITS 1048576
+
 /**
  * Parses a text that must be one JSON object.
  * @param text not changed; what is returned does not point into it.
@@ -34,6 +39,12 @@ reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length
  */
 const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ...)
     __attribute__((sentinel));
+
+/**
+ * Whether the numbers in a text that reg_json_parse() has accepted may be kept. The
+ * database writes them out, so that a few bytes could become gigabytes in an answer.
+ */
+int reg_json_numbers_fit(const char *text);
 
 /** The value of a key, NULL when it is missing or the object is NULL or no object. */
 reg_json_t *reg_json_get(const reg_json_t *object, const char *key);

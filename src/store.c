@@ -390,6 +390,10 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
         answer_all(&call, REG_UNAVAILABLE);
         break;
     case UNPREPARED:
+        report(&call,
+               apr_psprintf(pool, "operation %s cannot be prepared", operation->name));
+        answer_all(&call, REG_FAULT);
+        break;
     case FAULT:
         answer_all(&call, REG_FAULT);
         break;
