@@ -1,0 +1,167 @@
+-- SPDX-License-Identifier: Apache-2.0
+
+-- The user an organization calls by this name, made if there is none. A call for
+-- another occurrence may make the same user at the same time; then that one is taken.
+CREATE OR REPLACE FUNCTION event_user_made(
+    id uuid,
+    organization_id uuid,
+    external_id text,
+    email text,
+    first_name text,
+    last_name text,
+    phone text)
+RETURNS event_users
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    attendee event_users;
+BEGIN
+    INSERT INTO event_users AS u
+           (id, organization_id, external_id, email, first_name, last_name, phone)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT ON CONSTRAINT event_users_external_id_key DO NOTHING
+    RETURNING u.* INTO attendee;
+
+    IF attendee.id IS NULL THEN
+        SELECT u.* INTO STRICT attendee
+          FROM event_users AS u
+         WHERE u.organization_id = $2 AND u.external_id = $3
+           FOR SHARE;
+    END IF;
+    RETURN attendee;
+END
+$$;
+
+COMMENT ON FUNCTION event_user_made IS 'A user by external id, made if there is none.';
+
+-- Registers users for occurrences. The requests are taken occurrence by occurrence, in
+-- the order of the occurrences' ids, so that two calls lock in the same order. An
+-- occurrence's row stays locked from its first request on: everything that changes who
+-- holds its places takes that lock first, so the count read here is exact.
+--
+-- A user the organization does not know is made, but only when the registration is.
+--
+-- Outcomes: created (detail: its version), not_found, duplicate, full.
+CREATE OR REPLACE FUNCTION events_create(
+    ids uuid[],
+    occurrence_ids uuid[],
+    external_user_ids text[],
+    fields jsonb[],
+    user_ids uuid[],
+    emails text[],
+    first_names text[],
+    last_names text[],
+    phones text[],
+    organization_ids uuid[])
+RETURNS TABLE (item integer, outcome text, detail text, body text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted uuid;
+    requests integer[];
+    occurrence occurrences;
+    event events;
+    organization organizations;
+    attendee event_users;
+    registration event_registrations;
+    held_before integer;
+    has_place boolean;
+BEGIN
+    FOR wanted, requests IN
+        SELECT q.occurrence_id,
+               array_agg(q.n::integer ORDER BY q.external_id COLLATE "C", q.n)
+          FROM unnest(occurrence_ids, external_user_ids)
+               WITH ORDINALITY AS q (occurrence_id, external_id, n)
+         GROUP BY q.occurrence_id
+         ORDER BY q.occurrence_id
+    LOOP
+        -- These never change hands, so they can be read before the lock, and nobody
+        -- can lock what belongs to another organization.
+        SELECT e.* INTO event
+          FROM occurrences AS o JOIN events AS e ON e.id = o.event_id
+         WHERE o.id = wanted;
+        occurrence := NULL;
+        held_before := NULL;
+
+        FOREACH item IN ARRAY requests LOOP
+            detail := NULL;
+            body := NULL;
+
+            IF event.id IS NULL OR organization_ids[item] <> event.organization_id THEN
+                outcome := 'not_found';
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+
+            IF occurrence.id IS NULL THEN
+                SELECT o.* INTO STRICT occurrence
+                  FROM occurrences AS o WHERE o.id = wanted FOR NO KEY UPDATE;
+                SELECT g.* INTO organization
+                  FROM organizations AS g WHERE g.id = event.organization_id;
+                held_before := occurrence.registrations;
+            END IF;
+
+            -- Locked, so that a new name waits and then reaches this registration too.
+            SELECT u.* INTO attendee
+              FROM event_users AS u
+             WHERE u.organization_id = event.organization_id
+               AND u.external_id = external_user_ids[item]
+               FOR SHARE;
+
+            has_place := coalesce(occurrence.registrations < occurrence.capacity, true);
+            outcome := CASE
+                WHEN EXISTS (
+                    SELECT FROM event_registrations AS r
+                     WHERE r.occurrence_id = wanted
+                       AND r.user_id = attendee.id
+                       AND r.deleted_at IS NULL
+                       AND r.status <> 'CANCELLED')
+                THEN 'duplicate'
+                WHEN NOT has_place AND NOT occurrence.waiting_list
+                THEN 'full'
+                ELSE 'created'
+            END;
+
+            IF outcome = 'created' THEN
+                IF attendee.id IS NULL THEN
+                    attendee := event_user_made(
+                        user_ids[item], event.organization_id, external_user_ids[item],
+                        emails[item], first_names[item], last_names[item], phones[item]);
+                END IF;
+
+                INSERT INTO event_registrations AS r
+                       (id, occurrence_id, event_id, organization_id, user_id, status,
+                        fields, waiting_number, email, first_name, last_name)
+                VALUES (ids[item], wanted, event.id, event.organization_id, attendee.id,
+                        CASE WHEN has_place THEN 'CONFIRMED' ELSE 'WAITING_LIST' END,
+                        coalesce(fields[item], '{}'),
+                        CASE WHEN NOT has_place
+                             THEN nextval('event_waiting_numbers') END,
+                        attendee.email, attendee.first_name, attendee.last_name)
+                RETURNING r.* INTO registration;
+
+                IF has_place THEN
+                    occurrence.registrations := occurrence.registrations + 1;
+                END IF;
+                detail := registration.version;
+                body := event_registration_body(registration, attendee, occurrence, event,
+                                                organization);
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+
+        IF occurrence.registrations <> held_before THEN
+            UPDATE occurrences AS o
+               SET registrations = occurrence.registrations
+             WHERE o.id = wanted;
+        END IF;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION events_create IS
+    'POST /api/v1/event-registrations, one array element a request.';
+
+GRANT EXECUTE ON FUNCTION events_create TO registration;
