@@ -12,6 +12,7 @@ RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql STABLE
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 BEGIN
     FOR item IN SELECT generate_subscripts(ids, 1) LOOP

@@ -18,6 +18,7 @@ RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 DECLARE
     target uuid;
