@@ -158,13 +158,19 @@ static const char *value_end(const char *p)
     return p;
 }
 
-/* Whether the string at p, quotes and escapes included, stands for the key. */
+/* Whether the string at p, quotes included, stands for the key. */
 static int string_is(const char *p, const char *key)
 {
-    json_t *string = json_loads(p, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
-    int equal = string && strcmp(json_string_value(string), key) == 0;
+    apr_size_t length = (apr_size_t)(string_end(p) - p) - 2;
+    json_t *decoded;
+    int equal;
 
-    json_decref(string);
+    if (!memchr(p + 1, '\\', length)) {
+        return length == strlen(key) && memcmp(p + 1, key, length) == 0;
+    }
+    decoded = json_loads(p, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
+    equal = decoded && strcmp(json_string_value(decoded), key) == 0;
+    json_decref(decoded);
     return equal;
 }
 
@@ -207,17 +213,18 @@ const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ..
 /* How many digits the number from p to its end has, written out without an exponent. */
 static apr_int64_t count_digits(const char *p, const char *end)
 {
-    apr_size_t mantissa = strcspn(p, "eE");
-    apr_int64_t exponent = 0;
+    apr_int64_t mantissa = 0, exponent = 0;
 
+    while (p + mantissa < end && p[mantissa] != 'e' && p[mantissa] != 'E') {
+        mantissa++;
+    }
     if (p + mantissa < end) {
         exponent = apr_atoi64(p + mantissa + 1); /* the largest there is when too large */
-        end = p + mantissa;
     }
     if (exponent > REG_JSON_MAX_DIGITS || exponent < -REG_JSON_MAX_DIGITS) {
         return REG_JSON_MAX_DIGITS + 1;
     }
-    return (end - p) + (exponent < 0 ? -exponent : exponent);
+    return mantissa + (exponent < 0 ? -exponent : exponent);
 }
 
 int reg_json_numbers_fit(const char *text)
