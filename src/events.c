@@ -19,28 +19,6 @@ static const reg_operation_t events_get = {"events_get", 3};
 static const reg_operation_t events_update = {"events_update", 5};
 static const reg_operation_t events_delete = {"events_delete", 4};
 
-static const reg_rule_t rules[] = {
-    {REG_CREATED, {.status = 201}},
-    {REG_FOUND, {.status = 200}},
-    {REG_UPDATED, {.status = 200}},
-    {REG_DELETED, {.status = 200}},
-    {REG_NOT_FOUND, {.status = 404, .message = "Registration not found"}},
-    {REG_DUPLICATE,
-     {.status = 409, .message = "User is already registered for this occurrence"}},
-    {REG_FULL, {.status = 409, .message = "Occurrence is full"}},
-    {REG_NO_WAITING_LIST, {.status = 409, .message = "Occurrence has no waiting list"}},
-    {REG_CHANGED,
-     {.status = 412, .message = "The registration has been changed in the meantime"}},
-    {0, {0}}};
-
-static reg_reply_t *refuse(reg_request_t *request, const reg_problems_t *problems)
-{
-    const reg_error_t error = {
-        .status = 400, .message = "The request is not valid", .problems = problems};
-
-    return reg_reply_error(request, &error);
-}
-
 const char *reg_events_check_status(const char *value)
 {
     static const char *const statuses[] = {"PENDING", "CONFIRMED", "CANCELLED",
@@ -93,58 +71,81 @@ static const char *read_own(const reg_request_t *request, const char *key,
     return reg_field(&ignored, reg_json_get(request->json, "fields"), "", key, check);
 }
 
-/* A reply with the registration, its entity tag, and 304 where the client has it. */
-static reg_reply_t *reply_registration(reg_request_t *request, const reg_answer_t *answer)
+/* The reply to an answer. */
+static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
 {
-    reg_reply_t *reply = reg_reply_answer(request, answer, rules);
+    const char *not_found = request->method == REG_METHOD_POST ? "Occurrence not found"
+                                                               : "Registration not found";
+    const reg_rule_t rules[] = {
+        {REG_CREATED, {.status = 201}},
+        {REG_FOUND, {.status = 200}},
+        {REG_UPDATED, {.status = 200}},
+        {REG_DELETED, {.status = 200}},
+        {REG_NOT_FOUND, {.status = 404, .message = not_found}},
+        {REG_DUPLICATE,
+         {.status = 409, .message = "User is already registered for this occurrence"}},
+        {REG_FULL, {.status = 409, .message = "Occurrence is full"}},
+        {REG_NO_WAITING_LIST,
+         {.status = 409, .message = "Occurrence has no waiting list"}},
+        {REG_CHANGED,
+         {.status = 412, .message = "The registration has been changed in the meantime"}},
+        {0, {0}}};
 
-    if (reply->status < 300 && answer->body && answer->detail) {
-        const char *etag = reg_etag(request->pool, answer->detail, answer->body);
+    return reg_reply_answer(request, answer, rules);
+}
 
-        if (request->method == REG_METHOD_GET
-            && reg_etag_matches(request->if_none_match, etag)) {
-            reply = reg_reply(request, 304, NULL);
-        }
-        apr_table_setn(reply->headers, "ETag", etag);
+/* Calls an operation, whose first value is the registration's id, unless something is
+ * wrong with the request. A success carries the entity tag, or is 304 where the client
+ * has what it would get. */
+static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems,
+                          const reg_operation_t *operation, const char *const *values)
+{
+    const reg_error_t invalid = {
+        .status = 400, .message = "The request is not valid", .problems = problems};
+    reg_answer_t answer;
+    reg_reply_t *reply;
+    const char *etag;
+
+    if (problems->list) {
+        return reg_reply_error(request, &invalid);
+    }
+    request->host->call(request, operation, values, &answer);
+    reply = reply_to(request, &answer);
+    if (reply->status >= 300) {
+        return reply;
+    }
+    etag = reg_etag(request->pool, answer.detail, answer.body);
+    if (request->method == REG_METHOD_GET
+        && reg_etag_matches(request->if_none_match, etag)) {
+        reply = reg_reply(request, 304, NULL);
+    }
+    apr_table_setn(reply->headers, "ETag", etag);
+    if (answer.outcome == REG_CREATED) {
+        apr_table_setn(reply->headers, "Location",
+                       apr_pstrcat(request->pool, request->mount, "/", values[0], NULL));
     }
     return reply;
 }
 
 reg_reply_t *reg_events_create(reg_request_t *request)
 {
-    const reg_error_t not_found = {.status = 404, .message = "Occurrence not found"};
     reg_problems_t problems = {.pool = request->pool};
-    const char *id = reg_id_uuid(request->pool);
     const char *occurrence =
         reg_field_required(&problems, request->json, "", "occurrenceId", reg_check_uuid);
     const char *user = reg_field_required(&problems, request->json, "", "externalUserId",
                                           reg_check_name);
-    const char *values[] = {id,
+    const char *values[] = {reg_id_uuid(request->pool),
                             occurrence,
                             user,
                             read_fields(request, &problems),
-                            reg_id_uuid(request->pool),
+                            reg_id_uuid(request->pool), /* of the user, if it is new */
                             read_own(request, "email", reg_check_email),
                             read_own(request, "firstName", reg_check_text),
                             read_own(request, "lastName", reg_check_text),
                             read_own(request, "phone", reg_check_text),
                             request->organization};
-    reg_answer_t answer;
-    reg_reply_t *reply;
 
-    if (problems.list) {
-        return refuse(request, &problems);
-    }
-    request->host->call(request, &events_create, values, &answer);
-    if (answer.outcome == REG_NOT_FOUND) {
-        return reg_reply_error(request, &not_found);
-    }
-    reply = reply_registration(request, &answer);
-    if (answer.outcome == REG_CREATED) {
-        apr_table_setn(reply->headers, "Location",
-                       apr_pstrcat(request->pool, request->mount, "/", id, NULL));
-    }
-    return reply;
+    return serve(request, &problems, &events_create, values);
 }
 
 reg_reply_t *reg_events_get(reg_request_t *request)
@@ -153,13 +154,8 @@ reg_reply_t *reg_events_get(reg_request_t *request)
     const char *id = read_id(request, &problems);
     const char *values[] = {id, read_with_trashed(request, &problems),
                             request->organization};
-    reg_answer_t answer;
 
-    if (problems.list) {
-        return refuse(request, &problems);
-    }
-    request->host->call(request, &events_get, values, &answer);
-    return reply_registration(request, &answer);
+    return serve(request, &problems, &events_get, values);
 }
 
 reg_reply_t *reg_events_update(reg_request_t *request)
@@ -171,13 +167,8 @@ reg_reply_t *reg_events_update(reg_request_t *request)
     const char *values[] = {id, status, read_fields(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
                             request->organization};
-    reg_answer_t answer;
 
-    if (problems.list) {
-        return refuse(request, &problems);
-    }
-    request->host->call(request, &events_update, values, &answer);
-    return reply_registration(request, &answer);
+    return serve(request, &problems, &events_update, values);
 }
 
 reg_reply_t *reg_events_delete(reg_request_t *request)
@@ -187,11 +178,6 @@ reg_reply_t *reg_events_delete(reg_request_t *request)
     const char *values[] = {id, read_with_trashed(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
                             request->organization};
-    reg_answer_t answer;
 
-    if (problems.list) {
-        return refuse(request, &problems);
-    }
-    request->host->call(request, &events_delete, values, &answer);
-    return reply_registration(request, &answer);
+    return serve(request, &problems, &events_delete, values);
 }
