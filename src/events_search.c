@@ -42,7 +42,8 @@ static const char *check_sort(const char *value)
 }
 
 /* The parameters of the request but for the page, ready to have one put behind them. What
- * could end the link they go into is escaped. */
+ * could end the link they go into, or what clients that split the header too simply take
+ * for its end, is escaped. */
 static const char *other_parameters(const reg_request_t *request)
 {
     const char *query = request->query ? request->query : "";
@@ -55,7 +56,7 @@ static const char *other_parameters(const reg_request_t *request)
 
         for (apr_size_t i = 0; i < length && !is_page; i++) {
             unsigned char c = (unsigned char)query[i];
-            int unsafe = c <= ' ' || c >= 0x7F || strchr("<>\"\\", c);
+            int unsafe = c <= ' ' || c >= 0x7F || strchr("<>\"\\,;", c);
 
             end += apr_snprintf(end, 4, unsafe ? "%%%02X" : "%c", c);
         }
