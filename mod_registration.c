@@ -35,21 +35,27 @@ static int handler(request_rec *r)
                                    : reg_reply_status(request, HTTP_FORBIDDEN));
 }
 
-/* What is mounted is no file: it is not to be looked for below the document root, where
- * a long id would be refused as a file name. The URI has been matched with its <Location>
- * before. */
+/*
+ * What is mounted is no file. It is not to be looked for in the file system, where the
+ * <Directory> sections, mod_dir and a limit on the length of names would have their say.
+ * httpd forgets which <Location> the URI has matched between the two hooks, so the first
+ * marks the request as ours, by the address of this name.
+ */
+static const char handler_name[] = "registration";
+
 static int translate_name(request_rec *r)
 {
     if (!is_mounted(r)) {
         return DECLINED;
     }
     r->filename = r->uri; /* httpd wants one */
+    r->handler = handler_name;
     return OK;
 }
 
 static int map_to_storage(request_rec *r)
 {
-    return is_mounted(r) ? OK : DECLINED;
+    return r->handler == handler_name ? OK : DECLINED;
 }
 
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,

@@ -127,7 +127,8 @@ static int is_in_location(const cmd_parms *cmd)
     const ap_directive_t *parent = cmd->directive->parent;
 
     return parent && ap_cstr_casecmp(parent->directive, "<Location") == 0 && cmd->path
-           && *cmd->path == '/' && !apr_fnmatch_test(cmd->path);
+           && *cmd->path == '/' && !apr_fnmatch_test(cmd->path)
+           && cmd->path[strlen(cmd->path) - 1] != '/';
 }
 
 static const char *set_api(cmd_parms *cmd, void *config, const char *value)
@@ -135,8 +136,9 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
     reg_dir_conf_t *conf = config;
 
     if (!is_in_location(cmd)) {
-        return "RegistrationAPI belongs in a <Location> with one plain path, like "
-               "<Location \"/v1/sessions\">";
+        return "RegistrationAPI belongs in a <Location> with one plain path that does "
+               "not "
+               "end in a slash, like <Location \"/v1/sessions\">";
     }
     for (int api = 0; api < REG_API_COUNT; api++) {
         if (ap_cstr_casecmp(value, reg_api_names[api]) == 0) {
@@ -149,7 +151,7 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
                             "families, events, not \"%s\"",
                             value);
     }
-    conf->mount = without_slash(cmd->pool, cmd->path);
+    conf->mount = cmd->path;
     reg_server_conf(cmd->server)->mounted = 1;
     return NULL;
 }

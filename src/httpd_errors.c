@@ -12,11 +12,18 @@
 
 static ap_filter_rec_t *filter_handle;
 
+/* Whether there was anything to find the mount by; there is not when the request line is
+ * too long. */
+static int has_path(const request_rec *r)
+{
+    return r->uri && *r->uri == '/';
+}
+
 /* What is mounted where a request points to. One that is refused early has not been
  * matched with its <Location> yet, so that is done here. */
 static const reg_dir_conf_t *mount_of(request_rec *r)
 {
-    if (r->per_dir_config == r->server->lookup_defaults && r->uri && *r->uri == '/') {
+    if (r->per_dir_config == r->server->lookup_defaults && has_path(r)) {
         ap_location_walk(r);
     }
     return reg_dir_conf(r);
@@ -74,26 +81,35 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
     return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
 }
 
-static void insert_error_filter(request_rec *r)
+/* Has the body replaced when it is one of a request under a mount, or of one that has no
+ * path; `refused` is that request, r the one that answers it. */
+static int insert(request_rec *r, request_rec *refused)
 {
     const reg_dir_conf_t *conf;
 
     if (!reg_server_conf(r->server)->mounted || !ap_is_HTTP_ERROR(r->status)) {
-        return;
+        return 0;
     }
-    conf = mount_of(r);
-    if (conf->api >= 0 || !r->uri || *r->uri != '/') {
+    conf = mount_of(refused);
+    if (conf->api < 0 && has_path(refused)) {
+        return 0;
+    }
+    ap_add_output_filter_handle(filter_handle, (void *)conf, r, r->connection);
+    return 1;
+}
+
+static void insert_error_filter(request_rec *r)
+{
+    if (insert(r, r)) {
         reg_scope_challenge(r);
-        ap_add_output_filter_handle(filter_handle, (void *)conf, r, r->connection);
     }
 }
 
 /* An ErrorDocument of the site's own is another request, to a page outside the mount. */
 static void insert_filter(request_rec *r)
 {
-    if (r->prev && ap_is_HTTP_ERROR(r->status) && reg_dir_conf(r->prev)->api >= 0) {
-        ap_add_output_filter_handle(filter_handle, (void *)reg_dir_conf(r->prev), r,
-                                    r->connection);
+    if (r->prev) {
+        insert(r, r->prev);
     }
 }
 

@@ -86,6 +86,14 @@ static int take(request_rec *r, apr_bucket_brigade *bb, apr_size_t most, buffer_
     return 0;
 }
 
+/* Whether the client has said that the body will be too large. */
+static int is_announced_too_large(const request_rec *r, apr_size_t most)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    return length && apr_atoi64(length) > (apr_int64_t)most;
+}
+
 static int read_body(reg_request_t *request)
 {
     request_rec *r = request->host_data;
@@ -93,6 +101,9 @@ static int read_body(reg_request_t *request)
     buffer_t body = {NULL, 0, 0};
     int status = 0, last = 0;
 
+    if (is_announced_too_large(r, request->settings->max_body)) {
+        return HTTP_REQUEST_ENTITY_TOO_LARGE;
+    }
     while (!status && !last) {
         apr_status_t rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
                                          APR_BLOCK_READ, HUGE_STRING_LEN);

@@ -20,7 +20,9 @@ static int is_json(const char *content_type)
     }
     content_type += strspn(content_type, " \t");
     length = strcspn(content_type, "; \t");
-    return (length == 16 && apr_cstr_casecmpn(content_type, "application/json", 16) == 0)
+    return length == 0
+           || (length == 16
+               && apr_cstr_casecmpn(content_type, "application/json", 16) == 0)
            || (length > 5 && memchr(content_type, '/', length)
                && apr_cstr_casecmpn(content_type + length - 5, "+json", 5) == 0);
 }
