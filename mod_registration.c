@@ -26,7 +26,7 @@ static int handler(request_rec *r)
     const reg_dir_conf_t *conf = reg_dir_conf(r);
     reg_request_t *request;
 
-    if (conf->api < 0) {
+    if (!is_mounted(r)) {
         return DECLINED;
     }
     request = reg_request_make(r, conf);
@@ -45,7 +45,7 @@ static const char handler_name[] = "registration";
 
 static int translate_name(request_rec *r)
 {
-    if (!is_mounted(r)) {
+    if (!is_mounted(r) || !reg_request_path(r, reg_dir_conf(r))) {
         return DECLINED;
     }
     r->filename = r->uri; /* httpd wants one */
@@ -58,8 +58,10 @@ static int map_to_storage(request_rec *r)
     return r->handler == handler_name ? OK : DECLINED;
 }
 
-static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                       server_rec *main_server)
+/* Not post_config, which `httpd -t` does not reach: what this refuses would then stop a
+ * running server at its next restart. */
+static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                        server_rec *main_server)
 {
     (void)plog;
     (void)ptemp;
@@ -68,7 +70,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
 static void register_hooks(apr_pool_t *pool)
 {
-    ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
@@ -80,4 +82,4 @@ static void register_hooks(apr_pool_t *pool)
 AP_DECLARE_MODULE(registration) = {STANDARD20_MODULE_STUFF, reg_dir_conf_create,
                                    reg_dir_conf_merge,      reg_server_conf_create,
                                    reg_server_conf_merge,   reg_directives,
-                                   register_hooks,          0};
+                                   register_hooks,          AP_MODULE_FLAG_NONE};

@@ -36,9 +36,8 @@ static const char *check_sort(const char *value)
             return NULL;
         }
     }
-    return "must be one of createdAt, updatedAt, status, startDate, eventName, "
-           "firstName, "
-           "lastName, email, with ASC or DESC behind it";
+    return "must be a field and perhaps ASC or DESC: createdAt, updatedAt, status, "
+           "startDate, eventName, firstName, lastName, email";
 }
 
 /* The parameters of the request but for the page, ready to have one put behind them. What

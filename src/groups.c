@@ -209,7 +209,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
         return reg_reply_error(request, &invalid);
     }
     reply = reg_reply_answer(request, &answer, rules);
-    if (answer.outcome == REG_CREATED) {
+    if (reply->status == 201 && answer.detail) {
         apr_table_setn(reply->headers, "Location", answer.detail);
     }
     return reply;

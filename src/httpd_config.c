@@ -121,13 +121,13 @@ static const char *without_slash(apr_pool_t *pool, const char *path)
 }
 
 /* Whether the directive stands in a <Location> of one plain path, which is what a path
- * below the mount is measured from. */
+ * below the mount is measured from: no <LocationMatch>, no `~`, no wildcard. */
 static int is_in_location(const cmd_parms *cmd)
 {
     const ap_directive_t *parent = cmd->directive->parent;
 
-    return parent && ap_cstr_casecmp(parent->directive, "<Location") == 0 && cmd->path
-           && *cmd->path == '/' && !apr_fnmatch_test(cmd->path)
+    return parent && ap_cstr_casecmp(parent->directive, "<Location") == 0
+           && *parent->args != '~' && *cmd->path == '/' && !apr_fnmatch_test(cmd->path)
            && cmd->path[strlen(cmd->path) - 1] != '/';
 }
 

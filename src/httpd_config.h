@@ -10,12 +10,13 @@
 #include <http_config.h>
 #include <httpd.h>
 
-/** What a <Location> says. `api` is -1 where nothing is mounted. */
+/** What a <Location> says; -1 or NULL where it says nothing. Without an `api`, nothing is
+ *  mounted. */
 typedef struct reg_dir_conf_t {
     int api;           /* reg_api_t */
     const char *mount; /* path of the <Location>, without a slash at its end */
     ap_expr_info_t *organization;
-    apr_int64_t max_body; /* these four: -1 or NULL when unset */
+    apr_int64_t max_body; /* bytes */
     int max_page_size;
     int password_cost;
     const char *groups_path;
@@ -26,7 +27,7 @@ struct reg_gate_t;
 /** What a server says. */
 typedef struct reg_server_conf_t {
     int mounted;                 /* an API is mounted here or in the main server */
-    apr_interval_time_t timeout; /* of an operation; -1 when unset, until post_config */
+    apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
     int connections;             /* calls in flight per child; likewise */
     apr_interval_time_t connect_time; /* see reg_dbd_connect_time() */
     const char *pool_key;             /* see reg_dbd_key() */

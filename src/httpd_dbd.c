@@ -4,11 +4,13 @@
 #include <apr_strings.h>
 #include <http_config.h>
 #include <libpq-fe.h>
+#include <sys/param.h>
 
 /* mod_dbd's defaults: mod_dbd.c, DEFAULT_NMIN and so on. */
 #define DEFAULT_MIN 1
 #define DEFAULT_KEEP 2
 #define DEFAULT_MAX 10
+#define DEFAULT_EXPTIME 300
 
 /* Takes over what the directives of one section set; those of sections inside are not its
  * own. */
@@ -21,10 +23,9 @@ static void read_section(apr_pool_t *pool, const ap_directive_t *node, reg_dbd_t
             const char **text;
             int *number;
         } directives[] = {
-            {"DBDriver", &dbd->driver, NULL},    {"DBDParams", &dbd->params, NULL},
-            {"DBDExptime", &dbd->exptime, NULL}, {"DBDPersist", &dbd->persist, NULL},
-            {"DBDMin", NULL, &dbd->min},         {"DBDKeep", NULL, &dbd->keep},
-            {"DBDMax", NULL, &dbd->max},
+            {"DBDriver", &dbd->driver, NULL}, {"DBDParams", &dbd->params, NULL},
+            {"DBDMin", NULL, &dbd->min},      {"DBDKeep", NULL, &dbd->keep},
+            {"DBDMax", NULL, &dbd->max},      {"DBDExptime", NULL, &dbd->exptime},
         };
 
         for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++) {
@@ -53,7 +54,10 @@ static int is_host(const ap_directive_t *node, const server_rec *server)
 
 reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server)
 {
-    reg_dbd_t dbd = {.min = DEFAULT_MIN, .keep = DEFAULT_KEEP, .max = DEFAULT_MAX};
+    reg_dbd_t dbd = {.min = DEFAULT_MIN,
+                     .keep = DEFAULT_KEEP,
+                     .max = DEFAULT_MAX,
+                     .exptime = DEFAULT_EXPTIME};
 
     read_section(pool, ap_conftree, &dbd);
     for (const ap_directive_t *node = ap_conftree; node; node = node->next) {
@@ -66,8 +70,19 @@ reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server)
 
 const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd)
 {
-    return apr_psprintf(pool, "%s|%s|%d|%d|%d|%s", dbd->driver, dbd->params, dbd->min,
-                        dbd->keep, dbd->max, dbd->exptime ? dbd->exptime : "");
+    return apr_psprintf(pool, "%s|%s|%d|%d|%d|%d", dbd->driver, dbd->params, dbd->min,
+                        dbd->keep, dbd->max, dbd->exptime);
+}
+
+/* How many items a list with commas between has. */
+static apr_int64_t count_items(const char *list)
+{
+    apr_int64_t items = 1;
+
+    for (; *list; list++) {
+        items += *list == ',';
+    }
+    return items;
 }
 
 apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd)
@@ -80,10 +95,8 @@ apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd)
             timeout = apr_atoi64(o->val);
             timeout = timeout == 1 ? 2 : timeout; /* as libpq takes it */
         }
-        if (o->val && strcmp(o->keyword, "host") == 0) {
-            for (const char *p = o->val; *p; p++) {
-                hosts += *p == ',';
-            }
+        if (o->val && strncmp(o->keyword, "host", 4) == 0) { /* host, hostaddr */
+            hosts = MAX(hosts, count_items(o->val));
         }
     }
     PQconninfoFree(options);

@@ -11,9 +11,8 @@
 typedef struct reg_dbd_t {
     const char *driver; /* NULL when unset, and so on */
     const char *params;
-    int min, keep, max; /* mod_dbd's own defaults when unset */
-    const char *exptime;
-    const char *persist;
+    int min, keep, max; /* connections; mod_dbd's own defaults when unset, */
+    int exptime;        /* seconds; likewise */
 } reg_dbd_t;
 
 /** The settings in force in a server: its own, and the main server's for the rest. */

@@ -12,14 +12,14 @@
 
 static ap_filter_rec_t *filter_handle;
 
-/* Whether there was anything to find the mount by; there is not when the request line is
+/* Whether there is anything to find the mount by; there is not when the request line is
  * too long. */
 static int has_path(const request_rec *r)
 {
     return r->uri && *r->uri == '/';
 }
 
-/* What is mounted where a request points to. One that is refused early has not been
+/* What is mounted where a request points to. One that was refused early has not been
  * matched with its <Location> yet, so that is done here. */
 static const reg_dir_conf_t *mount_of(request_rec *r)
 {
@@ -29,9 +29,10 @@ static const reg_dir_conf_t *mount_of(request_rec *r)
     return reg_dir_conf(r);
 }
 
-/* The body for the status of a request, and the headers that belong to it. */
-static const char *make_body(request_rec *r, const reg_dir_conf_t *conf)
+/* The body that says why a request was refused; r is the one that answers it. */
+static const char *make_body(request_rec *r, request_rec *refused)
 {
+    const reg_dir_conf_t *conf = reg_dir_conf(refused);
     const reg_error_t error = {.status = r->status};
     reg_request_t *request;
     const char *allow;
@@ -39,7 +40,7 @@ static const char *make_body(request_rec *r, const reg_dir_conf_t *conf)
     if (conf->api < 0) {
         return reg_reply_plain_body(r->pool, r->status);
     }
-    request = reg_request_make(r, conf);
+    request = reg_request_make(refused, conf);
     allow = reg_route_allow(request);
     if (r->status == HTTP_METHOD_NOT_ALLOWED && allow) {
         apr_table_setn(r->headers_out, "Allow", allow);
@@ -48,6 +49,19 @@ static const char *make_body(request_rec *r, const reg_dir_conf_t *conf)
         apr_table_setn(r->headers_out, "Retry-After", REG_RETRY_AFTER);
     }
     return reg_reply_error_body(request, &error);
+}
+
+/* Takes back what an ErrorDocument says of its own body. */
+static void unset_headers(request_rec *r)
+{
+    static const char *const names[] = {"ETag", "Last-Modified", "Accept-Ranges",
+                                        "Content-Encoding", "Content-Language"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        apr_table_unset(r->headers_out, names[i]);
+    }
+    r->content_encoding = NULL;
+    r->content_languages = NULL;
 }
 
 static void delete_data(apr_bucket_brigade *bb)
@@ -62,8 +76,8 @@ static void delete_data(apr_bucket_brigade *bb)
     }
 }
 
-/* Puts the body in the place of all data that comes. The filter's context is what is
- * mounted, until the body has been written. */
+/* Puts the body in the place of all data that comes. The filter's context is the request
+ * that was refused, until the body has been written. */
 static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     request_rec *r = f->r;
@@ -73,6 +87,7 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
         const char *body = make_body(r, f->ctx);
 
         f->ctx = NULL;
+        unset_headers(r);
         ap_set_content_type(r, REG_CONTENT_TYPE);
         ap_set_content_length(r, (apr_off_t)strlen(body));
         APR_BRIGADE_INSERT_HEAD(
@@ -81,35 +96,28 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
     return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
 }
 
-/* Has the body replaced when it is one of a request under a mount, or of one that has no
- * path; `refused` is that request, r the one that answers it. */
-static int insert(request_rec *r, request_rec *refused)
+/* Has the body replaced when it answers a request under a mount, or one that has no path.
+ * An ErrorDocument of the site's own is another request, to a page outside the mount. */
+static void insert(request_rec *r)
 {
-    const reg_dir_conf_t *conf;
+    request_rec *refused = r;
 
-    if (!reg_server_conf(r->server)->mounted || !ap_is_HTTP_ERROR(r->status)) {
-        return 0;
+    if (!ap_is_HTTP_ERROR(r->status) || !reg_server_conf(r->server)->mounted) {
+        return;
     }
-    conf = mount_of(refused);
-    if (conf->api < 0 && has_path(refused)) {
-        return 0;
+    while (refused->prev) {
+        refused = refused->prev;
     }
-    ap_add_output_filter_handle(filter_handle, (void *)conf, r, r->connection);
-    return 1;
-}
-
-static void insert_error_filter(request_rec *r)
-{
-    if (insert(r, r)) {
-        reg_scope_challenge(r);
+    if (mount_of(refused)->api >= 0 || !has_path(refused)) {
+        ap_add_output_filter_handle(filter_handle, refused, r, r->connection);
+        reg_scope_challenge(r, refused);
     }
 }
 
-/* An ErrorDocument of the site's own is another request, to a page outside the mount. */
 static void insert_filter(request_rec *r)
 {
     if (r->prev) {
-        insert(r, r->prev);
+        insert(r);
     }
 }
 
@@ -118,6 +126,6 @@ void reg_errors_register(apr_pool_t *pool)
     (void)pool;
     filter_handle = ap_register_output_filter("REGISTRATION_ERROR", replace_body, NULL,
                                               AP_FTYPE_RESOURCE);
-    ap_hook_insert_error_filter(insert_error_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_error_filter(insert, NULL, NULL, APR_HOOK_LAST);
     ap_hook_insert_filter(insert_filter, NULL, NULL, APR_HOOK_LAST);
 }

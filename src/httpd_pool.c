@@ -34,12 +34,13 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
     dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf_t *conf = reg_server_conf(s);
-        reg_dbd_t dbd = reg_dbd_settings(pool, s);
         const char *fault;
+        reg_dbd_t dbd;
 
         if (!conf->mounted) {
             continue;
         }
+        dbd = reg_dbd_settings(pool, s);
         if (conf->timeout < 0) {
             conf->timeout = DEFAULT_DEADLINE;
         }
@@ -126,13 +127,21 @@ static reg_connection_t *checkout(void *baton, apr_time_t deadline)
 {
     request_rec *r = baton;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
+    /* Time is kept back for a connection that has to be made. */
+    apr_time_t latest = deadline - conf->connect_time;
     reg_gate_t *gate = conf->gate;
     pooled_t *p;
 
-    /* Time is kept back for a connection that has to be made. */
-    if (!gate || !reg_gate_enter(gate, deadline - conf->connect_time)) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "REG0301: no connection to the database, or none in time");
+    if (!gate || !reg_gate_enter(gate, latest)) {
+        if (apr_time_now() < latest) {
+            ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                          "REG0301: the database could not be reached just now");
+        }
+        else {
+            ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                          "REG0304: no connection was free in time, all "
+                          "RegistrationConnections are in use");
+        }
         return NULL;
     }
     p = open_connection(r);

@@ -29,16 +29,6 @@ static reg_method_t method_of(const request_rec *r)
     }
 }
 
-/* Whether the client announced a body. mod_http2 sets Transfer-Encoding where a client
- * does not say how long it is. */
-static int has_body(const request_rec *r)
-{
-    const char *length = apr_table_get(r->headers_in, "Content-Length");
-
-    return apr_table_get(r->headers_in, "Transfer-Encoding")
-           || (length && strcmp(length, "0") != 0);
-}
-
 /* A body as it grows, one byte of room kept for the NUL behind it. */
 typedef struct {
     char *data;
@@ -130,18 +120,20 @@ static int read_body(reg_request_t *request)
 
 static const reg_host_t host = {read_body, reg_pool_call};
 
-/* What of the URI follows the mount, which the <Location> has matched. */
-static const char *path_below(const char *uri, const char *mount)
+const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
 {
-    apr_size_t length = strlen(mount);
+    apr_size_t length = strlen(conf->mount);
+    const char *path = r->uri + length;
 
-    return strncmp(uri, mount, length) == 0 ? uri + length : "";
+    return strncmp(r->uri, conf->mount, length) == 0 && (!*path || *path == '/') ? path
+                                                                                 : NULL;
 }
 
 reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
 {
     reg_request_t *request = apr_pcalloc(r->pool, sizeof(*request));
     const char *authorization = apr_table_get(r->headers_in, "Authorization");
+    const char *path = reg_request_path(r, conf);
 
     request->pool = r->pool;
     request->host = &host;
@@ -150,10 +142,10 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->api = (reg_api_t)conf->api;
     request->method = method_of(r);
     request->mount = conf->mount;
-    request->path = path_below(r->uri, conf->mount);
+    request->path = path ? path : r->uri;
     request->query = r->args;
     request->content_type = apr_table_get(r->headers_in, "Content-Type");
-    request->has_body = has_body(r);
+    request->has_body = ap_request_has_body(r);
     request->has_bearer_token =
         authorization && ap_cstr_casecmpn(authorization, "Bearer ", 7) == 0;
     request->user = r->user && *r->user ? r->user : NULL;
@@ -178,7 +170,12 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
         return 0;
     }
     request->organization = value;
-    return value && !reg_check_uuid(value);
+    if (!value || reg_check_uuid(value)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "REG0202: RegistrationOrganization does not give a UUID");
+        return 0;
+    }
+    return 1;
 }
 
 int reg_request_send(request_rec *r, const reg_reply_t *reply)
@@ -186,6 +183,9 @@ int reg_request_send(request_rec *r, const reg_reply_t *reply)
     if (reply->status < 0) {
         return reply->status;
     }
+    /* A part of the answer is what nobody wants, least of all of a PUT that was done. */
+    apr_table_unset(r->headers_in, "Range");
+    apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (reply->body) {

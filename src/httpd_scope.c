@@ -8,7 +8,8 @@
 #include <http_request.h>
 #include <mod_auth.h>
 
-/* The note that remembers which scopes a request lacked. */
+/* The note that remembers which scopes a request lacked. It stays when another Require
+ * lets the request in, and is looked at only when none did. */
 #define MISSING_NOTE "registration-missing-scope"
 
 /* Whether a list, its items parted by any of the separators, has the scope. */
@@ -103,9 +104,9 @@ void reg_scope_register(apr_pool_t *pool)
                               AP_AUTH_INTERNAL_PER_CONF);
 }
 
-void reg_scope_challenge(request_rec *r)
+void reg_scope_challenge(request_rec *r, const request_rec *refused)
 {
-    const char *missing = apr_table_get(r->notes, MISSING_NOTE);
+    const char *missing = apr_table_get(refused->notes, MISSING_NOTE);
 
     if (missing && (r->status == HTTP_FORBIDDEN || r->status == HTTP_UNAUTHORIZED)) {
         apr_table_setn(r->err_headers_out, "WWW-Authenticate",

@@ -13,8 +13,11 @@
 /** Registers the authorization provider. */
 void reg_scope_register(apr_pool_t *pool);
 
-/** Says in WWW-Authenticate which scope was missing (RFC 6750, section 3.1), where that
- * is what a request was refused for. */
-void reg_scope_challenge(request_rec *r);
+/**
+ * Says in WWW-Authenticate which scope was missing (RFC 6750, section 3.1), where that is
+ * what a request was refused for.
+ * @param r answers the request that was refused; an ErrorDocument, or that very request.
+ */
+void reg_scope_challenge(request_rec *r, const request_rec *refused);
 
 #endif

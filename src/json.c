@@ -71,11 +71,11 @@ static const char *string_end(const char *p)
  * Makes of a text one that jansson reads without giving a number a value: a number
  * becomes a 0 and blanks. jansson refuses what does not fit its integers and doubles, and
  * would spend time on values nobody asks for. Positions stay, so its errors still name
- * the place. Returns 0 when the text is nested too deeply.
+ * the place. Returns NULL, or what there is too much of.
  */
-static int blank_numbers(char *text)
+static const char *blank_numbers(apr_pool_t *pool, char *text)
 {
-    int depth = 0;
+    int depth = 0, values = 0;
     const char *end;
 
     for (char *p = text; *p; p = (char *)end) {
@@ -83,24 +83,26 @@ static int blank_numbers(char *text)
         if (*p == '"') {
             end = string_end(p);
         }
-        else if (*p == '[' || *p == '{') {
-            if (++depth > REG_JSON_MAX_DEPTH) {
-                return 0;
-            }
-        }
-        else if (*p == ']' || *p == '}') {
-            depth--;
-        }
         else if (*p == '-' || (*p >= '0' && *p <= '9')) {
             end = number_end(p);
             if (end == p) {
-                return 1; /* no number: jansson will say so */
+                return NULL; /* no number: jansson will say so */
             }
             memset(p, ' ', (size_t)(end - p));
             *p = '0';
         }
+        else {
+            depth += (*p == '[' || *p == '{') - (*p == ']' || *p == '}');
+            values += *p == '[' || *p == '{' || *p == ',';
+        }
+        if (depth > REG_JSON_MAX_DEPTH) {
+            return apr_psprintf(pool, "more than %d levels", REG_JSON_MAX_DEPTH);
+        }
+        if (values > REG_JSON_MAX_VALUES) {
+            return apr_psprintf(pool, "more than %d values", REG_JSON_MAX_VALUES);
+        }
     }
-    return 1;
+    return NULL;
 }
 
 reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
@@ -110,8 +112,8 @@ reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length
     json_error_t where;
     json_t *value;
 
-    if (!blank_numbers(copy)) {
-        *error = apr_psprintf(pool, "more than %d levels", REG_JSON_MAX_DEPTH);
+    *error = blank_numbers(pool, copy);
+    if (*error) {
         return NULL;
     }
     value = owned(pool, json_loadb(copy, length, JSON_REJECT_DUPLICATES, &where));

@@ -35,9 +35,12 @@ static const char *check_role(const char *value)
  */
 static const char *read_caller(const reg_request_t *request, reg_problems_t *problems)
 {
-    const char *wrong = request->user
-                            ? reg_check_name(request->user)
-                            : "or guest_email is required, as the caller is not known";
+    const char *wrong = "or guest_email is required, as the caller is not known";
+
+    if (request->user) {
+        wrong = reg_check_is_utf8(request->user) ? reg_check_name(request->user)
+                                                 : "must be UTF-8";
+    }
 
     if (wrong) {
         reg_problems_add(problems, "patient_id", wrong);

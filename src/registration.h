@@ -17,8 +17,11 @@
  * failure, the body in that API's own shape.
  *
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
- * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_pool.c know
- * libpq, only json.c knows jansson. Everything else is tested without them.
+ * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_dbd.c know
+ * libpq, only json.c knows jansson. Everything else is tested without them. Beside what
+ * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
+ * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
+ * who waits for a connection, query.c reads query strings, etag.c entity tags.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */

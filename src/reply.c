@@ -11,7 +11,7 @@
  * do, `code` is the live API's. */
 static const struct words_t {
     int status;
-    const char *reason; /* RFC 9110, section 15 */
+    const char *reason; /* as httpd has it in the status line */
     const char *code;
     const char *advice;
 } words[] = {
@@ -29,11 +29,12 @@ static const struct words_t {
     {410, "Gone", "gone", "What was at this address is gone."},
     {411, "Length Required", "length_required", "The request must state its length."},
     {412, "Precondition Failed", "precondition_failed", "A condition does not hold."},
-    {413, "Payload Too Large", "payload_too_large", "The request body is too large."},
-    {414, "URI Too Long", "uri_too_long", "The address is too long."},
+    {413, "Request Entity Too Large", "payload_too_large",
+     "The request body is too large."},
+    {414, "Request-URI Too Long", "uri_too_long", "The address is too long."},
     {415, "Unsupported Media Type", "unsupported_media_type",
      "The request body must be application/json."},
-    {416, "Range Not Satisfiable", "range_not_satisfiable",
+    {416, "Requested Range Not Satisfiable", "range_not_satisfiable",
      "The answer has no such part."},
     {417, "Expectation Failed", "expectation_failed", "The expectation cannot be met."},
     {421, "Misdirected Request", "misdirected_request",
@@ -249,11 +250,15 @@ reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer
                               const reg_rule_t *rules)
 {
     for (; rules->error.status; rules++) {
-        if (rules->outcome == answer->outcome) {
-            return rules->error.status < 300
-                       ? reg_reply(request, rules->error.status, answer->body)
-                       : reg_reply_error(request, &rules->error);
+        if (rules->outcome != answer->outcome) {
+            continue;
         }
+        if (rules->error.status >= 300) {
+            return reg_reply_error(request, &rules->error);
+        }
+        /* An operation of another version may have no body for us. */
+        return answer->body ? reg_reply(request, rules->error.status, answer->body)
+                            : reg_reply_status(request, 500);
     }
     return reg_reply_status(request, store_status(request, answer->outcome));
 }

@@ -41,7 +41,7 @@ typedef enum {
     FAULT        /* 500 */
 } verdict_t;
 
-/* By SQLSTATE, the longest prefix first. What is not here is a fault. */
+/* By the beginning of SQLSTATE. What is not here is a fault. */
 static const struct {
     const char *prefix;
     verdict_t verdict;
@@ -192,26 +192,36 @@ static PGresult *finish(PGconn *pg, apr_time_t deadline)
     return result;
 }
 
-/* What a result means; a fault is reported by its code, as its message may hold data. */
+/* What a result means. What an administrator should know of is reported by its code, as
+ * its message may hold data. */
 static verdict_t judge(const call_t *call, const PGresult *result)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    verdict_t verdict = FAULT;
 
     if (PQresultStatus(result) == PGRES_TUPLES_OK
         || PQresultStatus(result) == PGRES_COMMAND_OK) {
         return DONE;
     }
     if (!state) {
-        return UNAVAILABLE; /* libpq's own error: the connection is lost */
+        report(call,
+               apr_psprintf(call->pool, "operation %s got no answer%s",
+                            call->operation->name,
+                            apr_time_now() < call->deadline ? ", its connection broke"
+                                                            : " in time"));
+        return UNAVAILABLE;
     }
-    for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++) {
+    for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]) && verdict == FAULT;
+         i++) {
         if (strncmp(state, verdicts[i].prefix, strlen(verdicts[i].prefix)) == 0) {
-            return verdicts[i].verdict;
+            verdict = verdicts[i].verdict;
         }
     }
-    report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
-                              call->operation->name, state));
-    return FAULT;
+    if (verdict == UNAVAILABLE || verdict == FAULT) {
+        report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
+                                  call->operation->name, state));
+    }
+    return verdict;
 }
 
 static int is_prepared(const reg_connection_t *connection,
@@ -386,6 +396,10 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
         }
         break;
     case CONFLICT:
+        report(&call, apr_psprintf(pool, "operation %s lost against others %d times",
+                                   operation->name, MOST_CONFLICTS + 1));
+        answer_all(&call, REG_UNAVAILABLE);
+        break;
     case UNAVAILABLE:
         answer_all(&call, REG_UNAVAILABLE);
         break;
