@@ -225,9 +225,8 @@ const char *reg_check_object_id(const char *value)
  * Language tags
  */
 
-/* The tags that RFC 5646, section 2.1, keeps although they do not fit its grammar; those
- * that do fit are not named. */
-static const char *const irregular_tags[] = {
+/* The grandfathered tags of RFC 5646, section 2.1. Some would fit its grammar as well. */
+static const char *const grandfathered_tags[] = {
     "en-GB-oed",   "i-ami",   "i-bnn",     "i-default", "i-enochian", "i-hak",
     "i-klingon",   "i-lux",   "i-mingo",   "i-navajo",  "i-pwn",      "i-tao",
     "i-tay",       "i-tsu",   "sgn-BE-FR", "sgn-BE-NL", "sgn-CH-DE",  "art-lojban",
@@ -326,8 +325,9 @@ static int is_language_tag(const char *value)
 
 const char *reg_check_locale(const char *value)
 {
-    for (apr_size_t i = 0; i < sizeof(irregular_tags) / sizeof(irregular_tags[0]); i++) {
-        if (apr_cstr_casecmp(value, irregular_tags[i]) == 0) {
+    for (apr_size_t i = 0; i < sizeof(grandfathered_tags) / sizeof(grandfathered_tags[0]);
+         i++) {
+        if (apr_cstr_casecmp(value, grandfathered_tags[i]) == 0) {
             return NULL;
         }
     }

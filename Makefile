@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+#   make              build/mod_registration.so
+#   make demo         everything, from missing packages to a running server; PORT=8443
+#   make demo-stop    stop what make demo started
+#   make check        every test
+#   make install      module, configuration and SQL into this machine's Apache;
+#                     then: a2enmod dbd registration
+#   make clean        remove build/; stops the demo first
+#   make lint         clang-tidy and cppcheck
+#   make format-check   is the code formatted as .clang-format says?
+#   make packages     install the Debian packages that are missing; build-packages: only
+#                     those that building and running it takes
+#
+# CC=clang another compiler, BUILD=dir another directory, WERROR=1 warnings are errors,
+# SANITIZE=address,undefined a module (and unit tests) under sanitizers.
+
+BUILD    = build
+PORT     = 8443
+PYTHON   = /usr/bin/python3
+SANITIZE =
+WERROR   =
+
+.DEFAULT_GOAL := all
+
+# What other programs must tell is asked when first needed and then kept, so that
+# `make packages` works before those programs are there.
+ask = $(eval $(1) := $$(shell $(2)))$($(1))
+HTTPD_INCLUDE = $(call ask,HTTPD_INCLUDE,apxs -q INCLUDEDIR)
+LIBRARY_FLAGS = $(call ask,LIBRARY_FLAGS,pkg-config --cflags apr-1 apr-util-1 jansson libpq)
+LIBEXECDIR    = $(call ask,LIBEXECDIR,apxs -q LIBEXECDIR)
+SYSCONFDIR    = $(call ask,SYSCONFDIR,apxs -q SYSCONFDIR)
+CONFDIR       = $(SYSCONFDIR)/mods-available
+SHAREDIR      = /usr/share/mod_registration
+
+# Headers of others are system headers: our warnings are for our code.
+INCLUDES = -I. -Isrc -isystem $(HTTPD_INCLUDE) $(patsubst -I%,-isystem %,$(LIBRARY_FLAGS))
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+           -Wformat=2 -Wvla $(if $(WERROR),-Werror)
+HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
+SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+CFLAGS   = -O2 -g
+LANGUAGE = -std=gnu11 $(INCLUDES)
+COMPILE  = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDENING) $(SANITIZER) -fPIC -MMD -MP
+LINK     = $(CC) $(CFLAGS) $(LDFLAGS) $(SANITIZER)
+
+SOURCES = mod_registration.c $(wildcard src/*.c)
+OBJECTS = $(SOURCES:%.c=$(BUILD)/obj/%.o)
+MODULE  = $(BUILD)/mod_registration.so
+
+# The unit tests link the module's own objects, all but those that need httpd itself.
+PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
+UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
+
+.PHONY: all demo demo-stop check check-unit check-threads check-http install clean lint format format-check packages \
+        build-packages
+
+all: $(MODULE)
+
+$(MODULE): $(OBJECTS) src/exports.map
+	@echo '$(CC) $@'
+	@$(LINK) -shared -Wl,--version-script=src/exports.map -Wl,-z,relro,-z,now \
+	    -o $@ $(OBJECTS) -lpq -ljansson
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo '$(CC) $<'
+	@$(COMPILE) -c -o $@ $<
+
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PLAIN_OBJECTS)
+	@mkdir -p $(@D)
+	@echo '$(CC) $@'
+	@$(LINK) -o $@ $^ -lcmocka -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
+
+.SECONDARY:
+-include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/unit/*.d)
+
+demo:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(DEMO_PACKAGES)'
+	@$(MAKE) --no-print-directory all
+	@$(PYTHON) -B tests/demo.py start --module $(MODULE) --port $(PORT)
+
+demo-stop:
+	@[ ! -d build/demo ] || $(PYTHON) -B tests/demo.py stop
+
+check:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
+	@$(MAKE) --no-print-directory check-unit
+	@$(MAKE) --no-print-directory check-threads
+	@$(MAKE) --no-print-directory check-http
+
+# Each unit test is a program; one that needs PostgreSQL finds it in REGISTRATION_DSN.
+check-unit: $(UNIT_TESTS) $(MODULE)
+	@sh tests/unit/exports.sh $(MODULE)
+	$(if $(UNIT_TESTS),$(PYTHON) -B tests/servers.py postgres -- \
+	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
+
+# The tests with threads, under ThreadSanitizer.
+check-threads:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
+	    $(BUILD)/thread/unit/test_gate
+	$(BUILD)/thread/unit/test_gate
+
+check-http: $(MODULE)
+	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
+
+# The configuration of a module already installed here is the administrator's own: kept.
+install: $(MODULE)
+	install -D -m 644 $(MODULE) $(DESTDIR)$(LIBEXECDIR)/mod_registration.so
+	install -D -m 644 conf/registration.load $(DESTDIR)$(CONFDIR)/registration.load
+	test -e $(DESTDIR)$(CONFDIR)/registration.conf || \
+	    install -D -m 644 conf/registration.conf $(DESTDIR)$(CONFDIR)/registration.conf
+	install -D -m 644 conf/example-site.conf $(DESTDIR)$(SHAREDIR)/example-site.conf
+	cd sql && find . -name '*.sql' -exec \
+	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
+
+clean: demo-stop
+	rm -rf $(BUILD)
+
+C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h)
+
+format:
+	@clang-format -i $(C_FILES)
+
+format-check:
+	@clang-format --dry-run --Werror $(C_FILES)
+
+lint:
+	@printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
+	    clang-tidy --quiet --warnings-as-errors='*' {} -- $(LANGUAGE) 2>/dev/null
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix \
+	    --enable=warning,performance,portability --suppress=varFuncNullUB \
+	    -I. -Isrc $(SOURCES)
+
+# What building and running the module takes; the demo besides; the tests besides.
+BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-dev \
+    libaprutil1-dev libaprutil1-dbd-pgsql libjansson-dev libpq-dev postgresql \
+    postgresql-client libapache2-mod-oauth2
+DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
+    python3-cryptography
+TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
+    libapache2-mod-auth-openidc libcmocka-dev clang clang-format clang-tidy cppcheck
+PACKAGES = $(TEST_PACKAGES)
+AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+build-packages:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(BUILD_PACKAGES)'
+
+packages:
+	@missing=$$(for package in $(PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' \
+	        || echo $$package; done); \
+	[ -z "$$missing" ] || { echo Installing: $$missing; \
+	    $(AS_ROOT) apt-get update -q && \
+	    $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -q -y --no-install-recommends $$missing </dev/null; }

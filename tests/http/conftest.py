@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the HTTP tests stand on: a private PostgreSQL and a private httpd, shared by all.
+
+The httpd runs conf/example-site.conf and the demo's tenant mount. A test that needs another
+configuration starts an httpd of its own with `start_httpd`. The database is shared too, so
+a test makes what it needs (`live_session`, `group`, `occurrence`...), under new ids.
+
+A warning or an error in a server's log fails the test during which it was written, unless
+the test allowed it with `expect_log`.
+"""
+
+import concurrent.futures
+import http.client
+import secrets
+import socket
+import ssl
+import threading
+import types
+import uuid
+
+import pytest
+import requests
+
+import servers
+
+ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo data
+ALL_SCOPES = "families:create registrations:read registrations:write"
+
+# What authentication and authorization log about each request they refuse.
+REFUSALS = [r"\[oauth2:(warn|error)\] ", r"\[authz_core:error\] .* AH01(629|630|631): "]
+
+
+# --- The servers ---------------------------------------------------------------------------
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    return servers.Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def issuer():
+    return servers.TokenIssuer()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """Has settings that an administrator may have and the SQL must not depend on."""
+    postgres = servers.Postgres(tmp_path_factory.mktemp("postgres"), settings=(
+        "timezone = 'Asia/Kathmandu'", "datestyle = 'SQL, DMY'",
+        "default_transaction_isolation = 'read committed'"))
+    postgres.start()
+    postgres.install("install.sql", "demo.sql")
+    yield postgres
+    # Not fast: a session whose client has just gone would log that it was terminated.
+    postgres.stop("smart")
+    fail_on(postgres.log.problems())
+
+
+@pytest.fixture(scope="session")
+def httpd(tmp_path_factory, certificates, issuer, postgres):
+    """The httpd that the tests share."""
+    port = servers.free_port()
+    site = servers.example_site(port, certificates, issuer, postgres)
+    httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port)
+    httpd.start()
+    yield httpd
+    httpd.stop()
+    fail_on(httpd.log.problems())
+
+
+@pytest.fixture
+def start_httpd(tmp_path, certificates, issuer, postgres, watched_logs):
+    """Starts an httpd for this test alone: start_httpd(mpm="worker", inside="...").
+
+    It runs the same site as the shared one, unless another is given as `site`; `change`
+    makes one site from the other. `inside` is added at the end of the virtual host, `extra`
+    after it; other arguments go to servers.Httpd. With start=False it is only made.
+    """
+    started = []
+
+    def start_one(site=None, change=None, inside="", extra="", start=True, **options):
+        port = servers.free_port()
+        if site is None:
+            site = servers.example_site(port, certificates, issuer, postgres)
+        if change:
+            site = change(site)
+        site = site.replace("</VirtualHost>", f"{inside}\n</VirtualHost>")
+        httpd = servers.Httpd(tmp_path / f"httpd{len(started)}", f"{site}\n{extra}", port,
+                              **options)
+        started.append(httpd)
+        watched_logs.append(httpd.log)
+        if start:
+            httpd.start()
+        return httpd
+
+    yield start_one
+    for httpd in started:
+        httpd.stop()
+
+
+# --- Their logs ----------------------------------------------------------------------------
+
+def fail_on(problems):
+    if problems:
+        pytest.fail("unexpected in a log:\n" + "\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def watched_logs(httpd, postgres):
+    return [httpd.log, postgres.log]
+
+
+@pytest.fixture
+def expected_lines():
+    return list(REFUSALS)
+
+
+@pytest.fixture
+def expect_log(expected_lines):
+    """expect_log(pattern, ...): lines that match are what this test provokes."""
+    return lambda *patterns: expected_lines.extend(patterns)
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs(watched_logs, expected_lines):
+    yield
+    fail_on([line for log in watched_logs for line in log.problems(expected_lines)])
+
+
+# --- Clients -------------------------------------------------------------------------------
+
+class Client(requests.Session):
+    """Sends requests to one httpd, all with one token or without any."""
+
+    def __init__(self, httpd, certificates, token=None):
+        super().__init__()
+        self.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        self.base = f"https://localhost:{httpd.port}"
+        self.verify = str(certificates.authority)
+        self.trust_env = False
+        if token:
+            self.headers["Authorization"] = f"Bearer {token}"
+
+    def request(self, method, path, **options):
+        options.setdefault("timeout", 30)
+        return super().request(method, self.base + path, **options)
+
+
+@pytest.fixture
+def client(httpd, certificates):
+    """client(token, httpd): a Client of the shared httpd or of another, with any token."""
+    made = []
+
+    def make(token=None, httpd=httpd):
+        made.append(Client(httpd, certificates, token))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def token(issuer):
+    """An ordinary caller's: no scopes, of Tech Corp."""
+    return issuer.token("somebody", org=ORGANIZATION)
+
+
+@pytest.fixture(scope="session")
+def admin_token(issuer):
+    return issuer.token("admin", org=ORGANIZATION, scope=ALL_SCOPES)
+
+
+@pytest.fixture
+def api(client, token):
+    return client(token)
+
+
+@pytest.fixture
+def admin(client, admin_token):
+    return client(admin_token)
+
+
+@pytest.fixture
+def anonymous(client):
+    return client()
+
+
+@pytest.fixture
+def raw(httpd, certificates):
+    """raw(octets): sends just these over TLS and gives status, headers and body.
+
+    For what a client library would not send. Ask for `Connection: close`, or the body has
+    to be told by Content-Length. With half_close the sending side is closed after them.
+    """
+    context = ssl.create_default_context(cafile=str(certificates.authority))
+
+    def send(octets, httpd=httpd, half_close=False, timeout=30):
+        with socket.create_connection(("127.0.0.1", httpd.port), timeout) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost") as connection:
+            connection.sendall(octets)
+            if half_close:
+                # Below TLS: its own shutdown would end reading too.
+                socket.socket.shutdown(connection, socket.SHUT_WR)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return types.SimpleNamespace(status=response.status, headers=response.headers,
+                                         body=response.read())
+    return send
+
+
+@pytest.fixture
+def at_once():
+    """at_once(40, function): runs function(0), function(1)... together; their results."""
+    def run(count, function):
+        barrier = threading.Barrier(count)
+
+        def one(number):
+            barrier.wait(30)
+            return function(number)
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            return list(pool.map(one, range(count)))
+    return run
+
+
+# --- Data ----------------------------------------------------------------------------------
+
+@pytest.fixture(scope="session")
+def administrator(postgres):
+    """Holds the administrator's connection, made anew when PostgreSQL was restarted."""
+    holder = types.SimpleNamespace(connection=None)
+    yield holder
+    if holder.connection:
+        holder.connection.close()
+
+
+@pytest.fixture
+def sql(postgres, administrator):
+    """sql(query, *parameters): runs it as the administrator and gives the rows."""
+    import psycopg2
+
+    def run(query, *parameters):
+        if administrator.connection is None or administrator.connection.closed:
+            administrator.connection = postgres.connect()
+            administrator.connection.cursor().execute(
+                "SET search_path = registration, public")
+        with administrator.connection.cursor() as cursor:
+            try:
+                cursor.execute(query, parameters or None)
+            except psycopg2.OperationalError:
+                if administrator.connection.closed:   # PostgreSQL was restarted
+                    return run(query, *parameters)
+                raise
+            return cursor.fetchall() if cursor.description else None
+    return run
+
+
+def new_uuid():
+    return str(uuid.uuid4())
+
+
+def new_object_id():
+    return secrets.token_hex(12)
+
+
+@pytest.fixture
+def live_session(sql):
+    """live_session(max_participants=2): a new session's id."""
+    def make(max_participants=None, status="scheduled"):
+        session = new_uuid()
+        sql("INSERT INTO live_sessions (id, title, status, max_participants)"
+            " VALUES (%s, 'A session', %s, %s)", session, status, max_participants)
+        return session
+    return make
+
+
+@pytest.fixture
+def group(sql):
+    """group(max_uses=1): a new group's id, with its plan's id and an invite code."""
+    def make(max_uses=None, expires_at=None, duration_days=None, locale=None,
+             time_zone=None):
+        made = types.SimpleNamespace(id=new_uuid(), plan=new_uuid(),
+                                     code=secrets.token_hex(6).upper())
+        sql("INSERT INTO groups (id, name, locale, time_zone) VALUES (%s, 'A group', %s, %s)",
+            made.id, locale, time_zone)
+        sql("INSERT INTO plans (id, group_id, name, duration_days)"
+            " VALUES (%s, %s, 'A plan', %s)", made.plan, made.id, duration_days)
+        sql("INSERT INTO invite_codes (code, plan_id, expires_at, max_uses)"
+            " VALUES (%s, %s, %s, %s)", made.code, made.plan, expires_at, max_uses)
+        return made
+    return make
+
+
+@pytest.fixture
+def institution(sql):
+    """institution(): a new institution's id."""
+    def make():
+        made = new_object_id()
+        sql("INSERT INTO institutions (id, name) VALUES (%s, 'A school')", made)
+        return made
+    return make
+
+
+@pytest.fixture
+def child(sql):
+    """child(institution): a new child's id."""
+    def make(institution, username="BR0009", gender="female", age=7):
+        made = new_object_id()
+        sql("INSERT INTO children (id, username, institution_id, gender, age)"
+            " VALUES (%s, %s, %s, %s, %s)", made, username, institution, gender, age)
+        return made
+    return make
+
+
+@pytest.fixture
+def organization(sql):
+    """organization(): a new organization's id."""
+    def make(name="An organization"):
+        made = new_uuid()
+        sql("INSERT INTO organizations (id, name) VALUES (%s, %s)", made, name)
+        return made
+    return make
+
+
+@pytest.fixture
+def event(sql):
+    """event(organization): a new event's id; by default one of Tech Corp's."""
+    def make(organization=ORGANIZATION, name="An event"):
+        made = new_uuid()
+        sql("INSERT INTO events (id, organization_id, name, slug, description)"
+            " VALUES (%s, %s, %s, %s, 'What it is about')", made, organization, name,
+            f"event-{made}")
+        return made
+    return make
+
+
+@pytest.fixture
+def occurrence(sql, event):
+    """occurrence(capacity=1): a new occurrence's id, of a new event of Tech Corp."""
+    def make(capacity=None, waiting_list=True, event_id=None,
+             start_date="2030-12-25T10:00:00Z", end_date="2030-12-25T18:00:00Z"):
+        made = new_uuid()
+        sql("INSERT INTO occurrences (id, event_id, start_date, end_date, capacity,"
+            " waiting_list) VALUES (%s, %s, %s, %s, %s, %s)", made, event_id or event(),
+            start_date, end_date, capacity, waiting_list)
+        return made
+    return make

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Good and bad values of the kinds that several APIs have in common, and whole bodies."""
+
+import secrets
+
+
+# --- Bodies --------------------------------------------------------------------------------
+
+def new_email():
+    return f"{secrets.token_hex(8)}@example.org"
+
+
+def member(code, user=None, **more):
+    """A group member's registration; `more` goes into groupMember."""
+    return {"inviteCode": code,
+            "groupMember": {"user": {"email": new_email(), **(user or {})}, **more}}
+
+
+def family(institution, children, **more):
+    return {"username": f"family {secrets.token_hex(8)}", "password": "mys3cr3tp4ss",
+            "children": children, "institution_id": institution, **more}
+
+
+# --- E-mail: the grammar of the HTML standard's input type=email ---------------------------
+
+def email_of_length(length):
+    """Labels of 63 characters are the longest there may be."""
+    domain = ".".join(["d" * 63] * 3)
+    return "l" * (length - len(domain) - 1) + "@" + domain
+
+
+GOOD_EMAILS = [
+    "a@b", "a@1", "1@2.3", "A.B@Example.ORG", ".a@b", "a.@b", "a..b@c", "a@a-b.c--d",
+    "!#$%&'*+/=?^_`{|}~-@x.org", "a+b@x.org", f"a@{'x' * 63}", f"a@{'x' * 63}.{'y' * 63}",
+    "x" * 65 + "@x.org", "a@xn--bcher-kva.example", email_of_length(254)]
+
+BAD_EMAILS = [
+    "", "a", "@", "a@", "@b", "a@@b", "a@b@c", "a@-b", "a@b-", "a@b-.c", "a@b.-c", "a@.b",
+    "a@b.", "a@b..c", "a@b_c", f"a@{'x' * 64}", f"a@b.{'x' * 64}", " a@b", "a@b ", "a b@c",
+    "a@b c", "a@b\n", "\ta@b", "a@b\u007f", '"a"@b', "a(b)@c", "a,b@c", "a:b@c",
+    "a;b@c", "<a@b>", "A <a@b>", "a\\b@c", "[a]@b", "a@[127.0.0.1]", "mailto:a@b", "é@b",
+    "a@bücher.example", "a@b。c", "a＠b", "a@\U0001f4e7", email_of_length(255)]
+
+
+# --- Text ----------------------------------------------------------------------------------
+
+# Kept as given, to the code point.
+TEXTS = [
+    "O'Brien", 'say "x"', "back\\slash", "</script>", "%s %n $1", "'; DROP TABLE x; --",
+    "{curly,\"array\"}", "NULL", " both ends ", "é", "e\u0301", "Ångström",
+    "Straße", "İstanbul ıI", "日本語", "العربية", "עברית", "ไทย", "हिन्दी", "\u202eright to left",
+    "zero\u200bwidth", "\u2028\u2029", "\u0080\u0085\u009f", "\u00a0", "\ufeffmark", "\ufffe\uffff",
+    "\ufffd", "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\U00010000\U0010ffff", "x" * 255,
+    "é" * 255, "日" * 255, "\U0001f600" * 255]
+
+TOO_LONG = ["x" * 256, "é" * 256, "\U0001f600" * 256, "x" * 100_000]
+CONTROLS = [f"a{chr(code)}b" for code in (*range(1, 0x20), 0x7f)] + ["\n", "a\r\n"]
+
+
+# --- Dates ---------------------------------------------------------------------------------
+
+GOOD_DATES = ["2000-01-01", "2000-02-29", "2004-02-29", "1999-12-31", "1900-02-28",
+              "1582-10-10", "1752-09-03", "0001-01-01"]
+
+BAD_DATES = [
+    "", " ", "2000", "2000-01", "2000-1-1", "2000-01-1", "20000101", "2000/01/01",
+    "01-01-2000", "01/02/2000", "2000-00-01", "2000-13-01", "2000-01-00", "2000-01-32",
+    "2000-04-31", "2001-02-29", "1900-02-29", "2000-02-30", "0000-01-01", "-2000-01-01",
+    "+2000-01-01", "02000-01-01", "12000-01-01", "2000-01-01T00:00:00Z",
+    "2000-01-01 ", " 2000-01-01", "2000-01-01\n", "2000–01–01", "２０００-01-01",
+    "٢٠٠٠-٠١-٠١", "today", "infinity", "-infinity", "now", "epoch", "2000-W01-1", "2000-001",
+    "J2451545", "2000-Jan-01", "2000-01-01 BC"]

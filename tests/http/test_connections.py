@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to the database are few: who holds one, how long, and who waits for it."""
+
+import concurrent.futures
+import socket
+import threading
+import time
+
+import pytest
+
+import servers
+from conftest import new_uuid
+from faults import (CHILD, GRACE, MODULES, TIMEOUT, Caller, Proxy, check_recovers,
+                    check_unavailable, database, statuses)
+from faults import caller, own_postgres, postgres_to_break   # noqa: F401, fixtures
+from wire import Wire, message
+
+
+# RegistrationTimeout where waiting for a while is what a test is about. Some of it is set
+# aside for connecting.
+PATIENT = 8
+
+
+@pytest.fixture
+def pool():
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+class Watch:
+    """The most connections of the module that were seen at a time while it was open."""
+
+    def __init__(self, postgres):
+        self.postgres = postgres
+        self.most = 0
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        connection = self.postgres.connect()
+        with connection.cursor() as cursor:
+            while not self.stop.is_set():
+                cursor.execute("SELECT count(*) FROM pg_stat_activity"
+                               " WHERE application_name = 'mod_registration'")
+                self.most = max(self.most, cursor.fetchone()[0])
+                time.sleep(0.005)
+        connection.close()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+
+# --- How many -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_calls_are_made_at_a_time_than_configured(caller, postgres_to_break, pool,
+                                                          limit):
+    """Held up by a lock, 40 requests want a connection at a time."""
+    one = caller(most=10, timeout=PATIENT, inside=f"RegistrationConnections {limit}")
+    session = postgres_to_break.live_session()
+    with Watch(postgres_to_break) as watch:
+        with postgres_to_break.locked(session):
+            answers = pool.submit(one.register_many, session, 40)
+            time.sleep(0.5)
+        assert statuses(answers.result()) == [201] * 40
+    assert watch.most == limit
+
+
+def test_control_a_higher_limit_lets_more_through(caller, postgres_to_break, pool):
+    one = caller(most=10, timeout=PATIENT)   # RegistrationConnections is DBDMax by default
+    session = postgres_to_break.live_session()
+    with Watch(postgres_to_break) as watch:
+        with postgres_to_break.locked(session):
+            answers = pool.submit(one.register_many, session, 40)
+            time.sleep(0.5)
+        assert statuses(answers.result()) == [201] * 40
+    assert watch.most == 10
+
+
+def test_who_gets_no_connection_in_time_is_told_so(caller, postgres_to_break, pool):
+    """And what the deadline cut off, which goes on in PostgreSQL until statement_timeout,
+    does not pile up there."""
+    one = caller(most=2, options="-c statement_timeout=3500")
+    session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
+    with postgres_to_break.locked(session), Watch(postgres_to_break) as watch:
+        for _ in range(2):
+            held_up = pool.submit(one.register_many, session, 2)
+            time.sleep(0.3)
+            for answer in one.register_many(other, 10) + held_up.result():
+                check_unavailable(answer)
+    assert watch.most <= 4
+    check_recovers(one, session)
+
+
+# --- Locks of others, and PostgreSQL's own timeouts -----------------------------------------
+
+def test_a_locked_row_holds_up_only_who_wants_it(caller, postgres_to_break, pool):
+    one = caller()
+    session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
+    with postgres_to_break.locked(session):
+        held_up = pool.submit(one.register, session)
+        for _ in range(10):
+            answer = one.register(other)
+            assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+        assert not held_up.done()   # The control: it is locked.
+        check_unavailable(held_up.result())
+    check_recovers(one, session)
+
+
+def test_a_lock_that_is_released_in_time_costs_nothing(caller, postgres_to_break, pool):
+    one = caller(timeout=PATIENT)
+    session = postgres_to_break.live_session(max_participants=5)
+    with postgres_to_break.locked(session):
+        answers = pool.submit(one.register_many, session, 12)
+        time.sleep(1)
+        assert not answers.done()
+    assert sorted(statuses(answers.result())) == [201] * 5 + [412] * 7
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_timeout_of_postgresql_is_503_and_keeps_the_connection(caller, postgres_to_break,
+                                                                 setting):
+    one = caller(options=f"-c {setting}=400")
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    before = postgres_to_break.backends()
+    with postgres_to_break.locked(session):
+        answer = one.register(session)
+        check_unavailable(answer, seconds=0.4 + GRACE)
+        assert answer.seconds > 0.35
+    assert one.register(session).status_code == 201
+    assert postgres_to_break.backends() == before
+
+
+# --- Slow clients ---------------------------------------------------------------------------
+
+def test_who_sends_slowly_holds_no_connection(caller, postgres_to_break):
+    one = caller(most=1)
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    slow = []
+    body = b'{"patient_id": "slow"}'
+    for _ in range(5):
+        slow.append(Wire(one.httpd))
+        slow[-1].send(message("POST", f"/v1/sessions/{session}/register", body[:10],
+                              Content_Length=str(len(body))))
+    time.sleep(0.2)
+    for _ in range(5):
+        answer = one.register(session)
+        assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+    slow[0].send(body[10:])
+    assert slow[0].answer().status == 201
+    for wire in slow:
+        wire.close()
+
+
+def test_who_reads_slowly_holds_no_connection(caller, postgres_to_break):
+    one = caller(most=1)
+    session = postgres_to_break.live_session()
+    path, occurrence = "/api/v1/event-registrations", "123e4567-e89b-12d3-a456-426614174001"
+    for _ in range(12):
+        assert one.post(path, json={
+            "occurrenceId": occurrence, "externalUserId": new_uuid(),
+            "fields": {"x": "x" * 1000000}}).status_code == 201
+    slow = []
+    for _ in range(2):
+        slow.append(Wire(one.httpd, receive_buffer=2048))
+        slow[-1].send(message("GET", f"{path}?limit=12&occurrenceId={occurrence}"))
+        assert slow[-1].file.peek(1)   # The answer has begun, and nobody reads on.
+    for _ in range(5):
+        answer = one.register(session)
+        assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+    for wire in slow:
+        wire.close()
+
+
+def test_control_the_one_connection_can_be_held(caller, postgres_to_break, pool):
+    """By a request that is held up itself; others then do wait for it."""
+    one = caller(most=1, timeout=PATIENT)
+    session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
+    with postgres_to_break.locked(session):
+        held_up = pool.submit(one.register, session)
+        servers.wait_until(lambda: len(postgres_to_break.backends()) == 1, TIMEOUT,
+                           "there was no connection")
+        waiting = pool.submit(one.register, other)
+        time.sleep(GRACE)
+        assert not waiting.done()
+    assert (held_up.result().status_code, waiting.result().status_code) == (201, 201)
+
+
+def test_a_client_that_gives_up_leaves_no_connection_behind(caller, postgres_to_break):
+    one = caller(most=1)
+    session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
+    assert one.register(other).status_code == 201
+    with postgres_to_break.locked(session):
+        gone = Wire(one.httpd)
+        gone.send(message("POST", f"/v1/sessions/{session}/register", b'{"patient_id": "x"}'))
+        time.sleep(0.3)
+        gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        gone.close()
+    for _ in range(3):
+        answer = one.register(other)
+        assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+
+
+# --- Two databases --------------------------------------------------------------------------
+
+def two_hosts(first, second, **options):
+    """A site of two virtual hosts, one.example.org and two.example.org."""
+    return CHILD + "".join(f"""
+        <VirtualHost *:*>
+            ServerName {name}.example.org
+            {database(dsn, **options)}
+            <Location "/v1/sessions">
+                RegistrationAPI live
+            </Location>
+        </VirtualHost>""" for name, dsn in [("one", first), ("two", second)])
+
+
+@pytest.mark.parametrize("mode, host", [("refuse", 0), ("hole", 1)])
+def test_a_database_that_is_away_is_no_concern_of_another_hosts(
+        start_httpd, postgres_to_break, pool, mode, host):
+    proxies = [Proxy(postgres_to_break.port) for _ in range(2)]
+    httpd = start_httpd(two_hosts(*(postgres_to_break.dsn(port=each.port)
+                                    for each in proxies)), modules=MODULES)
+    callers = [Caller(httpd, "one.example.org"), Caller(httpd, "two.example.org")]
+    session = postgres_to_break.live_session()
+    try:
+        for one in callers:
+            assert statuses(one.register_many(session, 4)) == [201] * 4
+        away, there = callers[host], callers[1 - host]
+        proxies[host].change(mode)
+        held_up = pool.submit(away.register_many, session, 12)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            answer = there.register(session)
+            assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+        for answer in held_up.result():
+            check_unavailable(answer)   # The control: it is away.
+        proxies[host].change("forward")
+        check_recovers(away, session)
+    finally:
+        for each in proxies:
+            each.close()
+
+
+def test_hosts_with_the_same_database_share_its_connections(start_httpd, postgres_to_break,
+                                                            pool):
+    dsn = postgres_to_break.dsn()
+    httpd = start_httpd(two_hosts(dsn, dsn, most=3, timeout=PATIENT), modules=MODULES)
+    session = postgres_to_break.live_session()
+    with Watch(postgres_to_break) as watch:
+        with postgres_to_break.locked(session):
+            answers = [pool.submit(Caller(httpd, f"{name}.example.org").register_many,
+                                   session, 15) for name in ("one", "two")]
+            time.sleep(0.5)
+        for each in answers:
+            assert statuses(each.result()) == [201] * 15
+    assert watch.most == 3

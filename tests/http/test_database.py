@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the database is not there, does not answer, or not in time.
+
+A client gets its answer or, within RegistrationTimeout, 503 with Retry-After; and when the
+database is back, so is the service. Each test first or last shows, by a control, that what
+it does to the database would be noticed.
+"""
+
+import concurrent.futures
+import threading
+import time
+
+import pytest
+
+import servers
+from apis import APIS, check_error, post_path
+from conftest import new_uuid
+from faults import (GRACE, RECOVERY, check_recovers, check_unavailable, statuses, warm_up)
+from faults import caller, own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
+
+GOOD = {"users": {"inviteCode": "x", "groupMember": {"user": {"email": "one@example.org"}}},
+        "families": {"username": "one", "password": "secret", "institution_id": "0" * 24,
+                     "children": ["0" * 24]},
+        "events": {"occurrenceId": new_uuid(), "externalUserId": "one"},
+        "live": {"patient_id": "one"}}
+GOOD["groups"] = GOOD["users"]
+
+
+# --- Restarts -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_between_requests_costs_nobody_an_error(caller, postgres_to_break, mode):
+    one = caller()
+    before = warm_up(one, postgres_to_break)
+    with postgres_to_break.canary():
+        postgres_to_break.restart(mode)
+    after = warm_up(one, postgres_to_break)   # asserts that every answer was 201
+    assert len(after) == 4 and not before & after
+
+
+def test_terminated_connections_cost_nobody_an_error(caller, postgres_to_break):
+    one = caller()
+    before = warm_up(one, postgres_to_break)
+    for victims in (set(list(before)[:1]), before):
+        postgres_to_break.terminate(victims & postgres_to_break.backends())
+        assert not warm_up(one, postgres_to_break) & victims
+
+
+def test_control_a_death_that_cannot_be_seen_is_noticed_here(caller, proxy,
+                                                             postgres_to_break):
+    """The checks above do see an error where there is one: here the connection breaks only
+    under a request, and then there is nothing to connect to."""
+    one = caller(proxy.port)
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    proxy.change("mute")
+    assert one.register(session).status_code in (201, 503)
+    proxy.change("refuse")
+    check_unavailable(one.register(session))
+
+
+def test_the_schema_may_be_installed_again_under_a_running_server(caller,
+                                                                  postgres_to_break):
+    one = caller()
+    warm_up(one, postgres_to_break)
+    postgres_to_break.install("install.sql")
+    warm_up(one, postgres_to_break)
+
+
+def test_restarts_under_load_lose_no_registration_that_was_confirmed(caller,
+                                                                     postgres_to_break):
+    one = caller()
+    session = postgres_to_break.live_session()
+    stop = threading.Event()
+
+    def register_on_and_on(number):
+        answers = {}
+        while not stop.is_set():
+            patient = f"{number} {len(answers)}"
+            answers[patient] = one.register(session, patient)
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        workers = [pool.submit(register_on_and_on, number) for number in range(8)]
+        for mode in ("fast", "immediate"):
+            time.sleep(0.3)
+            with postgres_to_break.canary():
+                postgres_to_break.restart(mode)
+            check_recovers(one, postgres_to_break.live_session())
+        stop.set()
+        answers = {}
+        for worker in workers:
+            answers.update(worker.result())
+    for answer in answers.values():
+        if answer.status_code != 201:
+            check_unavailable(answer)
+    assert 503 in statuses(answers.values())   # The restarts were felt at all.
+
+    def lost():
+        rows = {patient for patient, in postgres_to_break.query(
+            "SELECT patient_id FROM live_registrations WHERE session_id = %s", session)}
+        assert rows <= set(answers)
+        (count,), = postgres_to_break.query(
+            "SELECT registered_count FROM live_sessions WHERE id = %s", session)
+        assert count == len(rows)
+        return {patient for patient, answer in answers.items()
+                if answer.status_code == 201} - rows
+    assert lost() == set()
+    # The control: one that is lost is found.
+    postgres_to_break.query("SELECT cancel_live_registration(id) FROM live_registrations"
+                            " WHERE session_id = %s AND patient_id = '0 0'", session)
+    assert lost() == {"0 0"}
+
+
+# --- Away -----------------------------------------------------------------------------------
+
+def test_while_it_is_stopped_every_api_says_503(caller, postgres_to_break):
+    one = caller()
+    assert one.get(post_path("events")).status_code == 200
+    assert one.post("/v1/families", json=GOOD["families"]).status_code == 400
+    postgres_to_break.stop()
+    for api in APIS:
+        check_unavailable(one.post(post_path(api), json=GOOD[api]), api)
+    for api, path in [("groups", f"/api/v1/groups/{new_uuid()}"),
+                      ("events", post_path("events")),
+                      ("events", f"{post_path('events')}/{new_uuid()}")]:
+        check_unavailable(one.get(path), api)
+
+
+def test_while_it_is_stopped_nobody_waits_and_then_it_resumes(caller, postgres_to_break):
+    one = caller()
+    session = postgres_to_break.live_session()
+    assert statuses(one.register_many(session, 30)) == [201] * 30
+    postgres_to_break.stop()
+    for answer in one.register_many(session, 30):
+        check_unavailable(answer)
+    check_unavailable(one.register(session), seconds=0.5)   # It is known by now.
+    postgres_to_break.start()
+    check_recovers(one, session)
+    assert statuses(one.register_many(session, 30)) == [201] * 30
+
+
+def test_what_needs_no_database_is_answered_without_it(caller, postgres_to_break):
+    one = caller()
+    postgres_to_break.stop()
+    assert one.options("/v1/families").status_code == 204
+    for answer, api, status in [
+            (one.get("/v1/families"), "families", 405),
+            (one.post("/v1/families", json={}), "families", 400),
+            (one.post("/v1/sessions/nonsense/register", json={"patient_id": "x"}), "live",
+             404),
+            (one.post("/api/v1/users", json={}), "users", 422)]:
+        check_error(answer, api, status)
+
+
+def test_httpd_starts_without_it_and_finds_it_later(caller, postgres_to_break):
+    session = postgres_to_break.live_session()
+    postgres_to_break.stop()
+    one = caller()
+    check_unavailable(one.register(session))
+    postgres_to_break.start()
+    check_recovers(one, session)
+
+
+REFUSALS = [
+    ("nobody may log in", "ALTER ROLE registration NOLOGIN", "ALTER ROLE registration LOGIN"),
+    ("no connection is left", "ALTER ROLE registration CONNECTION LIMIT 0",
+     "ALTER ROLE registration CONNECTION LIMIT -1"),
+    ("it takes no connections", "ALTER DATABASE registration ALLOW_CONNECTIONS false",
+     "ALTER DATABASE registration ALLOW_CONNECTIONS true"),
+    ("it is read-only", "ALTER ROLE registration SET default_transaction_read_only = on",
+     "ALTER ROLE registration RESET default_transaction_read_only"),
+]
+
+
+@pytest.mark.parametrize("refuse, allow", [refusal[1:] for refusal in REFUSALS],
+                         ids=[refusal[0] for refusal in REFUSALS])
+def test_when_it_refuses_it_is_503_until_it_does_not(caller, postgres_to_break, expect_log,
+                                                     refuse, allow):
+    expect_log("FATAL:  (role .* is not permitted to log in|too many connections for role)",
+               "FATAL:  database .* is not currently accepting connections",
+               "ERROR:  cannot execute .* in a read-only transaction")
+    def alter(statement):
+        """For connections that are made from now on; so there must be no others."""
+        for command in (statement, "SELECT pg_terminate_backend(pid, 5000)"
+                                   " FROM pg_stat_activity"
+                                   " WHERE application_name = 'mod_registration'"):
+            postgres_to_break.psql("-c", command, database="postgres")
+
+    one = caller()
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    try:
+        alter(refuse)
+        for _ in range(3):
+            check_unavailable(one.register(session))
+    finally:
+        alter(allow)
+    check_recovers(one, session)
+
+
+# --- Silent ---------------------------------------------------------------------------------
+
+def test_while_it_is_frozen_nobody_waits_longer_than_the_timeout(caller, postgres_to_break):
+    one = caller()
+    session = postgres_to_break.live_session()
+    warm_up(one, postgres_to_break)
+    with postgres_to_break.frozen():
+        for answer in one.register_many(session, 20):
+            check_unavailable(answer)
+        for answer in one.register_many(session, 20):
+            check_unavailable(answer)
+    check_recovers(one, session)
+
+
+def test_one_frozen_connection_costs_one_request(caller, postgres_to_break):
+    one = caller(most=2)
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    backend, = postgres_to_break.backends()
+    with postgres_to_break.frozen(backend):
+        check_unavailable(one.register(session))
+        answer = one.register(session)
+        assert (answer.status_code, answer.seconds < GRACE) == (201, True)
+
+
+@pytest.mark.parametrize("more", ["connect_timeout=2", ""], ids=["a timeout", "no timeout"])
+def test_a_black_hole_holds_nobody_longer_than_the_timeout(caller, proxy, postgres_to_break,
+                                                           more):
+    """Without connect_timeout libpq would wait for ever: that must not start, or not
+    matter."""
+    session = postgres_to_break.live_session()
+    proxy.change("hole")
+    try:
+        one = caller(proxy.port, more=more)
+    except servers.ServerError as error:
+        assert more == "" and "connect_timeout" in str(error)
+        return
+    for answer in one.register_many(session, 12):
+        check_unavailable(answer)
+    check_unavailable(one.register(session), seconds=0.5)   # It is known by now.
+    proxy.change("forward")   # The control: it was the hole.
+    check_recovers(one, session)
+
+
+def test_a_connection_that_falls_silent_holds_nobody_longer_than_the_timeout(
+        caller, proxy, postgres_to_break):
+    """As when a cable is pulled: what was open stays open, and nothing comes any more."""
+    one = caller(proxy.port)
+    session = postgres_to_break.live_session()
+    warm_up(one, postgres_to_break)
+    proxy.change("hole")
+    for answer in one.register_many(session, 12):
+        check_unavailable(answer)
+    proxy.change("forward")
+    check_recovers(one, session)
+
+
+def test_an_answer_that_is_lost_is_no_registration_twice(caller, proxy, postgres_to_break):
+    one = caller(proxy.port)
+    session = postgres_to_break.live_session()
+    warm_up(one, postgres_to_break, 1)
+    proxy.change("mute")
+    answer = one.register(session, "one")
+    proxy.change("forward")
+    assert answer.status_code in (201, 503)
+    servers.wait_until(lambda: one.register(session, "two").status_code in (201, 409),
+                       RECOVERY, "the service did not come back")
+    again = one.register(session, "one").status_code
+    assert again == 409 if answer.status_code == 201 else again in (201, 409)
+    assert postgres_to_break.query(
+        "SELECT patient_id, count(*) FROM live_registrations WHERE session_id = %s"
+        " GROUP BY 1 ORDER BY 1", session) == [("one", 1), ("two", 1)]

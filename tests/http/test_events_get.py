@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET of one event registration, conditional requests, and what the routes refuse."""
+
+import json
+
+import pytest
+
+import servers
+from conftest import new_uuid
+from event_registrations import (MOUNT, UNKNOWN, check_keys, create, created, delete, error,
+                                 get, path, update, updated)
+
+ALLOWED = {MOUNT: {"GET", "HEAD", "POST", "OPTIONS"},
+           f"{MOUNT}/{UNKNOWN}": {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}}
+
+
+def allow(answer):
+    return {method.strip() for method in answer.headers["Allow"].split(",")}
+
+
+# --- Routes --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("url", ALLOWED)
+def test_other_methods_are_405_and_allow_tells_which_are_not(api, url):
+    for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "BREW"} - ALLOWED[url]:
+        answer = api.request(method, url)
+        assert error(answer, 405) == {}
+        assert allow(answer) == ALLOWED[url]
+
+
+@pytest.mark.parametrize("url", ALLOWED)
+def test_options_tells_what_is_allowed(api, url):
+    answer = api.options(url)
+    assert (answer.status_code, answer.text) == (204, "")
+    assert allow(answer) == ALLOWED[url]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+def test_below_a_registration_there_is_nothing(api, method):
+    assert error(api.request(method, f"{MOUNT}/{UNKNOWN}/more", data="no json"), 404) == {}
+
+
+@pytest.mark.parametrize("method, url", [
+    ("POST", MOUNT), ("GET", MOUNT), ("GET", f"{MOUNT}/{UNKNOWN}"), ("PUT", f"{MOUNT}/x"),
+    ("DELETE", f"{MOUNT}/{UNKNOWN}"), ("PATCH", MOUNT), ("GET", f"{MOUNT}/x/y")])
+def test_without_a_token_everything_is_401(anonymous, method, url):
+    answer = anonymous.request(method, url, data="no json")
+    assert error(answer, 401) == {}
+    assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("method, status, wrong", [
+    ("GET", 400, "id"), ("DELETE", 400, "id"), ("PUT", 400, "id")])
+@pytest.mark.parametrize("id", ["1", "x" * 36, UNKNOWN + "0", "%7B" + UNKNOWN + "%7D", "%20"])
+def test_an_id_that_is_no_uuid_is_400(api, method, status, wrong, id):
+    assert set(error(api.request(method, f"{MOUNT}/{id}", json={}), status)) == {wrong}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+def test_an_unknown_registration_is_404(api, method):
+    answer = api.request(method, f"{MOUNT}/{UNKNOWN}", json={})
+    error(answer, 404, "Registration not found")
+    assert json.loads(answer.text) == {
+        "statusCode": 404, "message": "Registration not found", "error": "Not Found"}
+
+
+# --- The object ----------------------------------------------------------------------------
+
+def test_a_registration_is_shown_in_full(api, occurrence):
+    registration = created(api, occurrence(), fields={"a": 1})
+    answer = get(api, registration)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert answer.json() == registration
+    check_keys(answer.json())
+
+
+def test_the_id_is_taken_in_either_case(api, occurrence):
+    registration = created(api, occurrence())
+    assert api.get(path(registration).replace(registration["id"],
+                                              registration["id"].upper())).json() \
+        == registration
+
+
+def test_head_answers_like_get_without_the_body(api, occurrence):
+    registration = created(api, occurrence())
+    whole, head = get(api, registration), api.head(path(registration))
+    assert (head.status_code, head.text) == (200, "")
+    for name in ("ETag", "Content-Type", "Content-Length"):
+        assert head.headers[name] == whole.headers[name]
+    assert api.head(f"{MOUNT}/{UNKNOWN}").status_code == 404
+    assert api.head(f"{MOUNT}/x").status_code == 400
+
+
+def test_what_an_administrator_changes_is_shown_at_once(api, sql, occurrence):
+    registration = created(api, occurrence(), new_uuid())
+    sql("UPDATE events SET name = 'Renamed' WHERE id = %s", registration["event"]["id"])
+    sql("UPDATE event_users SET is_active = false WHERE id = %s", registration["user"]["id"])
+    now = get(api, registration).json()
+    assert (now["event"]["name"], now["user"]["isActive"]) == ("Renamed", False)
+    assert now["event"]["updatedAt"] > registration["event"]["updatedAt"]
+    assert now["user"]["updatedAt"] > registration["user"]["updatedAt"]
+    assert now["occurrence"] == registration["occurrence"]
+
+
+# --- The trashed ---------------------------------------------------------------------------
+
+def test_a_trashed_registration_is_shown_only_when_asked_for(api, occurrence):
+    registration = created(api, occurrence())
+    trashed = delete(api, registration).json()
+    error(get(api, registration), 404, "Registration not found")
+    for no in ("false", "0"):
+        error(get(api, registration, params={"withTrashed": no}), 404)
+    for yes in ("true", "1"):
+        answer = get(api, registration, params={"withTrashed": yes})
+        assert answer.status_code == 200
+        assert answer.json() == trashed
+        check_keys(answer.json(), deleted=True)
+
+
+def test_with_trashed_shows_the_others_too(api, occurrence):
+    registration = created(api, occurrence())
+    answer = get(api, registration, params={"withTrashed": "true"})
+    assert answer.json() == registration
+    assert answer.headers["ETag"] == get(api, registration).headers["ETag"]
+
+
+@pytest.mark.parametrize("value", ["yes", "TRUE", "True", "2", "on", "truefalse", "%ff"])
+def test_a_boolean_is_true_false_1_or_0(api, value):
+    answer = api.get(f"{MOUNT}/{UNKNOWN}?withTrashed={value}")
+    assert set(error(answer, 400)) == {"withTrashed"}
+
+
+def test_all_that_is_wrong_is_named_at_once(api):
+    assert set(error(api.get(f"{MOUNT}/x?withTrashed=x"), 400)) == {"id", "withTrashed"}
+
+
+def test_other_parameters_are_ignored(api, occurrence):
+    registration = created(api, occurrence())
+    assert get(api, registration, params={"limit": "x", "": "y"}).json() == registration
+
+
+# --- ETag and If-None-Match ----------------------------------------------------------------
+
+def test_the_entity_tag_is_strong_and_stays_while_nothing_changes(api, occurrence):
+    registration = created(api, occurrence())
+    tags = {get(api, registration).headers["ETag"] for _ in range(3)}
+    assert len(tags) == 1
+    tag = tags.pop()
+    assert len(tag) > 2 and tag[0] == tag[-1] == '"' and '"' not in tag[1:-1]
+
+
+def test_different_registrations_have_different_tags(api, occurrence):
+    one = occurrence()
+    assert create(api, one, "a").headers["ETag"] != create(api, one, "b").headers["ETag"]
+
+
+@pytest.mark.parametrize("form", [
+    "{tag}", "W/{tag}", '"other", {tag}', '{tag} , W/"other"', '"other",\t{tag}', "*",
+    "{gzip}", "{brotli}", "W/{gzip}", '"a,b", {tag}'])
+def test_if_none_match_with_what_one_has_is_304(api, occurrence, form):
+    registration = created(api, occurrence())
+    tag = get(api, registration).headers["ETag"]
+    known = form.format(tag=tag, gzip=tag[:-1] + '-gzip"', brotli=tag[:-1] + '-br"')
+    for method in ("GET", "HEAD"):
+        answer = api.request(method, path(registration), headers={"If-None-Match": known})
+        assert (answer.status_code, answer.text) == (304, "")
+        assert answer.headers["ETag"] == tag
+
+
+@pytest.mark.parametrize("form", ['"other"', "other", '"{version}"', '"x{inner}"',
+                                  '"{inner}x"', '"{inner}-gz"', '""', '"-gzip"'])
+def test_if_none_match_with_anything_else_is_answered(api, occurrence, form):
+    registration = created(api, occurrence())
+    inner = get(api, registration).headers["ETag"][1:-1]
+    other = form.format(inner=inner, version=inner[:1])
+    answer = get(api, registration, headers={"If-None-Match": other})
+    assert answer.status_code == 200
+    assert answer.json() == registration
+
+
+def change_itself(api, sql, registration):
+    updated(api, registration, fields={"changed": True})
+
+
+def change_by_a_neighbour(api, sql, registration):
+    created(api, registration["occurrence"]["id"], "neighbour")
+
+
+def change_by_an_administrator(api, sql, registration):
+    sql("UPDATE events SET name = 'Renamed' WHERE id = %s", registration["event"]["id"])
+
+
+@pytest.mark.parametrize("change", [change_itself, change_by_a_neighbour,
+                                    change_by_an_administrator])
+def test_if_none_match_compares_the_whole_answer(api, sql, occurrence, change):
+    registration = created(api, occurrence())
+    tag = get(api, registration).headers["ETag"]
+    change(api, sql, registration)
+    answer = get(api, registration, headers={"If-None-Match": tag})
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] != tag
+
+
+def test_a_missing_one_is_404_whatever_the_condition(api):
+    error(api.get(f"{MOUNT}/{UNKNOWN}", headers={"If-None-Match": "*"}), 404)
+
+
+def test_a_trashed_one_has_a_tag_too(api, occurrence):
+    registration = created(api, occurrence())
+    delete(api, registration)
+    tag = get(api, registration, params={"withTrashed": 1}).headers["ETag"]
+    answer = get(api, registration, params={"withTrashed": 1},
+                 headers={"If-None-Match": tag})
+    assert answer.status_code == 304
+
+
+@pytest.mark.parametrize("module, encoding, filter", [
+    ("deflate", "gzip", "DEFLATE"), ("brotli", "br", "BROTLI_COMPRESS")])
+def test_a_compressed_answer_s_tag_is_good_for_conditions(start_httpd, client, token, api,
+                                                          occurrence, module, encoding,
+                                                          filter):
+    compressing = client(token, start_httpd(modules=(*servers.MODULES, module),
+                                            inside=f"SetOutputFilter {filter}"))
+    registration = created(api, occurrence(), fields={"text": "text " * 100})
+    accept = {"Accept-Encoding": encoding}
+    # Streamed, as the client cannot decode Brotli.
+    with get(compressing, registration, headers=accept, stream=True) as answer:
+        assert answer.headers["Content-Encoding"] == encoding
+        tag = answer.headers["ETag"]
+    assert tag == get(api, registration).headers["ETag"][:-1] + f'-{encoding}"'
+    answer = get(compressing, registration, headers={**accept, "If-None-Match": tag})
+    assert answer.status_code == 304
+    assert update(api, registration, if_match=tag, fields={"a": 1}).status_code == 200
+    assert update(api, registration, if_match=tag, fields={"a": 2}).status_code == 412

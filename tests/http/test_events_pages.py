@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET of the collection of event registrations: order, pages, links, the total."""
+
+import re
+import types
+
+import pytest
+import requests
+
+from conftest import ORGANIZATION
+from event_registrations import (MOUNT, category_of, created, crowd, ids, person, search,
+                                 updated)
+
+
+# --- Order ---------------------------------------------------------------------------------
+
+def test_the_newest_come_first_unless_asked_otherwise(api, occurrence):
+    one = occurrence()
+    people = crowd(api, one, 3)
+    assert ids(search(api, occurrenceId=one)) == ids(people)[::-1]
+
+
+@pytest.fixture
+def sortable(api, event, occurrence, sql):
+    """Three registrations and, by field, their order when sorted by it, upwards."""
+    made, events = [], []
+    for n, (name, start, email, first, last) in enumerate([
+            ("Beta", "2031-01-03", "c@example.org", "Ann", "Young"),
+            ("Gamma", "2031-01-01", "b@example.org", "Cid", "Xu"),
+            ("Alpha", "2031-01-02", "a@example.org", "Bea", "Zed")]):
+        events.append(event(name=name))
+        place = occurrence(event_id=events[n], start_date=f"{start}T00:00:00Z",
+                           end_date=None, capacity=int(n < 2))
+        made.append(person(api, sql, place, email, first, last)["id"])
+    updated(api, {"id": made[0]}, fields={"changed": 1})
+    order = {"createdAt": (0, 1, 2), "updatedAt": (1, 2, 0), "startDate": (1, 2, 0),
+             "eventName": (2, 0, 1), "firstName": (0, 2, 1), "lastName": (1, 0, 2),
+             "email": (2, 1, 0)}
+    return types.SimpleNamespace(
+        category=category_of(sql, *events), made=made,
+        order={field: [made[i] for i in three] for field, three in order.items()})
+
+
+def test_sort_by_each_field_in_each_direction(api, sortable):
+    for field, expected in sortable.order.items():
+        for sort, order in ((field, expected), (f"{field} ASC", expected),
+                            (f"{field} DESC", expected[::-1])):
+            assert ids(search(api, categories=sortable.category, sort=sort)) == order, sort
+
+
+def test_sort_by_status(api, sortable):
+    # The third waits, as its occurrence has no places.
+    up = ids(search(api, categories=sortable.category, sort="status ASC"))
+    down = ids(search(api, categories=sortable.category, sort="status DESC"))
+    assert up[2] == down[0] == sortable.made[2]
+
+
+@pytest.mark.parametrize("field", ["status", "eventName", "startDate", "firstName", "email",
+                                   "createdAt", "updatedAt", "lastName"])
+@pytest.mark.parametrize("direction", ["ASC", "DESC"])
+def test_pages_never_overlap_though_all_are_equal(api, sql, occurrence, field, direction):
+    one = occurrence()
+    people = crowd(api, one, 5)
+    sql("UPDATE event_registrations SET created_at = '2031-01-01', updated_at = '2031-01-01'"
+        " WHERE occurrence_id = %s", one)
+    sort = f"{field} {direction}"
+    pages = [search(api, occurrenceId=one, sort=sort, limit=2, page=page)
+             for page in (1, 2, 3, 4)]
+    assert [len(page) for page in pages] == [2, 2, 1, 0]
+    listed = [id for page in pages for id in ids(page)]
+    assert set(listed) == set(ids(people))
+    assert listed == ids(search(api, occurrenceId=one, sort=sort))
+    if direction == "ASC":
+        assert listed == sorted(listed)
+
+
+# --- Pages ---------------------------------------------------------------------------------
+
+def test_ten_a_page_unless_asked_otherwise(api, occurrence):
+    one = occurrence()
+    people = crowd(api, one, 12)
+    newest = ids(people)[::-1]
+    assert ids(search(api, occurrenceId=one)) == newest[:10]
+    assert ids(search(api, occurrenceId=one, page=2)) == newest[10:]
+    assert len(search(api, occurrenceId=one, limit=11)) == 11
+    assert len(search(api, occurrenceId=one, limit=1000)) == 12
+
+
+def relations(answer):
+    """The query of each link, which all must lead to the collection."""
+    made = {}
+    for relation, link in answer.links.items():
+        base, _, query = link["url"].partition("?")
+        assert base == MOUNT
+        made[relation] = query
+    return made
+
+
+def test_link_leads_to_the_other_pages(api, occurrence):
+    one = occurrence()
+    people = crowd(api, one, 5)
+    listed = {}
+    for page in (1, 2, 3):
+        answer = api.get(MOUNT, params={"occurrenceId": one, "limit": 2, "page": page})
+        assert answer.headers["X-Total-Count"] == "5"
+        links = relations(answer)
+        assert set(links) == {"first", "last"} | ({"prev"} if page > 1 else set()) | (
+            {"next"} if page < 3 else set())
+        for relation, query in links.items():
+            listed.setdefault({"first": 1, "prev": page - 1, "next": page + 1,
+                               "last": 3}[relation], set()).add(
+                tuple(ids(api.get(f"{MOUNT}?{query}").json())))
+    newest = ids(people)[::-1]
+    assert listed == {1: {tuple(newest[:2])}, 2: {tuple(newest[2:4])},
+                      3: {tuple(newest[4:])}}
+
+
+def test_a_single_page_has_no_other(api, occurrence):
+    one = occurrence()
+    crowd(api, one, 2)
+    answer = api.get(MOUNT, params={"occurrenceId": one, "limit": 2})
+    assert set(relations(answer)) == {"first", "last"}
+
+
+def test_link_keeps_the_other_parameters(api, occurrence, sql):
+    one = occurrence()
+    expected = {person(api, sql, one, last_name=f"Ærø & <b>Sons</b>, \"{n}\" +1%")["id"]
+                for n in range(5)}
+    created(api, one)
+    url = requests.Request("GET", "https://localhost" + MOUNT, params={
+        "search": 'ærø & <b>sons</b>, "', "limit": "2", "sort": "lastName DESC",
+        "occurrenceId": one, "status": "CONFIRMED", "page": "1", "withTrashed": "1",
+        "other": "kept"}).prepare().path_url
+    pages = []
+    while url:
+        answer = api.get(url)
+        pages += ids(answer.json())
+        url = answer.links.get("next", {}).get("url")
+        assert url is None or "other=kept" in url and url.count("page=") == 1
+    assert len(pages) == 5 and set(pages) == expected
+
+
+def test_link_is_well_formed_whatever_the_query_holds(api, raw, token, occurrence):
+    one = occurrence()
+    crowd(api, one, 2)
+    target = f"{MOUNT}?occurrenceId={one}&limit=1&x=<y>;rel=\"evil\"&z=\xe9,'&page=1"
+    answer = raw(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}"
+                 "\r\nConnection: close\r\n\r\n".encode("latin-1"))
+    # httpd may refuse such a target altogether.
+    if answer.status == 200:
+        links = re.fullmatch(r'(<[!#-;=?-~]+>; rel="(first|next|last)"(, |$)){3}',
+                             answer.headers["Link"])
+        assert links and "<y" not in answer.headers["Link"]
+    else:
+        assert answer.status == 400
+
+
+@pytest.fixture(scope="module")
+def ten_thousand(postgres):
+    """An occurrence with 10,000 registrations, shared as it takes seconds to make."""
+    connection = postgres.connect()
+    cursor = connection.cursor()
+    cursor.execute("SET search_path = registration")
+    cursor.execute("INSERT INTO events (organization_id, name) VALUES (%s, 'Many')"
+                   " RETURNING id", (ORGANIZATION,))
+    made = types.SimpleNamespace(event=cursor.fetchone()[0])
+    cursor.execute("INSERT INTO occurrences (event_id, start_date) VALUES (%s, '2030-01-01')"
+                   " RETURNING id", (made.event,))
+    made.occurrence = cursor.fetchone()[0]
+    cursor.execute(
+        "SELECT count(*) FROM (SELECT array_agg(gen_random_uuid()) AS ids,"
+        " array_agg(%s::uuid) AS one, array_agg('ten thousand ' || n) AS users,"
+        " array_agg(NULL::jsonb) AS none, array_agg(NULL::text) AS nothing,"
+        " array_agg(NULL::uuid) AS no_limit FROM generate_series(1, 10000) n) AS given,"
+        " events_create(ids, one, users, none, ids, nothing, nothing, nothing, nothing,"
+        " no_limit)", (made.occurrence,))
+    connection.close()
+    return made
+
+
+def test_ten_thousand_are_counted_and_more_are_not(api, ten_thousand):
+    params = {"occurrenceId": ten_thousand.occurrence, "limit": 1000, "page": 10}
+    answer = api.get(MOUNT, params=params)
+    assert len(answer.json()) == 1000
+    assert answer.headers["X-Total-Count"] == "10000"
+    assert set(relations(answer)) == {"first", "prev", "last"}
+    created(api, ten_thousand.occurrence, "one more")
+    answer = api.get(MOUNT, params=params)
+    assert "X-Total-Count" not in answer.headers
+    assert set(relations(answer)) == {"first", "prev", "next"}
+    for sort in ("eventName", "startDate DESC", "lastName", "status"):
+        last = api.get(MOUNT, params={**params, "page": 11, "sort": sort})
+        assert len(last.json()) == 1
+        assert set(relations(last)) == {"first", "prev"}
+
+
+def test_of_more_than_ten_thousand_the_order_is_right_too(api, sql, event, occurrence,
+                                                          ten_thousand):
+    """The operation may go about a long list in another way than about a short one."""
+    events = {"ASC": event(name="A"), "DESC": event(name="Z")}
+    category = category_of(sql, ten_thousand.event, *events.values())
+    ends = {}
+    for direction, start in (("ASC", "2020-01-01"), ("DESC", "2040-01-01")):
+        place = occurrence(event_id=events[direction], start_date=start, end_date=None)
+        ends[direction] = {created(api, place, f"user {n}", status=status)["id"]
+                           for n, status in enumerate(["PENDING", "CONFIRMED", "CANCELLED"])}
+    for sort in ("eventName", "startDate"):
+        for direction, end in ends.items():
+            pages = [search(api, categories=category, sort=f"{sort} {direction}", limit=2,
+                            page=page) for page in (1, 2, 3)]
+            listed = [id for page in pages for id in ids(page)]
+            assert set(listed[:3]) == end
+            assert len(set(listed)) == 6
+            assert {one["event"]["name"] for one in pages[1][1:] + pages[2]} == {"Many"}
+    newest = search(api, categories=category, limit=3)
+    assert set(ids(newest)) == ends["DESC"]

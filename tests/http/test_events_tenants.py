@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RegistrationOrganization: a mount that knows one organization's registrations only."""
+
+import types
+
+import pytest
+
+from conftest import ORGANIZATION, new_uuid
+from event_registrations import (MOUNT, OTHER_ORGANIZATION, TENANT_MOUNT, UNKNOWN, category_of,
+                                 create, created, error)
+
+OTHER_OCCURRENCE = "123e4567-e89b-12d3-a456-426614174009"   # Other Org's, of the demo data
+
+
+@pytest.fixture
+def of(client, issuer):
+    """of(organization): a client whose token is of that organization."""
+    return lambda organization: client(issuer.token("somebody", org=organization))
+
+
+@pytest.fixture
+def two(api, of, organization, event, occurrence):
+    """Two organizations, each with an occurrence, a registration for it, and a client."""
+    def make():
+        one = types.SimpleNamespace(id=organization("A tenant"))
+        one.event = event(one.id, name="A tenant's event")
+        one.occurrence = occurrence(event_id=one.event)
+        one.registration = created(api, one.occurrence, "somebody")
+        one.url = f"{TENANT_MOUNT}/{one.registration['id']}"
+        one.api = of(one.id)
+        return one
+    return make(), make()
+
+
+# --- What belongs to the organization ------------------------------------------------------
+
+def test_one_s_own_can_be_registered_for_read_changed_and_deleted(two):
+    own, _ = two
+    answer = create(own.api, own.occurrence, "another", mount=TENANT_MOUNT)
+    assert answer.status_code == 201
+    url = answer.headers["Location"]
+    assert url == f"{TENANT_MOUNT}/{answer.json()['id']}"
+    assert answer.json()["organization"]["id"] == own.id
+    assert own.api.get(url).json() == answer.json()
+    assert own.api.put(url, json={"status": "ATTENDED"}).json()["status"] == "ATTENDED"
+    assert own.api.delete(url).status_code == 200
+    assert own.api.get(url + "?withTrashed=1").status_code == 200
+
+
+def test_the_claim_is_taken_in_either_case(two, of):
+    own, _ = two
+    assert of(own.id.upper()).get(own.url).status_code == 200
+
+
+# --- What does not -------------------------------------------------------------------------
+
+def test_another_s_occurrence_is_404_as_an_unknown_one_is(two):
+    own, other = two
+    answers = [create(own.api, occurrence, "another", mount=TENANT_MOUNT)
+               for occurrence in (other.occurrence, UNKNOWN)]
+    for answer in answers:
+        error(answer, 404, "Occurrence not found")
+    assert answers[0].text == answers[1].text
+
+
+def test_nothing_is_made_for_another_s_occurrence(two, sql):
+    own, other = two
+    user = new_uuid()
+    create(own.api, other.occurrence, user, mount=TENANT_MOUNT)
+    assert sql("SELECT id FROM event_users WHERE external_id = %s", user) == []
+    assert sql("SELECT registrations FROM occurrences WHERE id = %s", other.occurrence) == [
+        (1,)]
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}, {"If-None-Match": "*"}], ids=str)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_another_s_registration_is_404_as_an_unknown_one_is(two, method, headers):
+    own, other = two
+    answers = [own.api.request(method, f"{TENANT_MOUNT}/{id}?withTrashed=1",
+                               json={"status": "CANCELLED"}, headers=headers)
+               for id in (other.registration["id"], UNKNOWN)]
+    for answer in answers:
+        error(answer, 404, "Registration not found")
+    assert answers[0].text == answers[1].text
+    assert other.api.get(other.url).json() == other.registration
+
+
+def test_another_s_trashed_registration_is_404_too(two):
+    own, other = two
+    other.api.delete(other.url)
+    for method in ("GET", "DELETE"):
+        error(own.api.request(method, other.url + "?withTrashed=true"), 404)
+
+
+@pytest.mark.parametrize("filter", [
+    "", "eventId={event}", "occurrenceId={occurrence}", "search={event}",
+    "search=tenant's event", "search=somebody", "search={user}", "status=CONFIRMED",
+    "withTrashed=true", "categories={category}", "sort=eventName", "sort=startDate DESC"])
+def test_a_search_finds_one_s_own_only(two, sql, filter):
+    own, other = two
+    query = filter.format(event=other.event, occurrence=other.occurrence,
+                          category=category_of(sql, other.event),
+                          user=other.registration["user"]["id"])
+    listed = other.api.get(f"{TENANT_MOUNT}?{query}")
+    assert {one["organization"]["id"] for one in listed.json()} <= {other.id}
+    if "somebody" not in filter:   # An external id is not searched.
+        assert listed.json() == [other.registration]
+        assert listed.headers["X-Total-Count"] == "1"
+    listed = own.api.get(f"{TENANT_MOUNT}?{query}")
+    assert {one["organization"]["id"] for one in listed.json()} <= {own.id}
+    assert listed.headers["X-Total-Count"] == str(len(listed.json()))
+
+
+def test_links_stay_in_the_mount(two):
+    own, _ = two
+    created(own.api, own.occurrence, "another", mount=TENANT_MOUNT)
+    answer = own.api.get(f"{TENANT_MOUNT}?limit=1")
+    assert answer.headers["X-Total-Count"] == "2"
+    assert answer.links["next"]["url"].startswith(TENANT_MOUNT + "?")
+    assert len(own.api.get(answer.links["next"]["url"]).json()) == 1
+
+
+def test_without_the_directive_there_is_no_limit(two):
+    own, other = two
+    for one in (own, other):
+        assert own.api.get(f"{MOUNT}/{one.registration['id']}").status_code == 200
+        assert len(own.api.get(f"{MOUNT}?eventId={one.event}").json()) == 1
+
+
+def test_the_demo_s_other_organization_is_out_of_reach(api):
+    error(create(api, OTHER_OCCURRENCE, mount=TENANT_MOUNT), 404, "Occurrence not found")
+    registration = created(api, OTHER_OCCURRENCE, new_uuid())
+    assert registration["organization"] == {"id": OTHER_ORGANIZATION, "name": "Other Org"}
+    error(api.get(f"{TENANT_MOUNT}/{registration['id']}"), 404)
+    api.delete(f"{MOUNT}/{registration['id']}")
+
+
+# --- Tokens of no organization -------------------------------------------------------------
+
+@pytest.mark.parametrize("organization", [
+    None, "", "x", "Tech Corp", ORGANIZATION + "0", "{" + ORGANIZATION + "}", 7, True,
+    [ORGANIZATION], {"id": ORGANIZATION}, f"{ORGANIZATION} {OTHER_ORGANIZATION}", "*", "%"],
+    ids=str)
+def test_a_token_of_no_organization_is_403(of, organization):
+    nobody = of(organization)
+    for method, url in (("GET", TENANT_MOUNT), ("GET", f"{TENANT_MOUNT}/{UNKNOWN}"),
+                        ("POST", TENANT_MOUNT), ("PUT", f"{TENANT_MOUNT}/{UNKNOWN}"),
+                        ("DELETE", f"{TENANT_MOUNT}/{UNKNOWN}")):
+        assert error(nobody.request(method, url, json={}), 403) == {}
+    assert nobody.get(f"{MOUNT}?limit=1").status_code == 200
+
+
+def test_403_comes_before_all_that_is_wrong_with_the_request(of):
+    nobody = of(None)
+    for method, url in (("PATCH", TENANT_MOUNT), ("GET", f"{TENANT_MOUNT}/x/y"),
+                        ("GET", f"{TENANT_MOUNT}?limit=x"), ("PUT", f"{TENANT_MOUNT}/x")):
+        answer = nobody.request(method, url, data="no json",
+                                headers={"Content-Type": "text/plain"})
+        assert error(answer, 403) == {}
+
+
+def test_a_client_cannot_name_the_organization_itself(of):
+    nobody = of(None)
+    for name in ("OAUTH2_CLAIM_org", "OAUTH2-CLAIM-org", "org"):
+        answer = nobody.get(f"{TENANT_MOUNT}?org={ORGANIZATION}&OAUTH2_CLAIM_org="
+                            f"{ORGANIZATION}", headers={name: ORGANIZATION})
+        error(answer, 403)
+
+
+def test_the_process_s_environment_names_no_organization(start_httpd, client, of, issuer,
+                                                         monkeypatch):
+    monkeypatch.setenv("OAUTH2_CLAIM_org", ORGANIZATION)
+    nobody = client(issuer.token("somebody"), start_httpd())
+    error(nobody.get(TENANT_MOUNT), 403)
+
+
+def test_any_expression_will_do(start_httpd, client, token, two):
+    own, other = two
+    httpd = start_httpd(inside=f"""
+        <Location "/fixed">
+            RegistrationAPI events
+            RegistrationOrganization {own.id}
+        </Location>
+        <Location "/header">
+            RegistrationAPI events
+            RegistrationOrganization "%{{HTTP:X-Organization}}"
+        </Location>""")
+    api = client(token, httpd)
+    assert api.get(f"/fixed/{own.registration['id']}").status_code == 200
+    error(api.get(f"/fixed/{other.registration['id']}"), 404)
+    error(api.get(f"/header/{own.registration['id']}"), 403)
+    headers = {"X-Organization": own.id}
+    assert api.get(f"/header/{own.registration['id']}", headers=headers).status_code == 200
+    error(api.get(f"/header/{other.registration['id']}", headers=headers), 404)

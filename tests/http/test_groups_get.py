@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET of every href an answer of the groups API holds."""
+
+import datetime
+
+import pytest
+
+from apis import check_error
+from conftest import new_uuid
+from samples import member
+
+
+@pytest.fixture
+def made(api, group):
+    """A group with a member: made.body is what the registration answered."""
+    made = group(duration_days=365)
+    answer = api.post(f"/api/v1/groups/{made.id}/members", json=member(
+        made.code, {"firstName": "Zoë", "birthDate": "2000-02-29"}, tags=["b", "a"],
+        attributes={"n": 0.1}))
+    assert answer.status_code == 201, answer.text
+    made.path = f"/api/v1/groups/{made.id}"
+    made.body = answer.json()
+    made.text = answer.text
+    made.user = made.body["user"]["uuid"]
+    return made
+
+
+def found(api, path):
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (
+        200, "application/json; charset=utf-8"), answer.text
+    return answer
+
+
+def test_the_member(api, made):
+    for path in (made.body["href"], made.body["user"]["href"],
+                 f"{made.path}/users/{made.user}", f"{made.path}/members/{made.user}"):
+        assert found(api, path).text == made.text
+
+
+def test_the_group(api, made):
+    body = found(api, made.body["group"]["href"]).json()
+    assert list(body) == ["href", "title", "uuid"]
+    assert body == {"href": made.path, "title": "A group", "uuid": made.id}
+
+
+def test_the_plan(api, made):
+    body = found(api, made.body["plan"]["href"]).json()
+    assert list(body) == ["href", "title", "uuid", "group"]
+    assert body == {"href": f"{made.path}/plans/{made.plan}", "title": "A plan",
+                    "uuid": made.plan, "group": {"href": made.path, "title": "A group"}}
+    assert list(body["group"]) == ["href", "title"]
+
+
+def test_a_group_and_a_plan_without_members(api, group):
+    made = group()
+    path = f"/api/v1/groups/{made.id}"
+    assert found(api, path).json()["uuid"] == made.id
+    assert found(api, f"{path}/plans/{made.plan}").json()["uuid"] == made.plan
+
+
+def test_ids_in_capitals_are_the_same_ids(api, made):
+    path = f"/api/v1/groups/{made.id.upper()}"
+    assert found(api, path).json()["href"] == made.path
+    assert found(api, f"{path}/users/{made.user.upper()}").text == made.text
+
+
+def test_what_was_changed_in_sql_shows(api, made, sql):
+    sql("UPDATE group_members SET account_status = 'invited', locked = true, type = 'guest',"
+        " settings = '{\"a\": 1}' WHERE id = %s", made.user)
+    user = found(api, made.body["href"]).json()["user"]
+    assert (user["accountStatus"], user["locked"], user["type"], user["settings"]) == (
+        "invited", True, "guest", {"a": 1})
+    assert user["created"] == made.body["user"]["created"]
+    assert (datetime.datetime.fromisoformat(user["modified"][:-1])
+            > datetime.datetime.fromisoformat(made.body["user"]["modified"][:-1]))
+
+
+def test_each_answers_head_too(api, made):
+    for path in (made.body["href"], made.body["group"]["href"], made.body["plan"]["href"],
+                 f"{made.path}/members/{made.user}"):
+        head, get = api.head(path), api.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("Content-Type", "Content-Length"):
+            assert head.headers[name] == get.headers[name]
+    assert api.head(f"/api/v1/groups/{new_uuid()}").status_code == 404
+
+
+def test_what_is_of_another_group(api, made, group):
+    other = group()
+    for path in (f"users/{made.user}", f"members/{made.user}", f"plans/{made.plan}"):
+        check_error(api.get(f"/api/v1/groups/{other.id}/{path}"), "groups", 404)
+
+
+@pytest.mark.parametrize("id", [new_uuid(), "x", "1", "%20", "%27", "%7Bx%7D", "x" * 2000,
+                                "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10%0A", "%F0%9F%98%80"])
+def test_what_is_not_there(api, made, id):
+    for path in (id, f"{id}/users/{made.user}", f"{id}/members/{made.user}",
+                 f"{id}/plans/{made.plan}"):
+        check_error(api.get(f"/api/v1/groups/{path}"), "groups", 404)
+    for path in ("users", "members", "plans"):
+        check_error(api.get(f"{made.path}/{path}/{id}"), "groups", 404)

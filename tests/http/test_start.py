@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting: what is wrong in a configuration must stop httpd, in a sentence that helps."""
+
+import json
+import re
+import subprocess
+import uuid
+
+import pytest
+import requests
+
+import servers
+
+API = 'RegistrationAPI events'
+
+# Where a line stands, the line, and what the refusal must say.
+WRONG = [
+    ("location", "RegistrationAPI lives", ["RegistrationAPI", "lives", "events"]),
+    ("location", "RegistrationAPI", ["RegistrationAPI"]),
+    ("host", "RegistrationAPI live", ["RegistrationAPI", "not allowed"]),
+    ("pattern", "RegistrationAPI live", ["RegistrationAPI", "Location"]),
+    ("directory", "RegistrationAPI live", ["RegistrationAPI", "Location"]),
+    ("host", "RegistrationMaxBody 0", ["RegistrationMaxBody", "0", "1", "1073741824"]),
+    ("host", "RegistrationMaxBody 1073741825",
+     ["RegistrationMaxBody", "1073741825", "1073741824"]),
+    ("location", "RegistrationMaxBody 10k", ["RegistrationMaxBody", "10k", "1073741824"]),
+    ("location", "RegistrationMaxBody 99999999999999999999", ["RegistrationMaxBody"]),
+    ("location", "RegistrationMaxPageSize 0", ["RegistrationMaxPageSize", "0", "10000"]),
+    ("location", "RegistrationMaxPageSize 10001", ["RegistrationMaxPageSize", "10001"]),
+    ("location", "RegistrationMaxPageSize ten", ["RegistrationMaxPageSize", "ten"]),
+    ("location", "RegistrationPasswordCost 3", ["RegistrationPasswordCost", "3", "4", "17"]),
+    ("location", "RegistrationPasswordCost 18", ["RegistrationPasswordCost", "18", "4", "17"]),
+    ("location", "RegistrationGroupsPath api/v1/groups",
+     ["RegistrationGroupsPath", "api/v1/groups", "/"]),
+    ("location", "RegistrationOrganization %{reqenv:", ["RegistrationOrganization"]),
+    ("location", "Require registration-scope", ["registration-scope"]),
+    ("host", "RegistrationTimeout 0", ["RegistrationTimeout", "0", "1", "60"]),
+    ("host", "RegistrationTimeout 61", ["RegistrationTimeout", "61", "1", "60"]),
+    ("host", "RegistrationTimeout 5s", ["RegistrationTimeout", "5s", "1", "60"]),
+    ("location", "RegistrationTimeout 5", ["RegistrationTimeout"]),
+    ("host", "RegistrationConnections 0", ["RegistrationConnections", "0"]),
+    ("host", "RegistrationConnections 11", ["RegistrationConnections", "11", "DBDMax"]),
+    ("host", "RegistrationConnections many", ["RegistrationConnections", "many"]),
+]
+
+AROUND = {"host": "{}",
+          "location": '<Location "/wrong">\n{}\n</Location>',
+          "pattern": '<Location ~ "^/wrong">\n{}\n</Location>',
+          "directory": '<Directory "/wrong">\n{}\n</Directory>'}
+
+
+@pytest.mark.parametrize("where, line, words", WRONG, ids=[f"{w}: {l}" for w, l, _ in WRONG])
+def test_a_wrong_directive_is_refused(start_httpd, where, line, words):
+    refusal = start_httpd(inside=AROUND[where].format(line), start=False).refusal()
+    assert refusal is not None, "httpd started"
+    assert all(word in refusal for word in words), refusal
+
+
+RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
+         "RegistrationMaxPageSize 1", "RegistrationMaxPageSize 10000",
+         "RegistrationPasswordCost 4", "RegistrationPasswordCost 17",
+         "RegistrationTimeout 60", "RegistrationConnections 1", "RegistrationConnections 8",
+         "RegistrationGroupsPath /groups"]
+
+
+def test_the_limits_themselves_are_accepted(start_httpd):
+    for line in RIGHT:
+        assert start_httpd(inside=line, start=False).refusal() is None, line
+
+
+def test_an_api_needs_mod_dbd(start_httpd):
+    site = '<Location "/events">\nRegistrationAPI events\n</Location>'
+    modules = [module for module in servers.MODULES if module != "dbd"]
+    refusal = start_httpd(site, modules=modules, start=False).refusal()
+    assert "mod_dbd" in refusal
+
+
+def test_an_api_needs_the_driver_pgsql(start_httpd):
+    site = '<Location "/events">\nRegistrationAPI events\n</Location>'
+    refusal = start_httpd(site, start=False).refusal()
+    assert "DBDriver" in refusal and "pgsql" in refusal
+
+
+POOL = [
+    ("DBDKeep    8", "DBDKeep 9", ["DBDKeep 9", "DBDMax 8"]),
+    ("DBDMin     0", "DBDMin 9", ["DBDMin 9", "DBDKeep 8"]),
+    ("DBDKeep    8\n    DBDMax     8", "DBDMax 1", ["DBDKeep 2", "DBDMax 1"]),
+    ("DBDMax     8", "DBDMax 0", ["DBDMax 0"]),
+    ("DBDParams ", "#", ["DBDParams", "connect_timeout"]),
+    (" connect_timeout=2", "", ["DBDParams", "connect_timeout"]),
+    (" connect_timeout=2", " connect_timeout=5", ["RegistrationTimeout", "5 s"]),
+    ("host=127.0.0.1", "host=127.0.0.1,127.0.0.2,127.0.0.3", ["RegistrationTimeout", "6 s"]),
+    ("DBDriver   pgsql", "DBDriver pgsql\n RegistrationTimeout 2",
+     ["RegistrationTimeout", "2 s"]),
+]
+
+
+@pytest.mark.parametrize("right, wrong, words", POOL, ids=[w or "none" for _, w, _ in POOL])
+def test_a_pool_that_cannot_work_is_refused(start_httpd, right, wrong, words):
+    def change(site):
+        assert site.count(right) == 1
+        return site.replace(right, wrong)
+    refusal = start_httpd(change=change, start=False).refusal()
+    assert refusal is not None, "httpd started"
+    assert all(word in refusal for word in words), refusal
+
+
+def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_path):
+    """Without mod_dbd, without a mount: answers are those of an httpd without the module."""
+    (tmp_path / "site").mkdir(mode=0o755)
+    (tmp_path / "site" / "page.txt").write_text("a page")
+    site = "ServerSignature Off"
+    answers = []
+    for registration in (servers.MODULE, None):
+        httpd = start_httpd(site, modules=["authz_core"], registration=registration)
+        base = f"http://127.0.0.1:{httpd.port}"
+        answers.append([
+            (answer.status_code, answer.headers.get("Content-Type"), answer.text)
+            for answer in (requests.get(base + "/v1/families", timeout=30),
+                           requests.post(base + "/v1/families", json={}, timeout=30),
+                           requests.delete(base + "/", timeout=30))])
+    assert answers[0] == answers[1]
+    assert answers[0][0][0] == 404
+
+
+def test_the_example_site_serves_every_api(api, admin, live_session, occurrence, group):
+    """The shared httpd runs it."""
+    someone = f"{uuid.uuid4()}@example.org"
+    path = f"/v1/sessions/{live_session()}/register"
+    assert api.post(path, json={"guest_email": someone}).status_code == 201
+    member = {"inviteCode": group().code, "groupMember": {"user": {"email": someone}}}
+    assert api.post("/api/v1/users", json=member).status_code == 201
+    one = group()
+    member = {"inviteCode": one.code, "groupMember": {"user": {"email": f"x{someone}"}}}
+    answer = api.post(f"/api/v1/groups/{one.id}/members", json=member)
+    assert answer.status_code == 201
+    assert api.get(answer.headers["Location"]).status_code == 200
+    assert admin.post("/v1/families", json={}).status_code == 400
+    answer = api.post("/api/v1/event-registrations",
+                      json={"occurrenceId": occurrence(), "externalUserId": someone})
+    assert answer.status_code == 201
+    assert api.get(answer.headers["Location"]).json()["id"] == answer.json()["id"]
+
+
+@pytest.mark.parametrize("mpm", ["event", "worker", "prefork"])
+def test_every_mpm_serves(start_httpd, client, token, live_session, at_once, mpm):
+    one = client(token, start_httpd(mpm=mpm))
+    path = f"/v1/sessions/{live_session(max_participants=12)}/register"
+    statuses = at_once(16, lambda n: one.post(
+        path, json={"patient_id": f"patient {n}"}).status_code)
+    assert sorted(statuses) == [201] * 12 + [412] * 4
+
+
+def test_http2_serves(start_httpd, certificates, token, live_session):
+    httpd = start_httpd(modules=(*servers.MODULES, "http2"), inside="Protocols h2 http/1.1")
+    url = f"https://localhost:{httpd.port}/v1/sessions/{live_session()}/register"
+
+    def curl(*arguments):
+        output = subprocess.run(
+            ["curl", "-sS", "--http2", "--noproxy", "*", "--cacert", certificates.authority,
+             "-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json",
+             "-w", "\n%{http_version} %{http_code}", *arguments, url],
+            check=True, text=True, stdout=subprocess.PIPE).stdout
+        body, _, status = output.rpartition("\n")
+        return status, json.loads(body)
+    assert curl("-d", '{"patient_id": "one"}')[0] == "2 201"
+    status, body = curl("-d", '{"patient_id": "one"}')
+    assert (status, body["error"]) == ("2 409", "conflict")
+    assert curl("-d", "{")[0] == "2 400"
+    assert curl("-X", "PUT")[0] == "2 405"
+
+
+def test_a_graceful_restart_reads_the_configuration_again(start_httpd, client, token):
+    httpd = start_httpd()
+    one = client(token, httpd)
+    assert one.get("/api/v1/event-registrations?limit=1000").status_code == 200
+    httpd.site = httpd.site.replace(
+        API, f"{API}\nRegistrationMaxPageSize 5")
+    httpd.graceful()
+    one.close()
+    assert one.get("/api/v1/event-registrations?limit=6").status_code == 400
+    assert one.get("/api/v1/event-registrations?limit=5").status_code == 200
+
+
+def test_no_request_is_lost_over_graceful_restarts(start_httpd, client, token, live_session,
+                                                   at_once):
+    httpd = start_httpd()
+    path = f"/v1/sessions/{live_session()}/register"
+
+    def register_or_restart(number):
+        if number == 0:
+            for _ in range(3):
+                httpd.graceful()
+            return []
+        one = client(token, httpd)
+        one.headers["Connection"] = "close"   # A kept connection may close under a request.
+        return [one.post(path, json={"patient_id": f"{number} {n}"}).status_code
+                for n in range(20)]
+    statuses = [status for some in at_once(5, register_or_restart) for status in some]
+    assert statuses == [201] * 80
+
+
+def test_the_module_exports_one_symbol():
+    output = subprocess.run(["nm", "-D", "--defined-only", servers.MODULE], check=True,
+                            text=True, stdout=subprocess.PIPE).stdout
+    assert [line.split()[2] for line in output.splitlines()] == ["registration_module"]
+
+
+def test_registration_conf_explains_every_directive(start_httpd):
+    httpd = start_httpd("", modules=["authz_core"], start=False)
+    httpd.write_configuration()
+    output = subprocess.run(httpd.command("-L"), env=httpd.environment(), check=True,
+                            text=True, stdout=subprocess.PIPE).stdout
+    directives = set(re.findall(r"(?m)^(\w+) \(mod_registration\.c\)", output))
+    explained = re.findall(r"(?m)^# (Registration\w+) ",
+                           (servers.ROOT / "conf" / "registration.conf").read_text())
+    assert directives and sorted(explained) == sorted(directives)
+
+
+def test_make_install_puts_everything_where_apache_finds_it(start_httpd, tmp_path):
+    subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}/root",
+                    f"BUILD={servers.MODULE.parent}"], cwd=servers.ROOT, check=True)
+    installed = tmp_path / "root"
+    apache = installed / "etc/apache2/mods-available"
+    assert "# Depends: dbd" in (apache / "registration.load").read_text().splitlines()
+    assert (installed / "usr/share/mod_registration/sql/install.sql").exists()
+    assert (installed / "usr/share/mod_registration/example-site.conf").exists()
+    library = f"{servers.apxs('LIBEXECDIR')}/mod_registration.so"
+    assert f"LoadModule registration_module {library}" in (
+        apache / "registration.load").read_text()
+    start_httpd(f"Include {apache}/registration.conf", modules=["authz_core"],
+                registration=f"{installed}{library}")

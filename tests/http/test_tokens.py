@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bearer tokens and scopes, with each of the two modules that verify tokens."""
+
+import re
+import time
+import types
+
+import jwt
+import pytest
+
+import servers
+from conftest import ORGANIZATION, new_object_id
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def with_openidc(site):
+    """The same site, with mod_auth_openidc in the place of mod_oauth2."""
+    site = re.sub(r"(?m)^ *OAuth2.*\n", "", site)
+    site = site.replace("AuthType oauth2\n",
+                        "AuthType oauth20\n OIDCPassClaimsAs environment\n")
+    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_")
+    return f'OIDCOAuthVerifySharedKeys "plain##{SECRET}"\nOIDCOAuthRemoteUserClaim sub\n{site}'
+
+
+def shared_secret_token(sub, seconds=3600, **claims):
+    now = int(time.time())
+    claims = {"sub": sub, "iat": now, "exp": now + seconds, **claims}
+    return jwt.encode({name: value for name, value in claims.items() if value is not None},
+                      SECRET, algorithm="HS256")
+
+
+@pytest.fixture(params=["mod_oauth2", "mod_auth_openidc"])
+def guard(request, start_httpd, issuer, expect_log, client):
+    """guard.start(change): a maker of clients of the site as `change` makes it.
+
+    guard.token makes the tokens that the site takes.
+    """
+    if request.param == "mod_auth_openidc":
+        expect_log(r"\[auth_openidc:(warn|error)\] ")
+        replace, module, token = with_openidc, "auth_openidc", shared_secret_token
+    else:
+        replace, module, token = str, "oauth2", issuer.token
+    modules = [*(other for other in servers.MODULES if other != "oauth2"), module]
+
+    def start(change=str):
+        httpd = start_httpd(change=lambda site: change(replace(site)), modules=modules)
+        return lambda token=None: client(token, httpd)
+    return types.SimpleNamespace(start=start, token=token)
+
+
+def family(username):
+    """A request that passes authorization and then fails for its children."""
+    return {"username": username, "password": "secret", "children": [new_object_id()],
+            "institution_id": new_object_id()}
+
+
+PASSED, REFUSED = 400, 403
+
+SCOPES = [
+    ("families:create", PASSED),
+    ("registrations:read families:create registrations:write", PASSED),
+    (["registrations:read", "families:create"], PASSED),
+    (["families:create"], PASSED),
+    (None, REFUSED),
+    ("", REFUSED),
+    ([], REFUSED),
+    ("registrations:read", REFUSED),
+    ("families:create2 2families:create", REFUSED),
+    ("families: create families :create", REFUSED),
+    ("FAMILIES:CREATE", REFUSED),
+    (["families: create", "create"], REFUSED),
+    (True, REFUSED),
+    ({"families:create": True}, REFUSED),
+]
+
+
+def test_a_family_takes_the_scope(guard):
+    client = guard.start()
+    for scope, status in SCOPES:
+        answer = client(guard.token("somebody", scope=scope)).post(
+            "/v1/families", json=family("somebody"))
+        assert answer.status_code == status, (scope, answer.text)
+        if status == REFUSED:
+            assert answer.json() == {
+                "code": 403, "message": "FORBIDDEN",
+                "description": "Authorization failed due to insufficient permissions."}
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+            assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+            assert 'scope="families:create"' in answer.headers["WWW-Authenticate"]
+
+
+def test_bad_tokens_are_401_in_the_shape_of_each_api(guard):
+    client = guard.start()
+    bad = {"expired": guard.token("somebody", -60),
+           "of another key": servers.TokenIssuer().token("somebody"),
+           "unsigned": jwt.encode({"sub": "somebody", "exp": time.time() + 60}, None, "none"),
+           "no token at all": "nonsense"}
+    for what, token in [("none", None), *bad.items()]:
+        one = client(token)
+        answer = one.post("/v1/families", json=family("somebody"))
+        assert answer.status_code == 401, what
+        assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer"), what
+        assert answer.json() == {
+            "code": 401, "message": "UNAUTHORIZED",
+            "description": "Authentication failed due to access token issues." if token else
+                           "Authentication failed for lack of authentication credentials.",
+            "redirect_link": "/auth"}, what
+        answer = one.post("/v1/sessions/x/register", json={})
+        assert (answer.status_code, answer.json()["error"]) == (401, "unauthenticated"), what
+        answer = one.post("/api/v1/users", json={})
+        assert (answer.status_code, answer.json()["status"]) == (401, 401), what
+        answer = one.get("/api/v1/event-registrations")
+        assert (answer.status_code, answer.json()["statusCode"]) == (401, 401), what
+
+
+def test_a_caller_without_a_name_is_refused(guard):
+    client = guard.start()
+    assert client(guard.token(None)).get("/api/v1/event-registrations").status_code == 401
+
+
+def test_the_caller_registers_by_default(guard, live_session):
+    client = guard.start()
+    answer = client(guard.token("patient 7")).post(
+        f"/v1/sessions/{live_session()}/register", json={})
+    assert (answer.status_code, answer.json()["patient_id"]) == (201, "patient 7")
+
+
+def test_claims_sent_as_headers_count_for_nothing(guard):
+    client = guard.start()
+    headers = {name: "families:create" for name in
+               ("OAUTH2_CLAIM_scope", "OAUTH2-CLAIM-scope", "OIDC_CLAIM_scope",
+                "OIDC-CLAIM-scope", "X-OAUTH2-CLAIM-scope")}
+    answer = client(guard.token("somebody")).post(
+        "/v1/families", json=family("somebody"), headers=headers)
+    assert answer.status_code == REFUSED
+
+
+def test_any_of_several_scopes_is_enough(guard):
+    client = guard.start(lambda site: site.replace(
+        "registration-scope families:create", "registration-scope families:create families:*"))
+    for scope, status in [("families:create", PASSED), ("x families:*", PASSED),
+                          ("families", REFUSED)]:
+        answer = client(guard.token("somebody", scope=scope)).post(
+            "/v1/families", json=family("somebody"))
+        assert answer.status_code == status, scope
+    assert 'scope="families:create families:*"' in answer.headers["WWW-Authenticate"]
+
+
+def test_scopes_combine_with_other_requirements(guard):
+    client = guard.start(lambda site: site.replace(
+        "Require registration-scope families:create",
+        """<RequireAny>
+               Require user chief
+               <RequireAll>
+                   Require registration-scope families:create
+                   Require not registration-scope suspended
+               </RequireAll>
+           </RequireAny>"""))
+    for sub, scope, status in [("chief", None, PASSED), ("somebody", "families:create", PASSED),
+                               ("somebody", "families:create suspended", REFUSED),
+                               ("somebody", None, REFUSED)]:
+        answer = client(guard.token(sub, scope=scope)).post(
+            "/v1/families", json=family("somebody"))
+        assert answer.status_code == status, (sub, scope, answer.text)
+        assert status == REFUSED or "WWW-Authenticate" not in answer.headers
+    assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+
+
+def test_scopes_by_method(guard):
+    client = guard.start(lambda site: site.replace(
+        "RegistrationAPI events\n", """RegistrationAPI events
+        <Limit GET HEAD>
+            Require registration-scope registrations:read
+        </Limit>
+        <LimitExcept GET HEAD>
+            Require registration-scope registrations:write
+        </LimitExcept>
+        """, 1))
+    path = "/api/v1/event-registrations"
+    reader = client(guard.token("somebody", scope="registrations:read"))
+    writer = client(guard.token("somebody", scope="registrations:write"))
+    assert reader.get(path).status_code == 200
+    assert reader.head(path).status_code == 200
+    assert writer.get(path).status_code == 403
+    assert writer.post(path, json={}).status_code == 400
+    answer = reader.post(path, json={})
+    assert answer.status_code == 403
+    assert 'scope="registrations:write"' in answer.headers["WWW-Authenticate"]
+    assert client().options(path).status_code == 401
+
+
+def test_without_the_switch_a_missing_scope_is_401(guard):
+    client = guard.start(lambda site: site.replace("AuthzSendForbiddenOnFailure On", ""))
+    answer = client(guard.token("somebody")).post("/v1/families", json=family("somebody"))
+    assert answer.status_code == 401
+    assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+    assert answer.json()["message"] == "UNAUTHORIZED"
+
+
+def test_the_tenant_is_the_one_the_token_names(guard):
+    client = guard.start()
+    path = "/tenant/api/v1/event-registrations"
+    for org, status in [(ORGANIZATION, 200), (ORGANIZATION.upper(), 200), (None, 403),
+                        ("", 403), ("Tech Corp", 403), (ORGANIZATION + " ", 403)]:
+        answer = client(guard.token("somebody", org=org)).get(path)
+        assert answer.status_code == status, org
+        if status == 403:
+            assert answer.json()["statusCode"] == 403
+
+
+# --- What only mod_oauth2 does: the example site's own settings -----------------------------
+
+def test_a_token_has_to_expire(client, issuer):
+    answer = client(issuer.token("somebody", exp=None)).get("/api/v1/event-registrations")
+    assert answer.status_code == 401
+
+
+def test_a_token_is_not_remembered_past_its_end(client, issuer):
+    one = client(issuer.token("somebody", seconds=2))
+    assert one.get("/api/v1/event-registrations").status_code == 200
+    time.sleep(3.2)
+    assert one.get("/api/v1/event-registrations").status_code == 401
+
+
+def test_the_public_key_is_no_secret_to_sign_with(client, issuer):
+    """A verifier that lets the token choose its algorithm takes the key for a password."""
+    now = int(time.time())
+    from cryptography.hazmat.primitives import hashes, hmac, serialization
+    public = issuer.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    parts = jwt.encode({"sub": "somebody", "exp": now + 60}, "x", algorithm="HS256",
+                       headers={"kid": "registration"}).split(".")[:2]
+    signer = hmac.HMAC(public, hashes.SHA256())
+    signer.update(".".join(parts).encode())
+    forged = ".".join([*parts, jwt.utils.base64url_encode(signer.finalize()).decode()])
+    assert client(forged).get("/api/v1/event-registrations").status_code == 401

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections on which a test decides about every octet, and about when it is sent."""
+
+import http.client
+import io
+import socket
+import ssl
+import types
+
+import pytest
+
+
+class KeptOpen(io.BufferedReader):
+    """What is read from, one answer after the other: none of them may close it."""
+
+    def close(self):
+        pass
+
+
+class Wire:
+    """One connection to an httpd. Answers are read in the order they come.
+
+    Without an authority's certificate it is plain TCP.
+    """
+
+    def __init__(self, httpd, authority=None, timeout=30, receive_buffer=None):
+        plain = socket.socket()
+        if receive_buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.settimeout(timeout)
+        plain.connect(("127.0.0.1", httpd.port))
+        if authority:
+            context = ssl.create_default_context(cafile=str(authority))
+            self.socket = context.wrap_socket(plain, server_hostname="localhost")
+        else:
+            self.socket = plain
+        self.file = KeptOpen(self.socket.makefile("rb", buffering=0))
+
+    def send(self, octets):
+        self.socket.sendall(octets)
+
+    def send_no_more(self):
+        """Ends sending and goes on reading; below TLS, whose own end would be for both."""
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
+    def answer(self, method="GET"):
+        """The next final answer: status, headers, body."""
+        response = http.client.HTTPResponse(self, method=method)
+        response.begin()
+        return types.SimpleNamespace(status=response.status, headers=response.headers,
+                                     body=response.read())
+
+    def is_continued(self):
+        """Is 100 what comes next? Then it is read."""
+        if not self.file.peek(12).startswith(b"HTTP/1.1 100"):
+            return False
+        while self.file.readline() != b"\r\n":
+            pass
+        return True
+
+    def is_ended(self):
+        """Has the server closed the connection without another octet?"""
+        try:
+            return self.file.read(1) == b""
+        except (ConnectionResetError, ssl.SSLEOFError):
+            return True
+
+    def makefile(self, *_):
+        return self.file
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def wire(httpd, certificates):
+    """wire(): a Wire to the shared httpd; wire(httpd): to another one over TLS."""
+    made = []
+
+    def make(httpd=httpd, authority=certificates.authority, **options):
+        made.append(Wire(httpd, authority, **options))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()
+
+
+def message(method, path, body=None, token=None, version="HTTP/1.1", **headers):
+    """A whole request. A header is named with _ for -; one given as None is left out.
+
+    A body comes with its Content-Length unless the headers say otherwise.
+    """
+    lines = {"Host": "localhost"}
+    if token:
+        lines["Authorization"] = f"Bearer {token}"
+    if body is not None and "Transfer_Encoding" not in headers:
+        lines["Content-Length"] = str(len(body))
+    lines.update({name.replace("_", "-"): value for name, value in headers.items()})
+    head = [f"{method} {path} {version}",
+            *(f"{name}: {value}" for name, value in lines.items() if value is not None)]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + (body or b"")
+
+
+def chunked(body, size=1000):
+    """A body in chunks, with the last one of no length."""
+    chunks = [body[at:at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_API_FIXTURE_H
+#define REGISTRATION_API_FIXTURE_H
+
+/**
+ * A host of the tests' own in httpd's place: it hands out the body and the answer that a
+ * test gives it, and remembers which operation was called with which values.
+ */
+
+#include "unit.h"
+
+#include "check.h"
+#include "json.h"
+#include "serve.h"
+
+#include <apr_time.h>
+
+typedef struct {
+    apr_pool_t *pool;
+    const char *body;    /* that the client sends */
+    int body_status;     /* what reading it comes to: 0, a status, or less than 0 */
+    reg_answer_t answer; /* that the operation gives */
+    int reads;
+    int calls;
+    const char *called;        /* "live_register(<id>, …, NULL)", or NULL */
+    const char *const *values; /* of that call */
+} fake_host_t;
+
+/* An id made here is shown as <id>, since nobody knows it beforehand; so is a hash. */
+static inline const char *shown(const char *value)
+{
+    char seconds[9] = "";
+
+    if (!value) {
+        return "NULL";
+    }
+    if (!reg_check_uuid(value) && value[14] == '7') {
+        return "<id>";
+    }
+    if (!reg_check_object_id(value)) {
+        memcpy(seconds, value, 8);
+        if (llabs(apr_strtoi64(seconds, NULL, 16) - apr_time_sec(apr_time_now())) < 600) {
+            return "<id>";
+        }
+    }
+    return strncmp(value, "$2y$", 4) == 0 ? "<hash>" : value;
+}
+
+static inline int fake_read_body(reg_request_t *request)
+{
+    fake_host_t *host = request->host_data;
+
+    host->reads++;
+    request->body = host->body ? host->body : "";
+    request->body_length = strlen(request->body);
+    return host->body_status;
+}
+
+static inline void fake_call(reg_request_t *request, const reg_operation_t *operation,
+                             const char *const *values, reg_answer_t *answer)
+{
+    fake_host_t *host = request->host_data;
+    const char **copy =
+        apr_pcalloc(host->pool, (size_t)operation->parameters * sizeof(*copy));
+
+    host->calls++;
+    host->called = apr_pstrcat(host->pool, operation->name, "(", NULL);
+    for (int i = 0; i < operation->parameters; i++) {
+        copy[i] = values[i];
+        host->called =
+            apr_pstrcat(host->pool, host->called, i ? ", " : "", shown(values[i]), NULL);
+    }
+    host->called = apr_pstrcat(host->pool, host->called, ")", NULL);
+    host->values = copy;
+    *answer = host->answer;
+}
+
+/** A request that the host hands over, with what most of them have. */
+static inline reg_request_t *request_for(fake_host_t *host, reg_api_t api,
+                                         reg_method_t method, const char *path,
+                                         const char *body)
+{
+    static const reg_host_t fake = {fake_read_body, fake_call};
+    static const reg_settings_t settings = {.max_body = 1048576,
+                                            .max_page_size = 50,
+                                            .password_cost = 4,
+                                            .groups_path = "/groups"};
+    reg_request_t *request = apr_pcalloc(host->pool, sizeof(*request));
+
+    host->body = body;
+    host->calls = host->reads = 0;
+    host->called = NULL;
+    *request = (reg_request_t){.pool = host->pool,
+                               .host = &fake,
+                               .host_data = host,
+                               .settings = &settings,
+                               .api = api,
+                               .method = method,
+                               .mount = "/mount",
+                               .path = path,
+                               .content_type = body ? "application/json" : NULL,
+                               .has_body = body != NULL};
+    return request;
+}
+
+static inline const char *header(const reg_reply_t *reply, const char *name)
+{
+    return apr_table_get(reply->headers, name);
+}
+
+/** The text at a key of a reply's body, NULL when it is missing. */
+static inline const char *told(apr_pool_t *pool, const reg_reply_t *reply,
+                               const char *key)
+{
+    const char *error;
+    const reg_json_t *json =
+        reg_json_parse(pool, reply->body, strlen(reply->body), &error);
+
+    assert_non_null(json);
+    return reg_json_string(reg_json_get(json, key));
+}
+
+static inline int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/** The fields that a reply names in its errors, in alphabetical order, blanks between. */
+static inline const char *fields_at_fault(apr_pool_t *pool, const reg_reply_t *reply)
+{
+    const char *error;
+    const reg_json_t *errors = reg_json_get(
+        reg_json_parse(pool, reply->body, strlen(reply->body), &error), "errors");
+    apr_array_header_t *fields = apr_array_make(pool, 8, sizeof(const char *));
+
+    for (apr_size_t i = 0; i < reg_json_length(errors); i++) {
+        const reg_json_t *item = reg_json_item(errors, i);
+
+        APR_ARRAY_PUSH(fields, const char *) =
+            reg_json_string(reg_json_get(item, "field"));
+        assert_true(*reg_json_string(reg_json_get(item, "message")) != '\0');
+    }
+    qsort(fields->elts, (size_t)fields->nelts, sizeof(const char *), compare_texts);
+    return apr_array_pstrcat(pool, fields, ' ');
+}
+
+#endif

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_STORE_FIXTURE_H
+#define REGISTRATION_STORE_FIXTURE_H
+
+/**
+ * A database for the tests of the store, with one operation: run(scripts), whose requests
+ * are queries, each of which gives its own answer. So a test says in one line of SQL what
+ * the database is to do to it:
+ *
+ *     SELECT $1, 'created', NULL, NULL
+ *
+ * $1 is the request's number. The database is the test program's own, made beside the one
+ * of REGISTRATION_DSN, and logs nothing, because most of what happens in it is an error.
+ */
+
+#include "unit.h"
+
+#include "store.h"
+
+#include <libpq-fe.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CREATED "SELECT $1, 'created', NULL, NULL"
+#define NOTHING "SELECT $1, NULL, NULL, NULL WHERE false"
+
+/** Time enough for whatever ought to be quick. */
+#define SOON apr_time_from_sec(20)
+
+static const reg_operation_t run_operation = {"run", 1};
+
+/** A store with one connection, as reg_connections_t has it. */
+typedef struct {
+    apr_pool_t *pool;
+    PGconn *administrator;
+    reg_connection_t connection; /* the service's */
+    reg_connections_t connections;
+    int checked_out, checkouts;
+    int cut_after_checkout; /* the next connection is dead when it is handed out */
+    const char *reports;    /* all of them, one behind the other */
+} store_t;
+
+static inline void sql(PGconn *pg, const char *text)
+{
+    PGresult *result = PQexec(pg, text);
+
+    if (PQresultStatus(result) != PGRES_COMMAND_OK
+        && PQresultStatus(result) != PGRES_TUPLES_OK) {
+        print_error("%s\n%s", text, PQerrorMessage(pg));
+        fail();
+    }
+    PQclear(result);
+}
+
+/** The number that a query gives. */
+static inline int sql_number(PGconn *pg, const char *text)
+{
+    PGresult *result = PQexec(pg, text);
+    int number;
+
+    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
+    number = atoi(PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return number;
+}
+
+/*
+ * The database
+ */
+
+static const char schema_of_the_tests[] =
+    "CREATE SCHEMA registration;"
+    "GRANT USAGE ON SCHEMA registration TO registration;"
+
+    "CREATE SEQUENCE runs;"
+    "CREATE TABLE marks (id integer CONSTRAINT marks_pkey PRIMARY KEY,"
+    "                    value integer CONSTRAINT marks_value_check CHECK (value >= 0));"
+
+    "CREATE FUNCTION registration.run(scripts text[])"
+    "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
+    "    LANGUAGE plpgsql AS $$ BEGIN"
+    "    PERFORM nextval('runs');"
+    "    FOR i IN 1 .. cardinality(scripts) LOOP"
+    "        RETURN QUERY EXECUTE scripts[i] USING i;"
+    "    END LOOP; END $$;"
+
+    /* The way an array is to come in, and out again. */
+    "CREATE FUNCTION registration.echo(details text[], bodies text[])"
+    "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
+    "    LANGUAGE sql AS $$"
+    "    SELECT n::integer, 'found', d, b"
+    "      FROM unnest(details, bodies) WITH ORDINALITY AS e (d, b, n) $$;"
+
+    /* Fails with an SQLSTATE, in the first so many calls or always. */
+    "CREATE FUNCTION fail(state text, times integer = 1000) RETURNS text"
+    "    LANGUAGE plpgsql AS $$ BEGIN"
+    "    IF (SELECT last_value FROM runs) <= times THEN"
+    "        RAISE EXCEPTION 'SECRET' USING ERRCODE = state, DETAIL = 'SECRET';"
+    "    END IF;"
+    "    RETURN 'created'; END $$;"
+
+    /* Tells the client something, and with it whatever the server had kept back. */
+    "CREATE FUNCTION tell() RETURNS void LANGUAGE plpgsql AS"
+    "    $$ BEGIN RAISE WARNING 'SECRET'; END $$;"
+
+    /* Runs a query when the transaction is about to be committed. */
+    "CREATE TABLE at_commit (script text);"
+    "CREATE FUNCTION run_at_commit() RETURNS trigger"
+    "    LANGUAGE plpgsql AS $$ BEGIN EXECUTE NEW.script; RETURN NULL; END $$;"
+    "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON at_commit"
+    "    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION run_at_commit();"
+
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO registration;"
+    "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO registration;";
+
+static inline const char *database_name(apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "unit_store_%d", (int)getpid());
+}
+
+/** An administrator's connection, to the database of the tests or to another. */
+static inline PGconn *connect_administrator(apr_pool_t *pool, const char *database)
+{
+    const char *dsn = database ? apr_pstrcat(pool, "dbname=", database, NULL) : "";
+    PGconn *pg = PQconnectdb(dsn);
+
+    if (!getenv("REGISTRATION_DSN") || PQstatus(pg) != CONNECTION_OK) {
+        print_error("This test needs a PostgreSQL of its own:\n"
+                    "    python3 tests/servers.py postgres -- …\n%s",
+                    PQerrorMessage(pg));
+        fail();
+    }
+    return pg;
+}
+
+static inline int make_database(void **state)
+{
+    apr_pool_t *pool;
+    const char *name;
+    PGconn *pg;
+
+    unit_start(state);
+    apr_pool_create(&pool, NULL);
+    name = database_name(pool);
+    pg = connect_administrator(pool, NULL);
+    sql(pg, apr_pstrcat(pool, "CREATE DATABASE ", name, NULL));
+    sql(pg, apr_pstrcat(pool, "ALTER DATABASE ", name, " SET log_min_messages = panic",
+                        NULL));
+    /* Of two that deadlock, the service's call is the one to be sacrificed. */
+    sql(pg, apr_pstrcat(pool, "ALTER ROLE registration IN DATABASE ", name,
+                        " SET deadlock_timeout = '20ms'", NULL));
+    PQfinish(pg);
+
+    pg = connect_administrator(pool, name);
+    sql(pg, schema_of_the_tests);
+    PQfinish(pg);
+    apr_pool_destroy(pool);
+    return 0;
+}
+
+static inline int drop_database(void **state)
+{
+    apr_pool_t *pool;
+    PGconn *pg;
+
+    apr_pool_create(&pool, NULL);
+    pg = connect_administrator(pool, NULL);
+    sql(pg,
+        apr_pstrcat(pool, "DROP DATABASE ", database_name(pool), " WITH (FORCE)", NULL));
+    PQfinish(pg);
+    apr_pool_destroy(pool);
+    return unit_stop(state);
+}
+
+/*
+ * The store
+ */
+
+static inline reg_connection_t *fixture_checkout(void *baton, apr_time_t deadline)
+{
+    store_t *store = baton;
+
+    (void)deadline;
+    if (!reg_store_refresh(&store->connection)) {
+        return NULL;
+    }
+    if (store->cut_after_checkout) {
+        store->cut_after_checkout = 0;
+        shutdown(PQsocket(store->connection.pg), SHUT_RDWR);
+    }
+    assert_int_equal(store->checked_out++, 0);
+    store->checkouts++;
+    return &store->connection;
+}
+
+static inline void fixture_checkin(void *baton, reg_connection_t *connection)
+{
+    store_t *store = baton;
+
+    assert_ptr_equal(connection, &store->connection);
+    assert_int_equal(store->checked_out--, 1);
+}
+
+static inline void fixture_report(void *baton, const char *message)
+{
+    store_t *store = baton;
+
+    store->reports = apr_pstrcat(store->pool, store->reports, message, "\n", NULL);
+}
+
+/** As if nothing had been called yet. Waits for no backend that still is at something. */
+static inline void start_over(store_t *store)
+{
+    sql(store->administrator,
+        "SELECT setval('runs', 1, false); DELETE FROM marks; DELETE FROM at_commit");
+}
+
+/* mod_dbd's driver ignores them as well. */
+static inline void ignore_notice(void *data, const char *message)
+{
+    (void)data;
+    (void)message;
+}
+
+static inline int make_store(void **state)
+{
+    apr_pool_t *pool;
+    store_t *store;
+    const char *name;
+
+    apr_pool_create(&pool, NULL);
+    name = database_name(pool);
+    store = *state = apr_pcalloc(pool, sizeof(*store));
+    store->pool = pool;
+    store->reports = "";
+    store->connections =
+        (reg_connections_t){fixture_checkout, fixture_checkin, fixture_report, store};
+    store->administrator = connect_administrator(pool, name);
+    /* The last name of a connection string counts. */
+    store->connection.pg = PQconnectdb(
+        apr_pstrcat(pool, getenv("REGISTRATION_DSN"), " dbname=", name, NULL));
+    PQsetNoticeProcessor(store->connection.pg, ignore_notice, NULL);
+    start_over(store);
+    return 0;
+}
+
+static inline int destroy_store(void **state)
+{
+    store_t *store = *state;
+    int held = store->checked_out;
+
+    PQfinish(store->connection.pg);
+    PQfinish(store->administrator);
+    apr_pool_destroy(store->pool);
+    return held; /* whatever is checked out is checked in again */
+}
+
+#define STORE_TEST(function)                                                             \
+    cmocka_unit_test_setup_teardown(function, make_store, destroy_store)
+
+/*
+ * Calls
+ */
+
+static inline const char *outcome_name(reg_outcome_t outcome)
+{
+    static const char *const names[] = {
+        [REG_CREATED] = "created",
+        [REG_FOUND] = "found",
+        [REG_MORE] = "more",
+        [REG_UPDATED] = "updated",
+        [REG_DELETED] = "deleted",
+        [REG_NOT_FOUND] = "not_found",
+        [REG_NOT_JOINABLE] = "not_joinable",
+        [REG_DUPLICATE] = "duplicate",
+        [REG_FULL] = "full",
+        [REG_NO_WAITING_LIST] = "no_waiting_list",
+        [REG_CHANGED] = "changed",
+        [REG_INVALID] = "invalid",
+        [REG_CHILDREN_UNKNOWN] = "children_unknown",
+        [REG_INSTITUTION_UNKNOWN] = "institution_unknown",
+        [REG_BAD_DATA] = "BAD_DATA",
+        [REG_UNAVAILABLE] = "UNAVAILABLE",
+        [REG_FAULT] = "FAULT",
+    };
+
+    return names[outcome];
+}
+
+/** Calls an operation for so many requests. @return the answers. */
+static inline const reg_answer_t *call(store_t *store, const reg_operation_t *operation,
+                                       const char *const *const *values, int count,
+                                       apr_interval_time_t patience)
+{
+    reg_item_t *items = apr_pcalloc(store->pool, (size_t)count * sizeof(*items));
+    reg_item_t **list = apr_pcalloc(store->pool, (size_t)count * sizeof(*list));
+    reg_answer_t *answers = apr_pcalloc(store->pool, (size_t)count * sizeof(*answers));
+
+    for (int i = 0; i < count; i++) {
+        items[i] = (reg_item_t){values[i], store->pool, {REG_FAULT, "unset", "unset"}};
+        list[i] = &items[i];
+    }
+    reg_store_call(&store->connections, store->pool, operation, list, count,
+                   apr_time_now() + patience);
+    for (int i = 0; i < count; i++) {
+        answers[i] = items[i].answer;
+    }
+    return answers;
+}
+
+/**
+ * Runs scripts, up to NULL, as the requests of one call.
+ * @return their answers: "created detail body", a missing detail or body left out, and
+ *         "; " between them.
+ */
+static inline const char *run_all(store_t *store, apr_interval_time_t patience,
+                                  const char *const *scripts)
+{
+    const char *const *values[16] = {NULL};
+    const char *text = "";
+    const reg_answer_t *answers;
+    int count = 0;
+
+    for (; scripts[count]; count++) {
+        values[count] = &scripts[count];
+    }
+    answers = call(store, &run_operation, values, count, patience);
+    for (int i = 0; i < count; i++) {
+        text = apr_pstrcat(
+            store->pool, text, i ? "; " : "", outcome_name(answers[i].outcome),
+            answers[i].detail ? " " : "", answers[i].detail ? answers[i].detail : "",
+            answers[i].body ? " " : "", answers[i].body ? answers[i].body : "", NULL);
+    }
+    return text;
+}
+
+/** The same for a single script. */
+static inline const char *run(store_t *store, apr_interval_time_t patience,
+                              const char *script)
+{
+    const char *const scripts[] = {script, NULL};
+
+    return run_all(store, patience, scripts);
+}
+
+/** How often run() was called in the database. */
+static inline int runs(store_t *store)
+{
+    return sql_number(store->administrator,
+                      "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM runs");
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unit.h"
+
+#include "etag.h"
+
+#include <stdio.h>
+
+static void a_tag_tells_version_and_answer_apart(void **state)
+{
+    const char *tag = reg_etag(*state, "7", "{\"a\":1}");
+    char rest[64];
+
+    assert_int_equal(sscanf(tag, "\"7-%63[0-9a-f]\"", rest), 1);
+    assert_text("quoted", tag + strlen(tag) - 1, "\"");
+    assert_text("same", reg_etag(*state, "7", "{\"a\":1}"), tag);
+    assert_string_not_equal(reg_etag(*state, "8", "{\"a\":1}"), tag);
+    assert_string_not_equal(reg_etag(*state, "7", "{\"a\":2}"), tag);
+    assert_string_not_equal(reg_etag(*state, "7", ""), tag);
+}
+
+static void if_none_match_compares_all_of_a_tag_weakly(void **state)
+{
+    static const char tag[] = "\"3-00ff\"";
+    static const struct {
+        const char *header;
+        int matches;
+    } rows[] = {
+        {NULL, 0},
+        {"", 0},
+        {"*", 1},
+        {"\"3-00ff\"", 1},
+        {"W/\"3-00ff\"", 1},
+        {"\"3-00fe\"", 0},
+        {"\"4-00ff\"", 0},
+        {"\"3-00f\"", 0},
+        {"\"3-00ff0\"", 0},
+        {"\"3-00FF\"", 0},
+        {"\"13-00ff\"", 0},
+        {"\"3\"", 0},
+        {"\"\"", 0},
+        {"\"*\"", 0},
+        {"3-00ff", 0},
+        {"\"3-00ff", 0},
+        {"w/\"3-00ff\"", 0},
+        {"\"a\", \"3-00ff\"", 1},
+        {"\"a\",\"3-00ff\"", 1},
+        {"\"a\" ,\t W/\"3-00ff\" , \"b\"", 1},
+        {", ,\"3-00ff\",", 1},
+        {"\"a,\", \"b\"", 0},
+        {"\"3-00ff, \"", 0},
+        {"W/\"a\", W/\"b\"", 0},
+        {"\"3-00ff-gzip\"", 1},
+        {"\"3-00ff-br\"", 1},
+        {"W/\"3-00ff-gzip\"", 1},
+        {"\"3-00ff-deflate\"", 0},
+        {"\"3-00ff-gzip-gzip\"", 0},
+        {"\"3-00ffgzip\"", 0},
+        {"\"-gzip\"", 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_number(rows[i].header ? rows[i].header : "none",
+                      reg_etag_matches(rows[i].header, tag), rows[i].matches);
+    }
+}
+
+static void if_match_names_versions_whatever_the_answer(void **state)
+{
+    static const struct {
+        const char *header, *versions;
+    } rows[] = {
+        {NULL, NULL},
+        {"*", NULL},
+        {"", ""},
+        {"\"3-00ff\"", "3"},
+        {"\"3-0\"", "3"},
+        {"\"3-00ff-gzip\"", "3"},
+        {"\"3-00ff-br\"", "3"},
+        {"\"12-00ff\", \"13-00ff\"", "12 13"},
+        {"\"12-00ff\",\"x\",\"13-00ff\"", "12 13"},
+        {"W/\"3-00ff\"", ""},
+        {"W/\"3-00ff\", \"4-00ff\"", "4"},
+        {"\"x\"", ""},
+        {"\"x-00ff\"", ""},
+        {"\"-00ff\"", ""},
+        {"\"3\"", ""},
+        {"\"\"", ""},
+        {"\"*\"", ""},
+        {"3-00ff", ""},
+        {"\"3-00ff", ""},
+        {"\"-3-00ff\"", ""},
+        {"\"+3-00ff\"", ""},
+        {"\"3 4-00ff\"", ""},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_text(rows[i].header ? rows[i].header : "none",
+                    reg_etag_versions(*state, rows[i].header), rows[i].versions);
+    }
+}
+
+static void a_tag_made_here_matches_itself(void **state)
+{
+    const char *tag = reg_etag(*state, "41", "{}");
+
+    assert_true(reg_etag_matches(tag, tag));
+    assert_text(tag, reg_etag_versions(*state, tag), "41");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(a_tag_tells_version_and_answer_apart),
+        POOL_TEST(if_none_match_compares_all_of_a_tag_weakly),
+        POOL_TEST(if_match_names_versions_whatever_the_answer),
+        POOL_TEST(a_tag_made_here_matches_itself),
+    };
+
+    return RUN_TESTS(tests);
+}

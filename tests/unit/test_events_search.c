@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api_fixture.h"
+
+#define A "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
+#define B "0d9f8e7c-6b5a-4948-8372-615049382716"
+
+static const reg_reply_t *search(fake_host_t *host, const char *query)
+{
+    reg_request_t *request = request_for(host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
+
+    request->query = query;
+    return reg_serve(request);
+}
+
+/* A query string, and what the operation is given: limit, page, sort, descending, event,
+ * occurrence, status, search, categories, with trashed, organization. */
+static const struct {
+    const char *query, *given;
+} good[] = {
+    {NULL, "10, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"", "10, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"eventId=" A "&status=CONFIRMED&search=john",
+     "10, 1, createdAt, true, " A ", NULL, CONFIRMED, john, NULL, false, NULL"},
+    {"limit=1&page=2147483647",
+     "1, 2147483647, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"limit=50", "50, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"occurrenceId=" B "&withTrashed=1",
+     "10, 1, createdAt, true, NULL, " B ", NULL, NULL, NULL, true, NULL"},
+    {"search=%25_%5C",
+     "10, 1, createdAt, true, NULL, NULL, NULL, %_\\, NULL, false, NULL"},
+    {"search=a+b%20c",
+     "10, 1, createdAt, true, NULL, NULL, NULL, a b c, NULL, false, NULL"},
+    {"search=%C3%89",
+     "10, 1, createdAt, true, NULL, NULL, NULL, \xC3\x89, NULL, false, NULL"},
+    {"search=", "10, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"categories=" A,
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A ", false, NULL"},
+    {"categories=" A "," B,
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
+    {"categories=" A "&categories=" B,
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
+    {"categories[]=" A "&categories%5B%5D=" B,
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
+    {"unknown=1&Limit=0&Sort=x",
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+
+    {"sort=createdAt",
+     "10, 1, createdAt, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=createdAt+ASC",
+     "10, 1, createdAt, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=updatedAt%20DESC",
+     "10, 1, updatedAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=status+DESC",
+     "10, 1, status, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=startDate",
+     "10, 1, startDate, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=eventName+ASC",
+     "10, 1, eventName, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=firstName",
+     "10, 1, firstName, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=lastName+DESC",
+     "10, 1, lastName, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+    {"sort=email", "10, 1, email, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
+};
+
+static void a_search_is_handed_on(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+
+    for (size_t i = 0; i < LENGTH(good); i++) {
+        const char *row = good[i].query ? good[i].query : "none";
+        const reg_reply_t *reply = search(&host, good[i].query);
+
+        assert_number(row, reply->status, 200);
+        assert_text(row, reply->body, "[]");
+        assert_text(row, host.called,
+                    apr_pstrcat(*state, "events_search(", good[i].given, ")", NULL));
+    }
+}
+
+static void a_search_is_limited_to_the_organization(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+    reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
+
+    request->organization = A;
+    reg_serve(request);
+    assert_text("organization", host.values[10], A);
+}
+
+static void every_wrong_parameter_is_named(void **state)
+{
+    static const struct {
+        const char *query, *fields;
+    } rows[] = {
+        {"limit=0", "limit"},
+        {"limit=51", "limit"},
+        {"limit=", "limit"},
+        {"limit=ten", "limit"},
+        {"limit=-1", "limit"},
+        {"limit=1.0", "limit"},
+        {"limit=99999999999999999999", "limit"},
+        {"page=0", "page"},
+        {"page=2147483648", "page"},
+        {"page=x", "page"},
+        {"sort=", "sort"},
+        {"sort=id", "sort"},
+        {"sort=createdat", "sort"},
+        {"sort=createdAt+UP", "sort"},
+        {"sort=createdAt+desc", "sort"},
+        {"sort=createdAt++DESC", "sort"},
+        {"sort=createdAt+DESC+", "sort"},
+        {"sort=createdAtDESC", "sort"},
+        {"sort=createdAt,email", "sort"},
+        {"sort=createdAt%3BDROP+TABLE", "sort"},
+        {"eventId=x", "eventId"},
+        {"eventId=", "eventId"},
+        {"occurrenceId=x", "occurrenceId"},
+        {"status=confirmed", "status"},
+        {"status=", "status"},
+        {"search=%00", "search"},
+        {"search=%0A", "search"},
+        {"search=%FF", "search"},
+        {"categories=x", "categories"},
+        {"categories=" A ",x", "categories"},
+        {"withTrashed=x", "withTrashed"},
+        {"limit=0&page=0&sort=x&eventId=x&occurrenceId=x&status=x&search=%FF&categories[]"
+         "=x"
+         "&withTrashed=x",
+         "categories eventId limit occurrenceId page search sort status withTrashed"},
+    };
+    fake_host_t host = {.pool = *state};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const reg_reply_t *reply = search(&host, rows[i].query);
+
+        assert_number(rows[i].query, reply->status, 400);
+        assert_text(rows[i].query, fields_at_fault(*state, reply), rows[i].fields);
+        assert_int_equal(host.calls, 0);
+    }
+}
+
+static void a_search_text_has_255_characters_at_most(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+
+    for (int length = 255; length <= 256; length++) {
+        assert_int_equal(
+            search(&host, apr_pstrcat(*state, "search=",
+                                      repeated(*state, "%C3%A9", length), NULL))
+                ->status,
+            length == 255 ? 200 : 400);
+    }
+}
+
+/* A page, and the links to the others. */
+static void a_page_tells_where_the_others_are(void **state)
+{
+    static const struct {
+        const char *query;
+        reg_outcome_t outcome;
+        const char *total;
+        const char *links; /* without the mount, in the order first, prev, next, last */
+    } rows[] = {
+        {NULL, REG_FOUND, "0", "page=1 first, page=1 last"},
+        {NULL, REG_FOUND, "10", "page=1 first, page=1 last"},
+        {NULL, REG_MORE, "11", "page=1 first, page=2 next, page=2 last"},
+        {"page=2", REG_FOUND, "11", "page=1 first, page=1 prev, page=2 last"},
+        {"limit=3&page=2", REG_MORE, "10",
+         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3 next, limit=3&page=4 "
+         "last"},
+        {"page=2&limit=3", REG_MORE, "10",
+         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3 next, limit=3&page=4 "
+         "last"},
+
+        /* Nobody has counted so many. */
+        {"limit=50", REG_MORE, NULL, "limit=50&page=1 first, limit=50&page=2 next"},
+        {"page=2147483647", REG_MORE, NULL, "page=1 first, page=2147483646 prev"},
+
+        /* What was asked for stays, whatever it is; the page is replaced wherever it is.
+         */
+        {"search=a+b%26&x&status=PENDING", REG_MORE, NULL,
+         "search=a+b%26&x&status=PENDING&page=1 first, "
+         "search=a+b%26&x&status=PENDING&page=2 next"},
+        {"page=3&pages=1&page=2", REG_FOUND, NULL,
+         "pages=1&page=1 first, pages=1&page=1 prev"},
+        {"categories[]=" A, REG_FOUND, "0",
+         "categories[]=" A "&page=1 first, categories[]=" A "&page=1 last"},
+
+        /* Nothing gets out of the link, nor looks like its end to a simple reader. */
+        {"x=a,b;c", REG_FOUND, NULL, "x=a%2Cb%3Bc&page=1 first"},
+        {"x=>rel=\"next\"<y\\", REG_FOUND, NULL,
+         "x=%3Erel=%22next%22%3Cy%5C&page=1 first"},
+        {"x=\xC3\xA9\x01", REG_FOUND, NULL, "x=%C3%A9%01&page=1 first"},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *row = rows[i].query ? rows[i].query : "none";
+        fake_host_t host = {.pool = *state,
+                            .answer = {rows[i].outcome, rows[i].total, "[{}]"}};
+        const reg_reply_t *reply = search(&host, rows[i].query);
+        const char *links = "";
+        char *wanted = apr_pstrdup(*state, rows[i].links);
+        char *rest;
+
+        for (char *link = apr_strtok(wanted, " ", &rest); link;
+             link = apr_strtok(NULL, " ", &rest)) {
+            char *relation = apr_strtok(NULL, ", ", &rest);
+
+            links = apr_psprintf(*state, "%s%s</mount?%s>; rel=\"%s\"", links,
+                                 *links ? ", " : "", link, relation);
+        }
+        assert_text(row, header(reply, "Link"), links);
+        assert_text(row, header(reply, "X-Total-Count"), rows[i].total);
+        assert_text(row, reply->body, "[{}]");
+        assert_text(row, header(reply, "ETag"), NULL);
+    }
+}
+
+static void a_search_that_fails_has_no_pages(void **state)
+{
+    static const struct {
+        reg_outcome_t outcome;
+        int status;
+    } rows[] = {{REG_UNAVAILABLE, 503}, {REG_FAULT, 500}, {REG_BAD_DATA, 400}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {rows[i].outcome, NULL, NULL}};
+        const reg_reply_t *reply = search(&host, NULL);
+
+        assert_int_equal(reply->status, rows[i].status);
+        assert_text("Link", header(reply, "Link"), NULL);
+        assert_text("X-Total-Count", header(reply, "X-Total-Count"), NULL);
+    }
+}
+
+static void the_largest_page_may_be_smaller_than_the_usual_one(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+    reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
+    const reg_settings_t settings = {.max_page_size = 5};
+
+    request->settings = &settings;
+    assert_int_equal(reg_serve(request)->status, 200);
+    assert_text("limit", host.values[0], "5");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(a_search_is_handed_on),
+        POOL_TEST(a_search_is_limited_to_the_organization),
+        POOL_TEST(every_wrong_parameter_is_named),
+        POOL_TEST(a_search_text_has_255_characters_at_most),
+        POOL_TEST(a_page_tells_where_the_others_are),
+        POOL_TEST(a_search_that_fails_has_no_pages),
+        POOL_TEST(the_largest_page_may_be_smaller_than_the_usual_one),
+    };
+
+    return RUN_TESTS(tests);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The strings are the real service's own, letter for letter; the first check that fails
+ * answers. */
+
+#include "api_fixture.h"
+
+#include <apr_md5.h>
+
+#define INSTITUTION "5a62be07de34500146d9c624"
+#define CHILD1 "5a62be07de34500146d9c544"
+#define CHILD2 "5a70be07de34500146d9c380"
+#define GOOD                                                                             \
+    "{\"username\":\"family01\",\"password\":\"mys3cr3tp4ss\",\"institution_id\":"       \
+    "\"" INSTITUTION "\",\"children\":[\"" CHILD1 "\",\"" CHILD2 "\"]}"
+
+#define INVALID "One or more request fields are invalid..."
+#define MISSING "Required fields were not provided..."
+#define CHILD_FORM                                                                       \
+    "Children field contains invalid IDs. It is expected that each item in the array "   \
+    "is a "                                                                              \
+    "24-byte hex string like this: 507f191e810c19729de860ea"
+#define CHILDREN_FORMAT                                                                  \
+    "The following IDs from children attribute are not in valid format: "
+#define INSTITUTION_FORMAT "Parameter {institution_id} is not in valid format!"
+#define INSTITUTION_FORM                                                                 \
+    "A 24-byte hex ID similar to this: 507f191e810c19729de860ea is expected."
+
+static const struct {
+    const char *body, *message, *description;
+} bad[] = {
+    /* Each of them alone. */
+    {"{\"username\":1}", INVALID, "username must be a string!"},
+    {"{\"username\":null}", INVALID, "username must be a string!"},
+    {"{\"username\":\"\"}", INVALID, "Username must have at least one character!"},
+    {"{\"username\":\" \\t\\u00a0\\u3000\"}", INVALID,
+     "Username must have at least one character!"},
+    {"{\"username\":\"a\\u0007\"}", INVALID,
+     "Username must not contain control characters!"},
+    {"{\"username\":\"a\\u007f\"}", INVALID,
+     "Username must not contain control characters!"},
+    {"{\"password\":1}", INVALID, "password must be a string!"},
+    {"{\"password\":null}", INVALID, "password must be a string!"},
+    {"{\"password\":\"\"}", INVALID, "password must have at least one character!"},
+    {"{\"institution_id\":1}", INSTITUTION_FORMAT, INSTITUTION_FORM},
+    {"{\"institution_id\":null}", INSTITUTION_FORMAT, INSTITUTION_FORM},
+    {"{\"institution_id\":\"\"}", INSTITUTION_FORMAT, INSTITUTION_FORM},
+    {"{\"institution_id\":\"5a62be07de34500146d9c62\"}", INSTITUTION_FORMAT,
+     INSTITUTION_FORM},
+    {"{\"institution_id\":\"5a62be07de34500146d9c62g\"}", INSTITUTION_FORMAT,
+     INSTITUTION_FORM},
+    {"{\"children\":\"" CHILD1 "\"}", INVALID, "children must be an array!"},
+    {"{\"children\":null}", INVALID, "children must be an array!"},
+    {"{\"children\":{}}", INVALID, "children must be an array!"},
+    {"{\"children\":[\"\"]}", INVALID, CHILD_FORM},
+    {"{\"children\":[1]}", INVALID, CHILD_FORM},
+    {"{\"children\":[\"" CHILD1 "\",null]}", INVALID, CHILD_FORM},
+    {"{\"children\":[\"x\",\"\"]}", INVALID, CHILD_FORM},
+    {"{\"children\":[\"x\"]}", INVALID, CHILDREN_FORMAT "x"},
+    {"{\"children\":[\"5a62be07de34500146d9c5434\",\"" CHILD1
+     "\",\"5db05279fcfefe5c3de204971\"]}",
+     INVALID, CHILDREN_FORMAT "5a62be07de34500146d9c5434, 5db05279fcfefe5c3de204971"},
+    {"{\"children\":[\"x\",\"y\",\"x\",\"Y\"]}", INVALID, CHILDREN_FORMAT "x, y, Y"},
+    {"{}", MISSING,
+     "username, password, institution, Collection with children IDs are required!"},
+    {"{\"children\":[]}", MISSING,
+     "username, password, institution, Collection with children IDs are required!"},
+    {"{\"username\":\"u\",\"children\":[\"" CHILD1 "\"]}", MISSING,
+     "password, institution are required!"},
+    {"{\"password\":\"p\",\"institution_id\":\"" INSTITUTION "\",\"children\":[\"" CHILD1
+     "\"]}",
+     MISSING, "username are required!"},
+    {"{\"username\":\"u\",\"password\":\"p\",\"institution_id\":\"" INSTITUTION "\"}",
+     MISSING, "Collection with children IDs are required!"},
+
+    /* The order: each row mends what the one before was refused for. */
+    {"{\"username\":1,\"password\":1,\"institution_id\":1,\"children\":1}", INVALID,
+     "username must be a string!"},
+    {"{\"username\":\" \",\"password\":1,\"institution_id\":1,\"children\":1}", INVALID,
+     "Username must have at least one character!"},
+    {"{\"username\":\"u\",\"password\":1,\"institution_id\":1,\"children\":1}", INVALID,
+     "password must be a string!"},
+    {"{\"username\":\"u\",\"password\":\"\",\"institution_id\":1,\"children\":1}",
+     INVALID, "password must have at least one character!"},
+    {"{\"username\":\"u\",\"password\":\" \",\"institution_id\":1,\"children\":1}",
+     INSTITUTION_FORMAT, INSTITUTION_FORM},
+    {"{\"username\":\"u\",\"institution_id\":\"" INSTITUTION "\",\"children\":1}",
+     INVALID, "children must be an array!"},
+    {"{\"username\":\"u\",\"institution_id\":\"" INSTITUTION "\",\"children\":[\"x\",1]}",
+     INVALID, CHILD_FORM},
+    {"{\"username\":\"u\",\"institution_id\":\"" INSTITUTION "\",\"children\":[\"x\"]}",
+     INVALID, CHILDREN_FORMAT "x"},
+    {"{\"username\":\"u\",\"institution_id\":\"" INSTITUTION "\",\"children\":[\"" CHILD1
+     "\"]}",
+     MISSING, "password are required!"},
+};
+
+/* The body of an error, its keys in their order. */
+static const char *error_body(apr_pool_t *pool, int status, const char *message,
+                              const char *description)
+{
+    return apr_pstrcat(pool, "{\"code\":", apr_itoa(pool, status), ",\"message\":\"",
+                       message, description ? "\",\"description\":\"" : "",
+                       description ? description : "", "\"}", NULL);
+}
+
+static const reg_reply_t *post(fake_host_t *host, const char *body)
+{
+    return reg_serve(request_for(host, REG_API_FAMILIES, REG_METHOD_POST, "", body));
+}
+
+static void the_first_check_that_fails_answers(void **state)
+{
+    fake_host_t host = {.pool = *state};
+
+    for (size_t i = 0; i < LENGTH(bad); i++) {
+        const char *row = bad[i].body;
+        const reg_reply_t *reply = post(&host, row);
+
+        assert_number(row, reply->status, 400);
+        assert_text(row, reply->body,
+                    error_body(*state, 400, bad[i].message, bad[i].description));
+        assert_int_equal(host.calls, 0);
+    }
+}
+
+static void lengths_have_a_limit(void **state)
+{
+    const char *const accent = "\xC3\xA9";
+    const struct {
+        const char *key, *value, *description; /* NULL: it is good */
+    } rows[] = {
+        {"username", repeated(*state, accent, 255), NULL},
+        {"username", repeated(*state, accent, 256),
+         "Username must have at most 255 characters!"},
+        {"password", repeated(*state, accent, 36), NULL},
+        {"password", repeated(*state, "p", 72), NULL},
+        {"password", repeated(*state, accent, 37),
+         "password must have at most 72 bytes!"},
+        {"password", repeated(*state, "p", 73), "password must have at most 72 bytes!"},
+        {"password", "\\u0001\\n", NULL},
+    };
+    fake_host_t host = {.pool = *state};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *body =
+            apr_pstrcat(*state, "{\"", rows[i].key, "\":\"", rows[i].value, "\"}", NULL);
+        const char *wrong = rows[i].description;
+
+        assert_text(body, told(*state, post(&host, body), "message"),
+                    wrong ? INVALID : MISSING);
+        if (wrong) {
+            assert_text(body, told(*state, post(&host, body), "description"), wrong);
+        }
+    }
+}
+
+/* A good body, and the children that the operation is given. */
+static void children_are_given_once_each_in_their_order(void **state)
+{
+    static const struct {
+        const char *children, *given;
+    } rows[] = {
+        {"\"" CHILD1 "\"", CHILD1},
+        {"\"" CHILD2 "\",\"" CHILD1 "\"", CHILD2 "," CHILD1},
+        {"\"" CHILD1 "\",\"" CHILD2 "\",\"" CHILD1 "\"", CHILD1 "," CHILD2},
+        {"\"5A62BE07DE34500146D9C544\"", CHILD1},
+        {"\"" CHILD1 "\",\"5A62BE07DE34500146D9C544\",\"" CHILD2 "\"", CHILD1 "," CHILD2},
+    };
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *body = apr_pstrcat(
+            *state,
+            "{\"username\":\" U \",\"password\":\"p\",\"x\":null,\"institution_id\":"
+            "\"5A62BE07DE34500146D9C624\",\"children\":[",
+            rows[i].children, "]}", NULL);
+
+        assert_number(body, post(&host, body)->status, 201);
+        assert_text(body, host.called,
+                    apr_pstrcat(*state,
+                                "families_register(<id>,  U , <hash>, " INSTITUTION ", ",
+                                rows[i].given, ")", NULL));
+    }
+}
+
+static void a_family_is_created(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{\"id\":\"x\"}"}};
+    const reg_reply_t *reply = post(&host, GOOD);
+
+    assert_int_equal(reply->status, 201);
+    assert_text("body", reply->body, "{\"id\":\"x\"}");
+    assert_text("Location", header(reply, "Location"), NULL);
+}
+
+static void a_password_is_kept_as_bcrypt_only(void **state)
+{
+    static const struct {
+        const char *json, *password, *wrong;
+    } rows[] = {
+        {"mys3cr3tp4ss", "mys3cr3tp4ss", "mys3cr3tp4s"},
+        {" p ", " p ", "p"},
+        {"\\u00e9\\n\\u0001", "\xC3\xA9\n\x01", "\xC3\xA9\n"},
+        {"p\\\"q", "p\"q", "p"},
+    };
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *password = rows[i].password;
+        const char *hash;
+
+        post(&host,
+             apr_pstrcat(*state, "{\"username\":\"u\",\"password\":\"", rows[i].json,
+                         "\",\"institution_id\":\"" INSTITUTION
+                         "\",\"children\":[\"" CHILD1 "\"]}",
+                         NULL));
+        assert_non_null(host.called);
+        hash = host.values[2];
+        assert_number(hash, strncmp(hash, "$2y$04$", 7),
+                      0); /* the cost of the settings */
+        assert_number(hash, apr_password_validate(password, hash), APR_SUCCESS);
+        assert_number(hash, apr_password_validate(rows[i].wrong, hash) == APR_SUCCESS, 0);
+        assert_null(strstr(host.called, password));
+    }
+}
+
+static void the_same_password_has_another_hash_each_time(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+    const char *first;
+
+    post(&host, GOOD);
+    first = host.values[2];
+    post(&host, GOOD);
+    assert_string_not_equal(first, host.values[2]);
+}
+
+static void an_outcome_is_worded_as_the_service_words_it(void **state)
+{
+    static const struct {
+        reg_answer_t answer;
+        int status;
+        const char *message, *description;
+    } rows[] = {
+        {{REG_DUPLICATE, NULL, NULL}, 409, "Family is already registered...", NULL},
+        {{REG_CHILDREN_UNKNOWN, "5db05279fcfefe5c3de20497, 5a62be07de34500146d9c544",
+          NULL},
+         400,
+         "It is necessary for children to be registered before proceeding.",
+         "The following IDs were verified without registration: "
+         "5db05279fcfefe5c3de20497, "
+         "5a62be07de34500146d9c544"},
+        {{REG_INSTITUTION_UNKNOWN, NULL, NULL},
+         400,
+         "The institution provided does not have a registration.",
+         "It is necessary that the institution be registered before trying again."},
+    };
+    static const struct {
+        reg_outcome_t outcome;
+        int status;
+        const char *message;
+    } failures[] = {{REG_FAULT, 500, "An internal server error has occurred."},
+                    {REG_UNAVAILABLE, 503, "Service unavailable."}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = rows[i].answer};
+        const reg_reply_t *reply = post(&host, GOOD);
+
+        assert_number(rows[i].message, reply->status, rows[i].status);
+        assert_text(
+            rows[i].message, reply->body,
+            error_body(*state, rows[i].status, rows[i].message, rows[i].description));
+    }
+    for (size_t i = 0; i < LENGTH(failures); i++) {
+        fake_host_t host = {.pool = *state, .answer = {failures[i].outcome, NULL, NULL}};
+        const reg_reply_t *reply = post(&host, GOOD);
+
+        assert_number(failures[i].message, reply->status, failures[i].status);
+        assert_text("message", told(*state, reply, "message"), failures[i].message);
+        assert_non_null(told(*state, reply, "description"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(the_first_check_that_fails_answers),
+        POOL_TEST(lengths_have_a_limit),
+        POOL_TEST(children_are_given_once_each_in_their_order),
+        POOL_TEST(a_family_is_created),
+        POOL_TEST(a_password_is_kept_as_bcrypt_only),
+        POOL_TEST(the_same_password_has_another_hash_each_time),
+        POOL_TEST(an_outcome_is_worded_as_the_service_words_it),
+    };
+
+    return RUN_TESTS(tests);
+}

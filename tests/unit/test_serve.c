@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What every request goes through, in its order, before an API's own checks. */
+
+#include "api_fixture.h"
+
+#define SESSION "/11111111-1111-4111-8111-111111111111/register"
+
+static void a_request_is_refused_by_the_first_check_that_fails(void **state)
+{
+    /* Each row mends what the one before was refused for. */
+    static const struct {
+        reg_method_t method;
+        const char *path, *content_type;
+        int body_status;
+        const char *body;
+        int status;
+    } rows[] = {
+        {REG_METHOD_PUT, "/x/y", "text/plain", 413, "{", 404},
+        {REG_METHOD_PUT, SESSION, "text/plain", 413, "{", 405},
+        {REG_METHOD_POST, SESSION, "text/plain", 413, "{", 415},
+        {REG_METHOD_POST, SESSION, "application/json", 413, "{", 413},
+        {REG_METHOD_POST, SESSION, "application/json", 0, "{", 400},
+        {REG_METHOD_POST, SESSION, "application/json", 0, "{\"role\":\"king\"}", 400},
+        {REG_METHOD_POST, SESSION, "application/json", 0, "{\"patient_id\":\"p\"}", 201},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state,
+                            .body_status = rows[i].body_status,
+                            .answer = {REG_CREATED, NULL, "{}"}};
+        reg_request_t *request =
+            request_for(&host, REG_API_LIVE, rows[i].method, rows[i].path, rows[i].body);
+        const char *row = apr_psprintf(*state, "row %d", (int)i);
+
+        request->content_type = rows[i].content_type;
+        assert_number(row, reg_serve(request)->status, rows[i].status);
+        assert_number(row, host.reads, i >= 3); /* no body is read in vain */
+        assert_number(row, host.calls, i == LENGTH(rows) - 1);
+    }
+}
+
+static void a_body_is_json_by_its_type(void **state)
+{
+    static const struct {
+        const char *type;
+        int good;
+    } rows[] = {
+        {NULL, 1},
+        {"application/json", 1},
+        {"application/json; charset=utf-8", 1},
+        {"application/json;charset=utf-8", 1},
+        {"application/json ; charset=utf-8", 1},
+        {" application/json", 1},
+        {"Application/JSON", 1},
+        {"application/vnd.api+json", 1},
+        {"application/ld+JSON; profile=\"x\"", 1},
+        {"text/plain", 0},
+        {"text/json", 0},
+        {"application/jsonx", 0},
+        {"application/x-json", 0},
+        {"application/jso", 0},
+        {"application/json-seq", 0},
+        {"application/json,text/plain", 0},
+        {"application/x-www-form-urlencoded", 0},
+        {"multipart/form-data; boundary=a/b+json", 0},
+        {"text/plain; x=application/json", 0},
+        {"application/json+xml", 0},
+        {"+json", 0},
+        {"json", 0},
+        {"x+json", 0},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+        reg_request_t *request = request_for(&host, REG_API_LIVE, REG_METHOD_POST,
+                                             SESSION, "{\"patient_id\":\"p\"}");
+
+        request->content_type = rows[i].type;
+        assert_number(rows[i].type ? rows[i].type : "none", reg_serve(request)->status,
+                      rows[i].good ? 201 : 415);
+    }
+}
+
+static void the_type_of_no_body_does_not_matter(void **state)
+{
+    fake_host_t host = {.pool = *state};
+    reg_request_t *request =
+        request_for(&host, REG_API_LIVE, REG_METHOD_POST, SESSION, NULL);
+
+    request->content_type = "text/plain";
+    assert_int_equal(reg_serve(request)->status, 400); /* of JSON there is none */
+}
+
+static void what_reading_the_body_comes_to_is_answered(void **state)
+{
+    static const int statuses[] = {400, 408, 413, 415, 500};
+
+    for (size_t i = 0; i < LENGTH(statuses); i++) {
+        fake_host_t host = {.pool = *state, .body_status = statuses[i]};
+        const reg_reply_t *reply =
+            reg_serve(request_for(&host, REG_API_EVENTS, REG_METHOD_POST, "", "{}"));
+
+        assert_int_equal(reply->status, statuses[i]);
+        assert_non_null(told(*state, reply, "error"));
+    }
+}
+
+static void an_answer_already_on_its_way_is_left_alone(void **state)
+{
+    fake_host_t host = {.pool = *state, .body_status = -3};
+    const reg_reply_t *reply =
+        reg_serve(request_for(&host, REG_API_EVENTS, REG_METHOD_POST, "", "{}"));
+
+    assert_int_equal(reply->status, -3);
+    assert_null(reply->body);
+}
+
+static void only_post_and_put_have_a_body(void **state)
+{
+    static const struct {
+        reg_method_t method;
+        const char *path;
+        int reads;
+    } rows[] = {
+        {REG_METHOD_POST, "", 1},     {REG_METHOD_PUT, "/x", 1},
+        {REG_METHOD_GET, "", 0},      {REG_METHOD_GET, "/x", 0},
+        {REG_METHOD_DELETE, "/x", 0}, {REG_METHOD_OPTIONS, "", 0},
+        {REG_METHOD_OTHER, "/x", 0},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_FAULT, NULL, NULL}};
+        reg_request_t *request =
+            request_for(&host, REG_API_EVENTS, rows[i].method, rows[i].path, "no JSON");
+
+        request->content_type = rows[i].reads ? "application/json" : "text/plain";
+        reg_serve(request);
+        assert_number(rows[i].path, host.reads, rows[i].reads);
+    }
+}
+
+static void options_tells_what_a_path_allows(void **state)
+{
+    static const struct {
+        reg_api_t api;
+        const char *path;
+        int status;
+        const char *allow;
+    } rows[] = {
+        {REG_API_LIVE, SESSION, 204, "POST, OPTIONS"},
+        {REG_API_LIVE, "/x", 404, NULL},
+        {REG_API_FAMILIES, "", 204, "POST, OPTIONS"},
+        {REG_API_USERS, "", 204, "POST, OPTIONS"},
+        {REG_API_GROUPS, "/g", 204, "GET, HEAD, OPTIONS"},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state};
+        const reg_reply_t *reply = reg_serve(
+            request_for(&host, rows[i].api, REG_METHOD_OPTIONS, rows[i].path, NULL));
+
+        assert_number(rows[i].path, reply->status, rows[i].status);
+        assert_text(rows[i].path, header(reply, "Allow"), rows[i].allow);
+        assert_number(rows[i].path, reply->body != NULL, rows[i].status == 404);
+    }
+}
+
+static void another_method_is_told_what_the_path_allows(void **state)
+{
+    static const reg_method_t methods[] = {REG_METHOD_GET, REG_METHOD_PUT,
+                                           REG_METHOD_DELETE, REG_METHOD_OTHER};
+
+    for (size_t i = 0; i < LENGTH(methods); i++) {
+        fake_host_t host = {.pool = *state};
+        const reg_reply_t *reply =
+            reg_serve(request_for(&host, REG_API_FAMILIES, methods[i], "", NULL));
+
+        assert_int_equal(reply->status, 405);
+        assert_text("Allow", header(reply, "Allow"), "POST, OPTIONS");
+    }
+}
+
+static void what_is_no_json_object_is_refused_in_the_words_of_the_api(void **state)
+{
+    static const char *const bodies[] = {
+        "", "{", "[]", "null", "{\"a\":1,\"a\":1}", "{\"a\":\"\xFF\"}", "{} {}"};
+    static const struct {
+        reg_api_t api;
+        const char *path, *key, *value;
+    } rows[] = {
+        {REG_API_LIVE, SESSION, "error", "validation_error"},
+        {REG_API_GROUPS, "/g/members", "error", NULL},
+        {REG_API_USERS, "", "error", NULL},
+        {REG_API_FAMILIES, "", "message", "Unable to process request body."},
+        {REG_API_FAMILIES, "", "description",
+         "Please verify that the JSON provided in the request body has a valid format "
+         "and "
+         "try again."},
+        {REG_API_EVENTS, "", "error", "Bad Request"},
+    };
+
+    for (size_t i = 0; i < LENGTH(bodies) * LENGTH(rows); i++) {
+        size_t r = i / LENGTH(bodies);
+        fake_host_t host = {.pool = *state};
+        const char *body = bodies[i % LENGTH(bodies)];
+        const reg_reply_t *reply = reg_serve(
+            request_for(&host, rows[r].api, REG_METHOD_POST, rows[r].path, body));
+
+        assert_number(body, reply->status, 400);
+        assert_text(body, told(*state, reply, rows[r].key), rows[r].value);
+        assert_non_null(told(*state, reply, "message"));
+        assert_int_equal(host.calls, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(a_request_is_refused_by_the_first_check_that_fails),
+        POOL_TEST(a_body_is_json_by_its_type),
+        POOL_TEST(the_type_of_no_body_does_not_matter),
+        POOL_TEST(what_reading_the_body_comes_to_is_answered),
+        POOL_TEST(an_answer_already_on_its_way_is_left_alone),
+        POOL_TEST(only_post_and_put_have_a_body),
+        POOL_TEST(options_tells_what_a_path_allows),
+        POOL_TEST(another_method_is_told_what_the_path_allows),
+        POOL_TEST(what_is_no_json_object_is_refused_in_the_words_of_the_api),
+    };
+
+    return RUN_TESTS(tests);
+}

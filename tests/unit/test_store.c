@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the store makes of what PostgreSQL says. What becomes of its connections is in
+ * test_store_connection.c. */
+
+#include "store_fixture.h"
+
+#include <pthread.h>
+
+/*
+ * Answers
+ */
+
+static void an_outcome_has_one_name_in_sql(void **state)
+{
+    static const char *const names[] = {"created",
+                                        "found",
+                                        "more",
+                                        "updated",
+                                        "deleted",
+                                        "full",
+                                        "not_joinable",
+                                        "duplicate",
+                                        "not_found",
+                                        "no_waiting_list",
+                                        "changed",
+                                        "invalid",
+                                        "children_unknown",
+                                        "institution_unknown"};
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(names); i++) {
+        assert_text(
+            names[i],
+            run(store, SOON,
+                apr_psprintf(store->pool, "SELECT $1, '%s', NULL, NULL", names[i])),
+            names[i]);
+    }
+    assert_text("reports", store->reports, "");
+}
+
+/* Some requests of one call, and the answer to each. */
+static const struct {
+    const char *scripts[5];
+    const char *answers;
+    int faults; /* whether an administrator is told */
+} batches[] = {
+    {{CREATED}, "created", 0},
+    {{"SELECT $1, 'found', 'd', '{\"a\" : 1}'"}, "found d {\"a\" : 1}", 0},
+    {{"SELECT $1, 'found', 'd', NULL"}, "found d", 0},
+    {{"SELECT $1, 'found', '', ''"}, "found  ", 0},
+    {{"SELECT $1, 'found', NULL, '\xC3\xA9\xF0\x9F\x98\x80'"},
+     "found \xC3\xA9\xF0\x9F\x98\x80",
+     0},
+    {{CREATED, "SELECT $1, 'full', NULL, NULL", "SELECT $1, 'duplicate', 'x', NULL"},
+     "created; full; duplicate x",
+     0},
+
+    /* The rows come in any order; the number counts. */
+    {{NOTHING, NOTHING,
+      "VALUES ($1, 'full', '3', NULL), (1, 'created', '1', NULL), (2, 'more', '2', "
+      "NULL)"},
+     "created 1; more 2; full 3",
+     0},
+
+    /* A request without a row, or with one that makes no sense, gets a fault; the others
+     * get what is theirs. */
+    {{CREATED, NOTHING, CREATED}, "created; FAULT; created", 1},
+    {{"SELECT $1, 'nonsense', NULL, NULL", CREATED}, "FAULT; created", 1},
+    {{"SELECT $1, 'CREATED', NULL, NULL"}, "FAULT", 1},
+    {{"SELECT $1, NULL, NULL, NULL"}, "FAULT", 1},
+    {{"SELECT NULL::integer, 'created', NULL, NULL"}, "FAULT", 1},
+    {{"SELECT 0, 'created', NULL, NULL"}, "FAULT", 1},
+    {{"SELECT 2, 'created', NULL, NULL"}, "FAULT", 1},
+    {{"SELECT -1, 'created', NULL, NULL", CREATED}, "FAULT; created", 1},
+    {{"SELECT 2147483647, 'created', NULL, NULL", CREATED}, "FAULT; created", 1},
+};
+
+static void each_request_gets_the_answer_with_its_number(void **state)
+{
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(batches); i++) {
+        store->reports = "";
+        assert_text(batches[i].answers, run_all(store, SOON, batches[i].scripts),
+                    batches[i].answers);
+        assert_number(batches[i].answers, *store->reports != '\0', batches[i].faults);
+        assert_null(strchr(store->reports, '\'')); /* nothing of a request */
+    }
+    assert_int_equal(runs(store), LENGTH(batches));
+}
+
+static void values_arrive_and_answers_return_unchanged(void **state)
+{
+    static const reg_operation_t echo = {"echo", 2};
+    store_t *store = *state;
+    const char *const values[] = {
+        "plain",
+        "",
+        NULL,
+        "NULL",
+        "null",
+        " blanks around ",
+        "\"quoted\"",
+        "back\\slash\\",
+        "\\\"",
+        "{a,b}",
+        ",",
+        "{",
+        "}",
+        "'; DROP TABLE marks; --",
+        "$1 %s %n",
+        "line\nbreak\ttab",
+        "\x01\x1F\x7F",
+        "\xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80",
+        repeated(store->pool, "\"\\", 100000),
+    };
+    const char *const *batch[LENGTH(values)];
+    const reg_answer_t *answers;
+
+    for (size_t i = 0; i < LENGTH(values); i++) {
+        const char **pair = apr_palloc(store->pool, 2 * sizeof(*pair));
+
+        pair[0] = values[i];
+        pair[1] = values[LENGTH(values) - 1 - i];
+        batch[i] = pair;
+        answers = call(store, &echo, &batch[i], 1, SOON);
+        assert_text("alone", answers[0].detail, pair[0]);
+        assert_text("alone", answers[0].body, pair[1]);
+    }
+    answers = call(store, &echo, batch, LENGTH(values), SOON);
+    for (size_t i = 0; i < LENGTH(values); i++) {
+        assert_number("outcome", answers[i].outcome, REG_FOUND);
+        assert_text("together", answers[i].detail, batch[i][0]);
+        assert_text("together", answers[i].body, batch[i][1]);
+    }
+}
+
+/* More than the buffers between here and there can hold, one way and the other. */
+static void a_call_may_be_large(void **state)
+{
+    store_t *store = *state;
+    const char *padding = repeated(store->pool, "x", 32000000);
+
+    assert_text("request",
+                run(store, SOON, apr_pstrcat(store->pool, CREATED " -- ", padding, NULL)),
+                "created");
+    assert_int_equal(
+        strlen(run(store, SOON, "SELECT $1, 'found', NULL, repeat('x', 32000000)")),
+        strlen("found ") + strlen(padding));
+}
+
+/* An answer lives in the memory of the request it is for, not of the call. */
+static void an_answer_outlives_the_call(void **state)
+{
+    store_t *store = *state;
+    const char *const values[] = {"SELECT $1, 'found', 'detail', 'body'"};
+    reg_item_t item = {.values = values, .pool = store->pool};
+    reg_item_t *items[] = {&item};
+    apr_pool_t *call_pool;
+
+    apr_pool_create(&call_pool, NULL);
+    reg_store_call(&store->connections, call_pool, &run_operation, items, 1,
+                   apr_time_now() + SOON);
+    memset(apr_palloc(call_pool, 4000), 'x', 4000);
+    apr_pool_clear(call_pool);
+    memset(apr_palloc(call_pool, 8000), 'x', 8000);
+    assert_text("detail", item.answer.detail, "detail");
+    assert_text("body", item.answer.body, "body");
+    apr_pool_destroy(call_pool);
+}
+
+/*
+ * Failures, by SQLSTATE
+ */
+
+/* What a call that always fails is answered, and after how many tries. An administrator
+ * is told, unless it is the data. */
+static const struct {
+    const char *state;
+    const char *outcome;
+    int runs;
+} verdicts[] = {
+    /* Lost against another transaction: three times again. */
+    {"40001", "UNAVAILABLE", 4}, /* serialization_failure */
+    {"40P01", "UNAVAILABLE", 4}, /* deadlock_detected */
+
+    /* Prepared again, once. */
+    {"26000", "FAULT", 2}, /* invalid_sql_statement_name */
+    {"42P05", "FAULT", 2}, /* duplicate_prepared_statement */
+    {"0A000", "FAULT", 2}, /* feature_not_supported */
+
+    /* Not known to be done. */
+    {"08000", "UNAVAILABLE", 1}, /* connection_exception */
+    {"08006", "UNAVAILABLE", 1}, /* connection_failure */
+    {"08P01", "UNAVAILABLE", 1}, /* protocol_violation */
+    {"25006", "UNAVAILABLE", 1}, /* read_only_sql_transaction */
+    {"53000", "UNAVAILABLE", 1}, /* insufficient_resources */
+    {"53100", "UNAVAILABLE", 1}, /* disk_full */
+    {"53200", "UNAVAILABLE", 1}, /* out_of_memory */
+    {"53300", "UNAVAILABLE", 1}, /* too_many_connections */
+    {"55P03", "UNAVAILABLE", 1}, /* lock_not_available */
+    {"57014", "UNAVAILABLE", 1}, /* query_canceled */
+    {"57P01", "UNAVAILABLE", 1}, /* admin_shutdown */
+    {"57P02", "UNAVAILABLE", 1}, /* crash_shutdown */
+    {"57P03", "UNAVAILABLE", 1}, /* cannot_connect_now */
+    {"58000", "UNAVAILABLE", 1}, /* system_error */
+    {"58030", "UNAVAILABLE", 1}, /* io_error */
+
+    /* The data of the request. */
+    {"22000", "BAD_DATA", 1}, /* data_exception */
+    {"22021", "BAD_DATA", 1}, /* character_not_in_repertoire */
+    {"22P02", "BAD_DATA", 1}, /* invalid_text_representation */
+    {"23502", "BAD_DATA", 1}, /* not_null_violation */
+    {"23503", "BAD_DATA", 1}, /* foreign_key_violation */
+    {"23505", "BAD_DATA", 1}, /* unique_violation */
+    {"23514", "BAD_DATA", 1}, /* check_violation */
+
+    /* A bug. */
+    {"P0001", "FAULT", 1}, /* raise_exception */
+    {"42501", "FAULT", 1}, /* insufficient_privilege */
+    {"42703", "FAULT", 1}, /* undefined_column */
+    {"25P02", "FAULT", 1}, /* in_failed_sql_transaction */
+    {"40002", "FAULT", 1}, /* transaction_integrity_constraint_violation */
+    {"54000", "FAULT", 1}, /* program_limit_exceeded */
+    {"57000", "FAULT", 1}, /* operator_intervention */
+    {"XX000", "FAULT", 1}, /* internal_error */
+    {"ZZ999", "FAULT", 1}, /* nobody's */
+};
+
+static void a_failure_is_answered_by_its_sqlstate(void **state)
+{
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(verdicts); i++) {
+        const char *row = verdicts[i].state;
+        int before = runs(store);
+
+        store->reports = "";
+        assert_text(
+            row,
+            run(store, SOON,
+                apr_psprintf(store->pool, "SELECT $1, fail('%s'), NULL, NULL", row)),
+            verdicts[i].outcome);
+        assert_number(row, runs(store) - before, verdicts[i].runs);
+        if (strcmp(verdicts[i].outcome, "BAD_DATA") != 0) {
+            assert_number(row, strstr(store->reports, "run") != NULL, 1);
+            if (verdicts[i].runs == 1) {
+                assert_number(row, strstr(store->reports, row) != NULL, 1);
+            }
+            assert_number(row, strstr(store->reports, "SECRET") == NULL, 1);
+        }
+        else {
+            assert_text(row, store->reports, "");
+        }
+    }
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+}
+
+/* What PostgreSQL itself says to a request, in place of fail(). */
+static void what_postgresql_refuses_is_the_request_s_own_fault(void **state)
+{
+    static const struct {
+        const char *script, *outcome;
+    } rows[] = {
+        {"INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
+         "created"},
+        {"INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
+         "BAD_DATA"},
+        {"INSERT INTO marks VALUES (2, -1) RETURNING $1, 'created', NULL, NULL",
+         "BAD_DATA"},
+        {"INSERT INTO marks VALUES (NULL) RETURNING $1, 'created', NULL, NULL",
+         "BAD_DATA"},
+        {"SELECT $1, (1 / ($1 - 1))::text, NULL, NULL", "BAD_DATA"},
+        {"SELECT $1, 'x'::uuid::text, NULL, NULL", "BAD_DATA"},
+        {"SELECT $1, 2147483648::integer::text, NULL, NULL", "BAD_DATA"},
+        {"SELECT $1, '\xFF', NULL, NULL", "BAD_DATA"},         /* no UTF-8 */
+        {"SELECT $1, '\xED\xA0\x80', NULL, NULL", "BAD_DATA"}, /* a surrogate */
+        {"SELECT $1, nothing, NULL, NULL", "FAULT"},
+        {"SELECT", "FAULT"},
+        {"SELECT $1, pg_read_file('/etc/hostname'), NULL, NULL", "FAULT"},
+    };
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_text(rows[i].script, run(store, SOON, rows[i].script), rows[i].outcome);
+    }
+    assert_int_equal(sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
+}
+
+static void only_the_culprit_of_a_batch_fails(void **state)
+{
+    static const struct {
+        const char *scripts[6];
+        const char *answers;
+    } rows[] = {
+        {{CREATED, "SELECT $1, fail('22000'), NULL, NULL", CREATED},
+         "created; BAD_DATA; created"},
+        {{"SELECT $1, fail('23514'), NULL, NULL", "SELECT $1, 'full', NULL, NULL"},
+         "BAD_DATA; full"},
+        {{"SELECT $1, fail('22000'), NULL, NULL", "SELECT $1, fail('23505'), NULL, NULL"},
+         "BAD_DATA; BAD_DATA"},
+        {{CREATED, "SELECT $1, '\xFF', NULL, NULL"}, "created; BAD_DATA"},
+        {{CREATED, "SELECT $1, fail('22000'), NULL, NULL",
+          "SELECT $1, fail('XX000'), NULL, NULL", "SELECT $1, fail('53100'), NULL, NULL",
+          CREATED},
+         "created; BAD_DATA; FAULT; UNAVAILABLE; created"},
+        /* The call as a whole failed of something else. */
+        {{CREATED, "SELECT $1, fail('XX000'), NULL, NULL"}, "FAULT; FAULT"},
+        {{CREATED, "SELECT $1, fail('53100'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
+        {{CREATED, "SELECT $1, fail('40001'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
+    };
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_text(rows[i].answers, run_all(store, SOON, rows[i].scripts),
+                    rows[i].answers);
+    }
+}
+
+static void what_a_batch_wrote_is_written_once(void **state)
+{
+    static const char *const scripts[] = {
+        "INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
+        "INSERT INTO marks VALUES (2, -1) RETURNING $1, 'created', NULL, NULL",
+        "INSERT INTO marks VALUES (3, 1) RETURNING $1, 'created', NULL, NULL", NULL};
+    store_t *store = *state;
+
+    assert_text("batch", run_all(store, SOON, scripts), "created; BAD_DATA; created");
+    assert_int_equal(sql_number(store->administrator,
+                                "SELECT string_agg(id::text, '' ORDER BY id) FROM marks"),
+                     13);
+}
+
+/*
+ * Conflicts
+ */
+
+static void a_call_that_lost_a_conflict_is_made_again(void **state)
+{
+    static const char *const states[] = {"40001", "40P01"};
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(states); i++) {
+        for (int times = 1; times <= 3; times++) {
+            const char *const scripts[] = {
+                CREATED,
+                apr_psprintf(store->pool, "SELECT $1, fail('%s', %d), NULL, NULL",
+                             states[i], times),
+                NULL};
+
+            start_over(store);
+            assert_text(scripts[1], run_all(store, SOON, scripts), "created; created");
+            assert_number(scripts[1], runs(store), times + 1);
+        }
+    }
+    assert_text("reports", store->reports, "");
+}
+
+/* Another session that locks what a call wants, and wants what it has locked. */
+static void *deadlock(void *data)
+{
+    PGconn *pg = data;
+
+    /* Failing, it must not end the program: this is not the main thread. */
+    PQclear(PQexec(pg, "BEGIN; UPDATE marks SET value = 2 WHERE id = 2"));
+    PQclear(PQexec(pg, "SELECT pg_sleep(0.2)"));
+    PQclear(PQexec(pg, "UPDATE marks SET value = 2 WHERE id = 1; COMMIT"));
+    return NULL;
+}
+
+static void a_call_that_deadlocked_is_made_again(void **state)
+{
+    store_t *store = *state;
+    pthread_t rival;
+
+    sql(store->administrator,
+        "INSERT INTO marks VALUES (1, 0), (2, 0);"
+        "CREATE OR REPLACE FUNCTION lock_both() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+        "    UPDATE marks SET value = value + 10 WHERE id = 1;"
+        "    PERFORM pg_sleep(0.4);"
+        "    UPDATE marks SET value = value + 10 WHERE id = 2;"
+        "    RETURN 'created'; END $$;"
+        "SET deadlock_timeout = '10s'");
+    assert_int_equal(0, pthread_create(&rival, NULL, deadlock, store->administrator));
+    assert_text("call", run(store, SOON, "SELECT $1, lock_both(), NULL, NULL"),
+                "created");
+    pthread_join(rival, NULL);
+    assert_int_equal(runs(store), 2);
+    assert_int_equal(sql_number(store->administrator, "SELECT sum(value) FROM marks"),
+                     24);
+}
+
+/*
+ * The answer of a transaction that has not ended is not known to be true
+ */
+
+/* What happens at the commit, after the answer has been given, and mostly been sent. */
+static void an_answer_counts_only_once_it_is_committed(void **state)
+{
+    static const struct {
+        const char *at_commit, *outcome;
+        int runs;
+    } rows[] = {
+        {"SELECT tell()", "created", 1},
+        {"SELECT tell(), fail(''40001'')", "UNAVAILABLE", 4},
+        {"SELECT tell(), fail(''40001'', 1)", "created", 2},
+        {"SELECT tell(), fail(''23505'')", "BAD_DATA", 1},
+        {"SELECT tell(), fail(''53100'')", "UNAVAILABLE", 1},
+        {"SELECT tell(), fail(''XX000'')", "FAULT", 1},
+        {"SELECT tell(), pg_terminate_backend(pg_backend_pid())", "UNAVAILABLE", 1},
+        {"SELECT fail(''40001'')", "UNAVAILABLE", 4},
+        {"SELECT pg_terminate_backend(pg_backend_pid())", "UNAVAILABLE", 1},
+        {"SELECT pg_sleep(3)", "UNAVAILABLE", 1},
+        {"SELECT tell(), pg_sleep(3)", "UNAVAILABLE", 1},
+    };
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *row = rows[i].at_commit;
+        int sleeps = strstr(row, "sleep") != NULL;
+
+        start_over(store);
+        assert_text(row,
+                    run(store, sleeps ? apr_time_from_msec(400) : SOON,
+                        apr_psprintf(store->pool,
+                                     "INSERT INTO at_commit VALUES ('%s')"
+                                     " RETURNING $1, 'created', NULL, NULL",
+                                     row)),
+                    rows[i].outcome);
+        assert_number(row, runs(store), rows[i].runs);
+    }
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+}
+
+/*
+ * The operations that are installed
+ */
+
+static void a_batch_of_live_registrations_is_answered_by_item(void **state)
+{
+    static const reg_operation_t live_register = {"live_register", 5};
+    static const char open[] = "00000000-0000-4000-8000-00000000aaa1";
+    static const char ended[] = "00000000-0000-4000-8000-00000000aaa2";
+    static const struct {
+        const char *session, *patient, *guest;
+        reg_outcome_t outcome;
+    } rows[] = {
+        {ended, "p", NULL, REG_NOT_JOINABLE},
+        {open, "p \"1\"", NULL, REG_CREATED},
+        {"00000000-0000-4000-8000-00000000aaa3", "p", NULL, REG_NOT_FOUND},
+        {open, "p \"1\"", NULL, REG_DUPLICATE},
+        {open, NULL, "g@example.org", REG_CREATED},
+        {open, NULL, "G@EXAMPLE.ORG", REG_DUPLICATE},
+        {open, "p2", NULL, REG_FULL},
+    };
+    store_t *store = *state;
+    PGconn *administrator = connect_administrator(store->pool, NULL);
+    const char *const *batch[LENGTH(rows)];
+    const reg_answer_t *answers;
+
+    sql(administrator,
+        apr_psprintf(
+            store->pool,
+            "INSERT INTO registration.live_sessions"
+            " (id, title, status, max_participants)"
+            " VALUES ('%s', 'Open', 'scheduled', 2), ('%s', 'Ended', 'ended', 2)",
+            open, ended));
+    PQfinish(store->connection.pg);
+    store->connection.pg = PQconnectdb(getenv("REGISTRATION_DSN"));
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char **values = apr_palloc(store->pool, 5 * sizeof(*values));
+
+        values[0] =
+            apr_psprintf(store->pool, "00000000-0000-7000-8000-00000000bbb%d", (int)i);
+        values[1] = rows[i].session;
+        values[2] = rows[i].patient;
+        values[3] = rows[i].guest;
+        values[4] = "guest";
+        batch[i] = values;
+    }
+    answers = call(store, &live_register, batch, LENGTH(rows), SOON);
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_number(batch[i][0], answers[i].outcome, rows[i].outcome);
+        assert_number(batch[i][0], answers[i].body != NULL,
+                      rows[i].outcome == REG_CREATED);
+        if (answers[i].body) {
+            assert_non_null(strstr(answers[i].body, batch[i][0]));
+        }
+    }
+    PQfinish(administrator);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(an_outcome_has_one_name_in_sql),
+        STORE_TEST(each_request_gets_the_answer_with_its_number),
+        STORE_TEST(values_arrive_and_answers_return_unchanged),
+        STORE_TEST(a_call_may_be_large),
+        STORE_TEST(an_answer_outlives_the_call),
+        STORE_TEST(a_failure_is_answered_by_its_sqlstate),
+        STORE_TEST(what_postgresql_refuses_is_the_request_s_own_fault),
+        STORE_TEST(only_the_culprit_of_a_batch_fails),
+        STORE_TEST(what_a_batch_wrote_is_written_once),
+        STORE_TEST(a_call_that_lost_a_conflict_is_made_again),
+        STORE_TEST(a_call_that_deadlocked_is_made_again),
+        STORE_TEST(an_answer_counts_only_once_it_is_committed),
+        STORE_TEST(a_batch_of_live_registrations_is_answered_by_item),
+    };
+
+    return cmocka_run_group_tests(tests, make_database, drop_database);
+}

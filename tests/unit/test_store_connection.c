@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the store does on a connection that is lost, slow, or not as it was left. */
+
+#include "store_fixture.h"
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+
+/* Of a call that takes too long, and how soon after it an answer must be there. */
+#define PATIENCE apr_time_from_msec(300)
+#define PROMPTLY apr_time_from_sec(5)
+
+/* A script that takes longer than anything here waits, and one that does not answer. */
+#define SLOW "SELECT $1, 'created', NULL, pg_sleep(6)::text"
+
+static int backend(const store_t *store)
+{
+    return PQbackendPID(store->connection.pg);
+}
+
+/* Ends the service's session, and waits until it has ended. */
+static void terminate_backend(store_t *store)
+{
+    sql(store->administrator,
+        apr_psprintf(store->pool, "SELECT pg_terminate_backend(%d, 5000)",
+                     backend(store)));
+}
+
+/*
+ * Preparing
+ */
+
+static void an_operation_is_prepared_once(void **state)
+{
+    static const reg_operation_t echo = {"echo", 2};
+    static const char *const values[] = {"d", "b"};
+    const char *const *batch[] = {values};
+    store_t *store = *state;
+
+    for (int i = 0; i < 5; i++) {
+        assert_text("run", run(store, SOON, CREATED), "created");
+        assert_int_equal(call(store, &echo, batch, 1, SOON)->outcome, REG_FOUND);
+    }
+    assert_int_equal(
+        sql_number(store->connection.pg, "SELECT count(*) FROM pg_prepared_statements"),
+        2);
+}
+
+/* What others can do to a session, or to what it has prepared, between two calls. */
+static void a_call_prepares_again_what_is_gone(void **state)
+{
+    static const struct {
+        const char *by_service, *by_administrator;
+    } rows[] = {
+        {"DEALLOCATE ALL", NULL},
+        {"DISCARD ALL", NULL},
+        {"DEALLOCATE run", NULL},
+        /* Cached plan must not change result type. */
+        {NULL, "ALTER FUNCTION registration.run RENAME TO old_run;"
+               "CREATE FUNCTION registration.run(scripts text[])"
+               "    RETURNS TABLE (item bigint, outcome varchar, detail text, body json)"
+               "    LANGUAGE sql AS"
+               "    $$ SELECT 1::bigint, 'created'::varchar, NULL, NULL::json $$"},
+        {NULL, "DROP FUNCTION registration.run;"
+               "ALTER FUNCTION registration.old_run RENAME TO run"},
+    };
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        const char *row =
+            rows[i].by_service ? rows[i].by_service : rows[i].by_administrator;
+
+        assert_text(row, run(store, SOON, CREATED), "created");
+        if (rows[i].by_service) {
+            sql(store->connection.pg, rows[i].by_service);
+        }
+        else {
+            sql(store->administrator, rows[i].by_administrator);
+        }
+        assert_text(row, run(store, SOON, CREATED), "created");
+        assert_text(row, run(store, SOON, CREATED), "created");
+    }
+    assert_text("reports", store->reports, "");
+}
+
+static void a_name_already_prepared_is_no_hindrance(void **state)
+{
+    store_t *store = *state;
+
+    sql(store->connection.pg, "PREPARE run AS SELECT 1");
+    assert_text("call", run(store, SOON, CREATED), "created");
+}
+
+static void what_could_not_be_prepared_is_tried_again(void **state)
+{
+    static const reg_operation_t late = {"late", 1};
+    static const char *const values[] = {"x"};
+    const char *const *batch[] = {values};
+    store_t *store = *state;
+
+    assert_int_equal(call(store, &late, batch, 1, SOON)->outcome, REG_FAULT);
+    assert_non_null(strstr(store->reports, "42883"));
+    assert_text("another", run(store, SOON, CREATED), "created");
+    sql(store->administrator,
+        "CREATE FUNCTION registration.late(text[])"
+        "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
+        "    LANGUAGE sql AS $$ SELECT 1, 'updated', NULL, NULL $$");
+    assert_int_equal(call(store, &late, batch, 1, SOON)->outcome, REG_UPDATED);
+}
+
+/*
+ * Connections that are lost
+ */
+
+static void a_connection_lost_before_a_call_costs_nobody_an_error(void **state)
+{
+    store_t *store = *state;
+
+    for (int i = 0; i < 3; i++) {
+        assert_text("call", run(store, SOON, CREATED), "created");
+        terminate_backend(store);
+    }
+    assert_text("call", run(store, SOON, CREATED), "created");
+
+    shutdown(PQsocket(store->connection.pg), SHUT_RDWR);
+    assert_text("cut here", run(store, SOON, CREATED), "created");
+}
+
+static void a_connection_inside_a_transaction_is_not_used(void **state)
+{
+    static const char *const left[] = {"BEGIN", "BEGIN; SELECT 1/0"};
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(left); i++) {
+        PQclear(PQexec(store->connection.pg, left[i]));
+        assert_text(
+            left[i],
+            run(store, SOON,
+                "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
+            "created");
+        assert_number(left[i],
+                      sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
+        sql(store->administrator, "DELETE FROM marks");
+    }
+}
+
+static void an_unasked_message_is_no_farewell(void **state)
+{
+    store_t *store = *state;
+    int before;
+
+    assert_text("before", run(store, SOON, CREATED), "created");
+    before = backend(store);
+    sql(store->connection.pg, "LISTEN rumour");
+    sql(store->administrator, "NOTIFY rumour");
+    apr_sleep(apr_time_from_msec(100));
+    assert_text("after", run(store, SOON, CREATED), "created");
+    assert_int_equal(backend(store), before);
+}
+
+/* Ends or cuts the session while a call is under way. */
+static void *terminate_soon(void *data)
+{
+    store_t *store = data;
+
+    apr_sleep(PATIENCE);
+    PQclear(PQexec(store->administrator,
+                   "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                   " WHERE usename = 'registration' AND datname = current_database()"));
+    return NULL;
+}
+
+static void *cut_soon(void *data)
+{
+    apr_sleep(PATIENCE);
+    shutdown(*(const int *)data, SHUT_RDWR);
+    return NULL;
+}
+
+static void a_connection_lost_during_a_call_is_not_known_to_be_done(void **state)
+{
+    store_t *store = *state;
+    pthread_t thread;
+    int fd;
+
+    assert_text("before", run(store, SOON, CREATED), "created");
+    assert_int_equal(0, pthread_create(&thread, NULL, terminate_soon, store));
+    assert_text("terminated", run(store, SOON, SLOW), "UNAVAILABLE");
+    pthread_join(thread, NULL);
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+
+    fd = PQsocket(store->connection.pg);
+    assert_int_equal(0, pthread_create(&thread, NULL, cut_soon, &fd));
+    assert_text("cut", run(store, SOON, SLOW), "UNAVAILABLE");
+    pthread_join(thread, NULL);
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+
+    assert_text("its own doing",
+                run(store, SOON,
+                    "SELECT $1, pg_terminate_backend(pg_backend_pid())::text,"
+                    " NULL, pg_sleep(6)::text"),
+                "UNAVAILABLE");
+    store->cut_after_checkout = 1;
+    assert_text("cut before it was sent", run(store, SOON, CREATED), "UNAVAILABLE");
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_non_null(
+        strstr(store->reports, "operation run got no answer, its connection broke"));
+}
+
+static void a_lost_connection_is_all_requests_misfortune(void **state)
+{
+    static const char *const scripts[] = {
+        CREATED, "SELECT $1, pg_terminate_backend(pg_backend_pid())::text, NULL, NULL",
+        CREATED, NULL};
+    store_t *store = *state;
+
+    assert_text("batch", run_all(store, SOON, scripts),
+                "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
+}
+
+static void without_a_connection_nothing_is_done(void **state)
+{
+    store_t *store = *state;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int nobody = socket(AF_INET, SOCK_STREAM, 0); /* bound, but not listening */
+
+    assert_int_equal(0, bind(nobody, (struct sockaddr *)&address, length));
+    getsockname(nobody, (struct sockaddr *)&address, &length);
+    PQfinish(store->connection.pg);
+    store->connection.pg = PQconnectdb(apr_psprintf(
+        store->pool, "host=127.0.0.1 port=%d user=x dbname=x", ntohs(address.sin_port)));
+
+    assert_false(reg_store_refresh(&store->connection));
+    assert_text("call", run(store, SOON, CREATED), "UNAVAILABLE");
+    assert_int_equal(store->checkouts, 0);
+    assert_text("reports", store->reports, "");
+    close(nobody);
+}
+
+/* A server that has become a standby, as far as a session can tell. */
+static void a_read_only_server_is_not_available(void **state)
+{
+    store_t *store = *state;
+
+    sql(store->connection.pg, "SET default_transaction_read_only = on");
+    assert_text("write",
+                run(store, SOON,
+                    "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
+                "UNAVAILABLE");
+}
+
+/*
+ * Deadlines
+ */
+
+/* Runs scripts that cannot be done in time, and looks at the clock. */
+static void assert_late(store_t *store, const char *row, const char *const *scripts,
+                        const char *answers)
+{
+    apr_time_t start = apr_time_now();
+
+    assert_text(row, run_all(store, PATIENCE, scripts), answers);
+    assert_number(row, apr_time_now() - start < PROMPTLY, 1);
+}
+
+static void a_slow_call_is_answered_at_the_deadline(void **state)
+{
+    static const char *const slow[] = {SLOW, NULL};
+    static const char *const slow_batch[] = {CREATED, SLOW, CREATED, NULL};
+    static const char *const locked[] = {
+        "UPDATE marks SET value = 1 RETURNING $1, 'updated', NULL, NULL", NULL};
+    /* Time is up while its requests are called one by one. */
+    static const char *const refused[] = {"SELECT $1, fail('22000'), NULL, NULL",
+                                          "SELECT $1, pg_sleep(0.2)::text, NULL, NULL",
+                                          SLOW, CREATED, NULL};
+    store_t *store = *state;
+
+    assert_late(store, "slow", slow, "UNAVAILABLE");
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_late(store, "batch", slow_batch, "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_late(store, "one by one", refused,
+                "BAD_DATA; FAULT; UNAVAILABLE; UNAVAILABLE");
+
+    sql(store->administrator, "INSERT INTO marks VALUES (1, 0)");
+    sql(store->administrator, "BEGIN; UPDATE marks SET value = 2");
+    assert_late(store, "locked", locked, "UNAVAILABLE");
+    sql(store->administrator, "COMMIT");
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+}
+
+static void a_deadline_that_has_passed_is_met(void **state)
+{
+    store_t *store = *state;
+    apr_time_t start = apr_time_now();
+
+    assert_text("past", run(store, -SOON, CREATED), "UNAVAILABLE");
+    assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+}
+
+/* A server told to look whether its client is still there stops what nobody waits for. */
+static void a_late_call_is_hung_up_on(void **state)
+{
+    store_t *store = *state;
+    apr_time_t start = apr_time_now();
+    const char *alive =
+        apr_psprintf(store->pool, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d",
+                     backend(store));
+
+    sql(store->connection.pg, "SET client_connection_check_interval = 100");
+    assert_text("late", run(store, PATIENCE, SLOW), "UNAVAILABLE");
+    while (sql_number(store->administrator, alive) > 0) {
+        assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+        apr_sleep(apr_time_from_msec(20));
+    }
+}
+
+/* Like a machine that has stopped answering without closing anything. */
+static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
+{
+    store_t *store = *state;
+    const char *const scripts[] = {CREATED, NULL};
+    /* More than the buffers between here and there can hold, so it cannot even be sent.
+     */
+    const char *const large[] = {apr_pstrcat(store->pool, CREATED " -- ",
+                                             repeated(store->pool, "x", 32000000), NULL),
+                                 NULL};
+    const struct {
+        const char *row;
+        const char *const *scripts;
+        int prepared;
+    } rows[] = {
+        {"reading", scripts, 1}, {"writing", large, 1}, {"preparing", scripts, 0}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        int frozen;
+
+        assert_true(reg_store_refresh(&store->connection));
+        if (rows[i].prepared) {
+            assert_text(rows[i].row, run(store, SOON, CREATED), "created");
+        }
+        frozen = backend(store);
+        kill(frozen, SIGSTOP);
+        assert_late(store, rows[i].row, rows[i].scripts, "UNAVAILABLE");
+        /* The next call does not wait for the frozen one to go on. */
+        assert_text(rows[i].row, run(store, PROMPTLY, CREATED), "created");
+        kill(frozen, SIGCONT);
+        assert_int_not_equal(backend(store), frozen);
+        terminate_backend(store); /* so that the next row begins with nothing prepared */
+    }
+}
+
+static void what_was_late_is_not_done_again(void **state)
+{
+    static const char *const scripts[] = {
+        "INSERT INTO marks SELECT 1, 1 FROM pg_sleep(1) RETURNING $1, 'created', NULL, "
+        "NULL",
+        NULL};
+    store_t *store = *state;
+
+    assert_late(store, "late", scripts, "UNAVAILABLE");
+    apr_sleep(apr_time_from_msec(1500));
+    assert_int_equal(runs(store), 1);
+    assert_int_equal(sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(an_operation_is_prepared_once),
+        STORE_TEST(a_call_prepares_again_what_is_gone),
+        STORE_TEST(a_name_already_prepared_is_no_hindrance),
+        STORE_TEST(what_could_not_be_prepared_is_tried_again),
+        STORE_TEST(a_connection_lost_before_a_call_costs_nobody_an_error),
+        STORE_TEST(a_connection_inside_a_transaction_is_not_used),
+        STORE_TEST(an_unasked_message_is_no_farewell),
+        STORE_TEST(a_connection_lost_during_a_call_is_not_known_to_be_done),
+        STORE_TEST(a_lost_connection_is_all_requests_misfortune),
+        STORE_TEST(without_a_connection_nothing_is_done),
+        STORE_TEST(a_read_only_server_is_not_available),
+        STORE_TEST(a_slow_call_is_answered_at_the_deadline),
+        STORE_TEST(a_deadline_that_has_passed_is_met),
+        STORE_TEST(a_late_call_is_hung_up_on),
+        STORE_TEST(a_frozen_server_is_answered_for_at_the_deadline),
+        STORE_TEST(what_was_late_is_not_done_again),
+    };
+
+    return cmocka_run_group_tests(tests, make_database, drop_database);
+}
