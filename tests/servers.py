@@ -337,6 +337,12 @@ class Httpd(Server):
             yield f"LoadModule {module}_module {library}/mod_{module}.so"
         if self.registration:
             yield f'LoadModule registration_module "{self.registration}"'
+        if self.mpm != "prefork":
+            # Two child processes that stay: one that ends while there is little to do closes
+            # kept connections just when a test uses them again. The other slots are for
+            # graceful restarts.
+            yield from ("ServerLimit 4", "StartServers 2", "ThreadsPerChild 64",
+                        "MaxRequestWorkers 128", "MaxSpareThreads 128")
         yield f"LogLevel {self.log_level}"
         if "socache_shmcb" in self.modules and "ssl" in self.modules:
             yield f'SSLSessionCache "shmcb:{self.directory}/ssl_cache(512000)"'
