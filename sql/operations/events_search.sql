@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION events_matching(
     organization uuid)
 RETURNS uuid[]
 LANGUAGE plpgsql STABLE
+SET enable_seqscan = on
 AS $$
 DECLARE
     matching uuid[];
@@ -62,19 +63,21 @@ COMMENT ON FUNCTION events_allowed IS
     'The events that all given filters allow, null when no filter is by event.';
 
 -- The statement that finds the first $9 + $10 of a list: their ids, and what they are
--- sorted by. A list of many is read off an index in the order asked for, until there are
--- enough; what a deep page skips costs an index entry each and is joined to nothing.
--- Where no single index gives the order, several stretches of one are read and merged: by
--- time in several events; and by the event's name or the start, where the events or the
--- occurrences are gone through in that order, and in each its registrations by status and
--- id. A list of few is fetched and sorted (OFFSET 0 keeps the planner from the index of
--- the order, where these few may be far apart).
+-- sorted by. A list of few is fetched and sorted (OFFSET 0 keeps the planner from the
+-- index of the order, where these few may be far apart; a LEFT JOIN that the order does
+-- not need, it leaves out). A list of many is read off an index in the order asked for,
+-- until there are enough; what a deep page skips costs an index entry each and is joined
+-- to nothing. Where no single index gives the order, several stretches of one are read
+-- and merged: by time in several events; and by the event's name or the start, where the
+-- events or the occurrences are gone through in that order, and in each its registrations
+-- by status and id.
 CREATE OR REPLACE FUNCTION events_list_statement(
     source text,
-    condition text,
+    scope text,                 -- whose registrations, and
+    condition text,             -- which of them
     sort text,
     direction text,
-    in_events boolean,
+    by_event boolean,
     few boolean)
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT
@@ -84,20 +87,20 @@ BEGIN
         CASE
             WHEN few THEN
                 'SELECT r.id, r.sorted_by
-                   FROM (SELECT r.id, %4$s AS sorted_by
+                   FROM (SELECT r.id, %5$s AS sorted_by
                            FROM %1$s
-                           JOIN occurrences AS o ON o.id = r.occurrence_id
-                           JOIN events AS e ON e.id = r.event_id
-                          WHERE %2$s
+                           LEFT JOIN occurrences AS o ON o.id = r.occurrence_id
+                           LEFT JOIN events AS e ON e.id = r.event_id
+                          WHERE %2$s AND %3$s
                          OFFSET 0) AS r'
-            WHEN sort = 'createdAt' AND in_events THEN
+            WHEN sort = 'createdAt' AND by_event THEN
                 'SELECT r.id, r.created_at AS sorted_by
                    FROM unnest($3) AS e (id)
                   CROSS JOIN LATERAL (
                         SELECT r.id, r.created_at
                           FROM %1$s
-                         WHERE %2$s AND r.event_id = e.id
-                         ORDER BY r.created_at %3$s, r.id %3$s
+                         WHERE %3$s AND r.event_id = e.id
+                         ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r'
             WHEN sort = 'eventName' THEN
                 'SELECT r.id, e.name AS sorted_by
@@ -106,8 +109,8 @@ BEGIN
                   CROSS JOIN LATERAL (
                         SELECT r.id
                           FROM %1$s
-                         WHERE %2$s AND r.event_id = e.id AND r.status = s.status
-                         ORDER BY r.id %3$s
+                         WHERE %3$s AND r.event_id = e.id AND r.status = s.status
+                         ORDER BY r.id %4$s
                          LIMIT $9 + $10) AS r
                   WHERE ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
@@ -120,17 +123,18 @@ BEGIN
                   CROSS JOIN LATERAL (
                         SELECT r.id
                           FROM %1$s
-                         WHERE %2$s AND r.occurrence_id = o.id AND r.status = s.status
-                         ORDER BY r.id %3$s
+                         WHERE %3$s AND r.occurrence_id = o.id AND r.status = s.status
+                         ORDER BY r.id %4$s
                          LIMIT $9 + $10) AS r
                   WHERE ($1 IS NULL OR o.id = $1)
                     AND ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
                     AND ($4 IS NULL OR e.organization_id = $4)'
             ELSE
-                'SELECT r.id, %4$s AS sorted_by FROM %1$s WHERE %2$s'
-        END || ' ORDER BY sorted_by %3$s, r.id %3$s LIMIT $9 + $10',
+                'SELECT r.id, %5$s AS sorted_by FROM %1$s WHERE %2$s AND %3$s'
+        END || ' ORDER BY sorted_by %4$s, r.id %4$s LIMIT $9 + $10',
         source,
+        scope,
         condition,
         direction,
         CASE sort
@@ -153,7 +157,20 @@ COMMENT ON FUNCTION events_list_statement IS
 -- them are on the page, and only for those all that is shown. The function is STABLE, so
 -- that the three see the same rows. The statements are put together from the texts here;
 -- what a client gave is only ever a parameter, and one that is null drops out of the
--- plan with its condition.
+-- plan with its condition. What a filter leaves is found by an index: sequential scans,
+-- merge joins and the price of a page out of turn would have the planner read a table in
+-- its own order until there are enough, however late these come.
+--
+-- A larger table does not make a page dearer, except in these cases, each of which would
+-- take another index that every registration pays for:
+-- * A text found in over a thousand users, few of whom are left by the other filters: all
+--   registrations that these leave are gone through.
+-- * By update, name or address in a small part of a large table: the order of the whole
+--   table is gone through until there are enough; so is an organization's order by time,
+--   or that of all, for a category of over two hundred events.
+-- * By start or event's name: occurrences or events that come first are gone through also
+--   when they are another organization's or have no registrations.
+-- * With the deleted ones, by anything but time: all deleted ones are sorted.
 --
 -- Outcomes: found (the last page), more (another follows); detail: how many there are,
 -- null for more than 10,000.
@@ -174,9 +191,18 @@ LANGUAGE plpgsql STABLE
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET jit = off
+SET max_parallel_workers_per_gather = 0
+SET enable_seqscan = off
+SET enable_mergejoin = off
+SET random_page_cost = 2
 AS $$
 DECLARE
     most_counted constant integer := 10000;
+    most_merged constant integer := 200;
+    scope constant text :=
+        '($1 IS NULL OR r.occurrence_id = $1) AND ($2 IS NULL OR r.event_id = $2)'
+        ' AND ($3 IS NULL OR r.event_id = ANY ($3))'
+        ' AND ($4 IS NULL OR r.organization_id = $4)';
     every_status constant text[] := ARRAY[
         'ATTENDED', 'CANCELLED', 'CONFIRMED', 'PENDING', 'WAITING_LIST'];
     pattern text;
@@ -188,13 +214,14 @@ DECLARE
     in_organization uuid;
     source text;
     condition text;
-    live text;                  -- the condition, of what is not deleted, and
-    trashed text;               -- of what is, when that is asked for too
+    parts text[];               -- the condition, for each part that is read by itself
+    status_list text[];         -- the statuses in question
     sort text;
     direction text;
     total integer;
-    skipped bigint;
+    by_event boolean;
     few boolean;
+    skipped bigint;
     found uuid[];
 BEGIN
     FOR n IN 1 .. cardinality(limits) LOOP
@@ -206,11 +233,7 @@ BEGIN
                                     in_organization);
         pattern := NULL;
         source := 'event_registrations AS r';
-        condition := '($1 IS NULL OR r.occurrence_id = $1)'
-                     ' AND ($2 IS NULL OR r.event_id = $2)'
-                     ' AND ($3 IS NULL OR r.event_id = ANY ($3))'
-                     ' AND ($4 IS NULL OR r.organization_id = $4)'
-                     ' AND ($5 IS NULL OR r.status = $5)';
+        condition := '($5 IS NULL OR r.status = $5)';
 
         IF searches[n] <> '' AND in_events IS DISTINCT FROM '{}' THEN
             pattern := '%' || regexp_replace(events_searchable(searches[n]),
@@ -252,14 +275,14 @@ BEGIN
             in_organization := NULL;
         END IF;
 
-        live := condition || ' AND r.deleted_at IS NULL';
-        trashed := CASE WHEN with_trashed[n]
-                        THEN condition || ' AND r.deleted_at IS NOT NULL' END;
-
+        parts := ARRAY[condition || ' AND r.deleted_at IS NULL'];
+        IF with_trashed[n] THEN
+            parts := parts || (condition || ' AND r.deleted_at IS NOT NULL');
+        END IF;
         EXECUTE format('SELECT count(*) FROM (%s LIMIT %s) AS counted',
-                       concat_ws(' UNION ALL ',
-                                 'SELECT FROM ' || source || ' WHERE ' || live,
-                                 'SELECT FROM ' || source || ' WHERE ' || trashed),
+                       (SELECT string_agg(format('SELECT FROM %s WHERE %s AND %s',
+                                                 source, scope, part), ' UNION ALL ')
+                          FROM unnest(parts) AS part),
                        most_counted + 1)
            INTO total
           USING in_occurrence, in_event, in_events, in_organization, statuses[n],
@@ -268,26 +291,41 @@ BEGIN
         -- In one occurrence all have the same event and start.
         sort := CASE WHEN in_occurrence IS NOT NULL AND sorts[n] = 'eventName'
                      THEN 'startDate' ELSE sorts[n] END;
-        -- By time, every list but one by text has its index.
-        few := total <= most_counted AND (sort <> 'createdAt' OR pattern IS NOT NULL);
         direction := CASE WHEN descending[n] THEN 'DESC' ELSE 'ASC' END;
+        status_list := CASE WHEN statuses[n] IS NULL THEN every_status
+                            ELSE ARRAY[statuses[n]] END;
+        -- By time, most lists have their index, so that even a few are read off it.
+        few := total <= most_counted
+               AND (sort <> 'createdAt' OR pattern IS NOT NULL
+                    OR coalesce(in_event, in_events[1]) IS NOT NULL
+                       AND statuses[n] IS NOT NULL);
+        -- Those in very many events are met soon enough among all of the organization.
+        by_event := in_events IS NOT NULL AND (total <= most_counted
+                                               OR cardinality(in_events) <= most_merged);
+        IF in_events IS NOT NULL AND NOT by_event THEN
+            in_organization := organization_ids[n];
+        END IF;
+        -- An organization's and an occurrence's index by time has each status by itself.
+        IF sort = 'createdAt' AND NOT few AND statuses[n] IS NULL
+           AND coalesce(in_organization, in_occurrence) IS NOT NULL THEN
+            parts := ARRAY(SELECT format('%s AND r.status = %L', part, status)
+                             FROM unnest(parts) AS part
+                            CROSS JOIN unnest(every_status) AS status);
+        END IF;
 
         found := '{}';
         skipped := (pages[n] - 1)::bigint * limits[n];
         IF total > skipped OR total > most_counted THEN
             EXECUTE format('SELECT ARRAY(SELECT p.id FROM (%s) AS p'
                            ' ORDER BY p.sorted_by %s, p.id %2$s LIMIT $9 OFFSET $10)',
-                           concat_ws(' UNION ALL ',
-                               '(' || events_list_statement(
-                                   source, live, sort, direction,
-                                   in_events IS NOT NULL, few) || ')',
-                               '(' || events_list_statement(
-                                   source, trashed, sort, direction,
-                                   in_events IS NOT NULL, few) || ')'),
+                           (SELECT string_agg('(' || events_list_statement(
+                                                 source, scope, part, sort, direction,
+                                                 by_event, few) || ')', ' UNION ALL ')
+                              FROM unnest(parts) AS part),
                            direction)
                INTO found
               USING in_occurrence, in_event, in_events, in_organization, statuses[n],
-                    pattern, users, events, limits[n] + 1, skipped, every_status;
+                    pattern, users, events, limits[n] + 1, skipped, status_list;
         END IF;
 
         outcome := CASE WHEN cardinality(found) > limits[n] THEN 'more' ELSE 'found' END;

@@ -251,26 +251,40 @@ CREATE INDEX IF NOT EXISTS event_registrations_waiting
 CREATE INDEX IF NOT EXISTS event_registrations_by_user
     ON event_registrations (user_id);
 
--- The lists. Each index ends with the id, which breaks ties, so a page is read
--- off the index in order, and what a deep page skips is not looked at. Deleted
--- rows are kept out of them, so that many of those do not slow a list down.
+-- The lists. Each index ends with the id, which breaks ties, so a page is read off the
+-- index in order, and what a deep page skips is not looked at. Deleted rows are kept out
+-- of them, so that many of those do not slow a list down.
+--
+-- By time, all and in an event, and by time with a status. An organization's and an
+-- occurrence's list of every status is merged from the five; one of everything is not,
+-- where a search would have to be made five times, nor is an event's, where a category's
+-- is merged from its events already.
 CREATE INDEX IF NOT EXISTS event_registrations_live_created
     ON event_registrations (created_at, id) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_live_organization_created
-    ON event_registrations (organization_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS event_registrations_live_event_created
     ON event_registrations (event_id, created_at, id) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_live_occurrence_created
-    ON event_registrations (occurrence_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_live_status_created
+    ON event_registrations (status, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_live_organization_status_created
+    ON event_registrations (organization_id, status, created_at, id)
+    WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS event_registrations_live_occurrence_status_created
     ON event_registrations (occurrence_id, status, created_at, id)
     WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_live_status_created
-    ON event_registrations (status, created_at, id) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_live_updated
-    ON event_registrations (updated_at, id) WHERE deleted_at IS NULL;
+-- By status. Those of events and occurrences are also for the lists by the event's name
+-- and by the start, which go through the events or the occurrences in that order and in
+-- each through its registrations, and for the registrations of one status in an event.
 CREATE INDEX IF NOT EXISTS event_registrations_live_status
     ON event_registrations (status, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_live_organization_status
+    ON event_registrations (organization_id, status, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_live_event_status
+    ON event_registrations (event_id, status, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_live_occurrence_status
+    ON event_registrations (occurrence_id, status, id) WHERE deleted_at IS NULL;
+-- By what else they are sorted by.
+CREATE INDEX IF NOT EXISTS event_registrations_live_updated
+    ON event_registrations (updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS event_registrations_live_email
     ON event_registrations (email, id) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS event_registrations_live_first_name
@@ -278,19 +292,17 @@ CREATE INDEX IF NOT EXISTS event_registrations_live_first_name
 CREATE INDEX IF NOT EXISTS event_registrations_live_last_name
     ON event_registrations (last_name, id) WHERE deleted_at IS NULL;
 
--- For the lists by the event's name and by the start, which go through the events or the
--- occurrences in that order and in each through its registrations.
-CREATE INDEX IF NOT EXISTS event_registrations_live_event_status
-    ON event_registrations (event_id, status, id) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_live_occurrence_status
-    ON event_registrations (occurrence_id, status, id) WHERE deleted_at IS NULL;
-
--- A list with the deleted ones is merged from the two.
+-- A list by time with the deleted ones is merged from both. These cost nothing until a
+-- registration is deleted.
 CREATE INDEX IF NOT EXISTS event_registrations_deleted_created
     ON event_registrations (created_at, id) WHERE deleted_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_deleted_organization_created
-    ON event_registrations (organization_id, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_deleted_status_created
+    ON event_registrations (status, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_deleted_organization_status_created
+    ON event_registrations (organization_id, status, created_at, id)
+    WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS event_registrations_deleted_occurrence_status_created
+    ON event_registrations (occurrence_id, status, created_at, id)
+    WHERE deleted_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS event_registrations_deleted_event_created
     ON event_registrations (event_id, created_at, id) WHERE deleted_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS event_registrations_deleted_occurrence_created
-    ON event_registrations (occurrence_id, created_at, id) WHERE deleted_at IS NOT NULL;

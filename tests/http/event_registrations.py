@@ -11,6 +11,8 @@ from conftest import ORGANIZATION
 MOUNT = "/api/v1/event-registrations"
 TENANT_MOUNT = "/tenant" + MOUNT
 OTHER_ORGANIZATION = "11e6543a-e21a-34b5-c678-426614174999"   # Other Org of the demo data
+DEMO_EVENT = "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
+DEMO_OCCURRENCE = "123e4567-e89b-12d3-a456-426614174001"
 UNKNOWN = "0f0e0d0c-0b0a-4908-8706-050403020100"
 HOLDING = ("PENDING", "CONFIRMED", "ATTENDED")
 STATUSES = ("PENDING", "CONFIRMED", "CANCELLED", "WAITING_LIST", "ATTENDED")
@@ -90,6 +92,12 @@ def category_of(sql, *events):
 def crowd(api, occurrence, count):
     """Registrations of so many users, the oldest first."""
     return [created(api, occurrence, f"user {n}") for n in range(count)]
+
+
+def empty(sql, occurrence):
+    """Takes all registrations of an occurrence away."""
+    sql("DELETE FROM event_registrations WHERE occurrence_id = %s", occurrence)
+    sql("UPDATE occurrences SET registrations = 0 WHERE id = %s", occurrence)
 
 
 def path(registration, mount=MOUNT):

@@ -13,8 +13,8 @@ import requests
 import urllib3
 
 from conftest import new_uuid
-from event_registrations import (HOLDING, STATUSES, create, created, delete, error, get,
-                                 places_held, status_of, update, updated)
+from event_registrations import (HOLDING, STATUSES, create, created, delete, empty, error,
+                                 get, places_held, status_of, update, updated)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_made_unlimited_everybody_gets_a_place(api, queue, set_capacity):
     assert [created(api, one, f"late {n}")["status"] for n in range(3)] == ["CONFIRMED"] * 3
 
 
-def test_recount_reports_and_mends_a_wrong_count(api, sql, queue, faults):
+def test_recount_reports_and_mends_a_wrong_count(sql, queue, faults):
     one, _ = queue(3, capacity=2)
     sql("UPDATE occurrences SET registrations = 1 WHERE id = %s", one)
     assert faults(one)
@@ -374,11 +374,6 @@ def test_whatever_forty_do_at_once_places_and_list_fit(api, occurrence, at_once,
 
 # --- Negative controls ---------------------------------------------------------------------
 
-def clear(sql, occurrence):
-    sql("DELETE FROM event_registrations WHERE occurrence_id = %s", occurrence)
-    sql("UPDATE occurrences SET registrations = 0 WHERE id = %s", occurrence)
-
-
 @pytest.fixture
 def unguarded(api, sql, occurrence, at_once, expect_log):
     """An occurrence with five places, while the operations do not lock occurrences, nor a
@@ -411,8 +406,8 @@ def unguarded(api, sql, occurrence, at_once, expect_log):
         sql("DROP FUNCTION IF EXISTS pause CASCADE")
         for function in functions:
             sql(function)
-        clear(sql, one)
-        clear(sql, other)
+        empty(sql, one)
+        empty(sql, other)
         sql(index)
 
 
@@ -430,7 +425,7 @@ def test_without_the_guards_the_check_finds_fault(api, sql, unguarded, at_once, 
         found += faults(unguarded)
         if found:
             break
-        clear(sql, unguarded)
+        empty(sql, unguarded)
     assert fault in found
 
 

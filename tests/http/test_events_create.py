@@ -8,12 +8,10 @@ import time
 import pytest
 
 from conftest import ORGANIZATION, new_uuid
-from event_registrations import (HOLDING, MOUNT, NO_OBJECT, OTHER_ORGANIZATION, TIMESTAMP,
-                                 UNKNOWN, check_keys, create, created, delete, error, get,
-                                 send, updated)
+from event_registrations import (DEMO_EVENT, DEMO_OCCURRENCE, HOLDING, MOUNT, NO_OBJECT,
+                                 OTHER_ORGANIZATION, TIMESTAMP, UNKNOWN, check_keys, create,
+                                 created, delete, empty, error, get, send, updated)
 
-DEMO_EVENT = "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
-DEMO_OCCURRENCE = "123e4567-e89b-12d3-a456-426614174001"
 EXAMPLE = {
     "occurrenceId": DEMO_OCCURRENCE,
     "externalUserId": "ext_user_12345",
@@ -22,20 +20,10 @@ EXAMPLE = {
 }
 
 
-@pytest.fixture
-def nobody_registered(sql):
-    """The demo's occurrence as it is when the demo starts, before and after the test."""
-    def clear():
-        sql("DELETE FROM event_registrations WHERE occurrence_id = %s", DEMO_OCCURRENCE)
-        sql("SELECT recount()")
-    clear()
-    yield
-    clear()
-
-
 # --- What is answered ----------------------------------------------------------------------
 
-def test_the_page_s_example(api, nobody_registered):
+def test_the_page_s_example(api, sql):
+    empty(sql, DEMO_OCCURRENCE)
     answer = api.post(MOUNT, json=EXAMPLE)
     assert answer.status_code == 201
     one = answer.json()
@@ -52,9 +40,10 @@ def test_the_page_s_example(api, nobody_registered):
         "Join us for the biggest tech conference of the year featuring keynote speakers, "
         "workshops, and networking opportunities.")
     assert one["organization"] == {"id": ORGANIZATION, "name": "Tech Corp"}
+    empty(sql, DEMO_OCCURRENCE)
 
 
-def test_the_demo_s_other_rows(api, sql):
+def test_the_demo_s_other_rows(sql):
     rows = sql("SELECT o.capacity, o.waiting_list, e.id::text, g.id::text, g.name"
                " FROM occurrences o JOIN events e ON e.id = o.event_id"
                " JOIN organizations g ON g.id = e.organization_id WHERE o.id IN"

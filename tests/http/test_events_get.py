@@ -49,11 +49,10 @@ def test_without_a_token_everything_is_401(anonymous, method, url):
     assert "Bearer" in answer.headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("method, status, wrong", [
-    ("GET", 400, "id"), ("DELETE", 400, "id"), ("PUT", 400, "id")])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("id", ["1", "x" * 36, UNKNOWN + "0", "%7B" + UNKNOWN + "%7D", "%20"])
-def test_an_id_that_is_no_uuid_is_400(api, method, status, wrong, id):
-    assert set(error(api.request(method, f"{MOUNT}/{id}", json={}), status)) == {wrong}
+def test_an_id_that_is_no_uuid_is_400(api, method, id):
+    assert set(error(api.request(method, f"{MOUNT}/{id}", json={}), 400)) == {"id"}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])

@@ -6,12 +6,9 @@ import types
 import pytest
 
 from conftest import ORGANIZATION, new_uuid
-from event_registrations import (MOUNT, OTHER_ORGANIZATION, UNKNOWN, category_of,
-                                 check_keys, created, crowd, delete, error, get, ids, person,
-                                 search, updated)
-
-DEMO_EVENT = "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
-DEMO_OCCURRENCE = "123e4567-e89b-12d3-a456-426614174001"
+from event_registrations import (DEMO_EVENT, DEMO_OCCURRENCE, MOUNT, OTHER_ORGANIZATION,
+                                 UNKNOWN, category_of, check_keys, created, crowd, delete,
+                                 empty, error, get, ids, person, search, updated)
 
 
 def found(api, **params):
@@ -41,12 +38,12 @@ def test_nothing_found_is_an_empty_array(api):
 
 
 def test_the_page_s_example(api, sql):
-    sql("DELETE FROM event_registrations WHERE occurrence_id = %s", DEMO_OCCURRENCE)
-    sql("SELECT recount()")
+    empty(sql, DEMO_OCCURRENCE)
     one = created(api, DEMO_OCCURRENCE, "ext_user_12345")
     created(api, DEMO_OCCURRENCE, new_uuid())
     answer = api.get(f"{MOUNT}?eventId={DEMO_EVENT}&status=CONFIRMED&search=john")
     assert ids(answer.json()) == [one["id"]]
+    empty(sql, DEMO_OCCURRENCE)
 
 
 def test_head_answers_without_the_body(api, occurrence):

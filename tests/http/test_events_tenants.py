@@ -167,7 +167,7 @@ def test_a_client_cannot_name_the_organization_itself(of):
         error(answer, 403)
 
 
-def test_the_process_s_environment_names_no_organization(start_httpd, client, of, issuer,
+def test_the_process_s_environment_names_no_organization(start_httpd, client, issuer,
                                                          monkeypatch):
     monkeypatch.setenv("OAUTH2_CLAIM_org", ORGANIZATION)
     nobody = client(issuer.token("somebody"), start_httpd())
