@@ -4,6 +4,7 @@
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
 #   make check        every test
+#   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
 #   make clean        remove build/; stops the demo first
@@ -52,7 +53,7 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop check check-unit check-threads check-http install clean lint format format-check packages \
+.PHONY: all demo demo-stop check check-unit check-threads check-http bench install clean lint format format-check packages \
         build-packages
 
 all: $(MODULE)
@@ -96,13 +97,20 @@ check-unit: $(UNIT_TESTS) $(MODULE)
 	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
 
 # The tests with threads, under ThreadSanitizer.
+THREAD_TESTS = test_gate test_combine
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
-	    $(BUILD)/thread/unit/test_gate
-	$(BUILD)/thread/unit/test_gate
+	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
+	for test in $(THREAD_TESTS); do $(BUILD)/thread/unit/$$test || exit; done
 
 check-http: $(MODULE)
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
+
+bench:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES) wrk'
+	@$(MAKE) --no-print-directory all
+	@REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B tests/bench.py \
+	    --directory $(BUILD)/bench --json $(BUILD)/bench.json $(BENCH)
 
 # The configuration of a module already installed here is the administrator's own: kept.
 install: $(MODULE)

@@ -14,10 +14,11 @@
 #include <apr_strings.h>
 #include <string.h>
 
-static const reg_operation_t events_create = {"events_create", 10};
-static const reg_operation_t events_get = {"events_get", 3};
-static const reg_operation_t events_update = {"events_update", 5};
-static const reg_operation_t events_delete = {"events_delete", 4};
+static const reg_operation_t events_create = {
+    .name = "events_create", .parameters = 10, .key = 1};
+static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
+static const reg_operation_t events_update = {.name = "events_update", .parameters = 5};
+static const reg_operation_t events_delete = {.name = "events_delete", .parameters = 4};
 
 const char *reg_events_check_status(const char *value)
 {

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <sys/param.h>
 
-static const reg_operation_t events_search = {"events_search", 11};
+static const reg_operation_t events_search = {
+    .name = "events_search", .parameters = 11, .alone = 1};
 
 static const reg_rule_t rules[] = {
     {REG_FOUND, {.status = 200}}, {REG_MORE, {.status = 200}}, {0, {0}}};

@@ -18,7 +18,8 @@
 /** bcrypt reads no more of a password than this. */
 #define MAX_PASSWORD_BYTES 72
 
-static const reg_operation_t families_register = {"families_register", 5};
+static const reg_operation_t families_register = {
+    .name = "families_register", .parameters = 5, .key = 1};
 
 /* A family as the request has it. */
 typedef struct {

@@ -13,10 +13,14 @@
 #include <apr_time.h>
 #include <string.h>
 
-static const reg_operation_t groups_register = {"groups_register", 16};
-static const reg_operation_t groups_get_group = {"groups_get_group", 2};
-static const reg_operation_t groups_get_plan = {"groups_get_plan", 3};
-static const reg_operation_t groups_get_member = {"groups_get_member", 3};
+static const reg_operation_t groups_register = {
+    .name = "groups_register", .parameters = 16, .key = 3};
+static const reg_operation_t groups_get_group = {.name = "groups_get_group",
+                                                 .parameters = 2};
+static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
+                                                .parameters = 3};
+static const reg_operation_t groups_get_member = {.name = "groups_get_member",
+                                                  .parameters = 3};
 
 static const char invalid_message[] = "The group member is not valid.";
 

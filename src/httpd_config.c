@@ -61,6 +61,7 @@ void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
     (void)server;
     conf->timeout = UNSET;
     conf->connections = UNSET;
+    conf->batch_size = UNSET;
     return conf;
 }
 
@@ -73,6 +74,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->timeout = inner->timeout != UNSET ? inner->timeout : outer->timeout;
     conf->connections =
         inner->connections != UNSET ? inner->connections : outer->connections;
+    conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
     return conf;
 }
 
@@ -230,6 +232,16 @@ static const char *set_connections(cmd_parms *cmd, void *config, const char *val
     return error;
 }
 
+static const char *set_batch_size(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 1000, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->batch_size = (int)number;
+    return error;
+}
+
 const command_rec reg_directives[] = {
     AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
                   "the API served here: live, groups, users, families or events"),
@@ -247,4 +259,6 @@ const command_rec reg_directives[] = {
                   "seconds within which an operation is answered"),
     AP_INIT_TAKE1("RegistrationConnections", set_connections, NULL, RSRC_CONF,
                   "database calls in flight per child process"),
+    AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
+                  "most requests carried together in one call; 1: none"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

@@ -31,6 +31,8 @@ typedef struct reg_server_conf_t {
     int connections;             /* calls in flight per child; likewise */
     apr_interval_time_t connect_time; /* see reg_dbd_connect_time() */
     const char *pool_key;             /* see reg_dbd_key() */
+    int batch_size;                   /* most requests of a call; likewise */
+    struct reg_dispatch_t *dispatch;  /* in a child process; see dispatch.h */
     struct reg_gate_t *gate;          /* in a child process; see httpd_pool.h */
 } reg_server_conf_t;
 

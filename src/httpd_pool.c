@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_pool.h"
 
+#include "dispatch.h"
 #include "gate.h"
 #include "httpd_dbd.h"
-#include "store.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
@@ -15,6 +15,11 @@
 APLOG_USE_MODULE(registration);
 
 #define DEFAULT_DEADLINE apr_time_from_sec(5)
+#define DEFAULT_BATCH_SIZE 64
+
+/* Calls of one operation at the same time. With more, batches are smaller, and those for
+ * one session would only wait for each other. */
+#define LANES 1
 
 /* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
 #define CONNECTION_KEY "mod_registration"
@@ -55,6 +60,9 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
         if (conf->connections < 0) {
             conf->connections = dbd.max;
         }
+        if (conf->batch_size < 0) {
+            conf->batch_size = DEFAULT_BATCH_SIZE;
+        }
         conf->connect_time = reg_dbd_connect_time(&dbd);
         conf->pool_key = reg_dbd_key(pool, &dbd);
     }
@@ -77,7 +85,8 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             conf->gate = reg_gate_make(pool, conf->connections);
             apr_hash_set(gates, conf->pool_key, APR_HASH_KEY_STRING, conf->gate);
         }
-        if (conf->gate) {
+        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES);
+        if (conf->gate && conf->dispatch) {
             reg_gate_limit(conf->gate, conf->connections);
         }
         else {
@@ -172,11 +181,15 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
                    const char *const *values, reg_answer_t *answer)
 {
     request_rec *r = request->host_data;
+    const reg_server_conf_t *conf = reg_server_conf(r->server);
     const reg_connections_t connections = {checkout, checkin, report, r};
     reg_item_t item = {.values = values, .pool = r->pool};
-    reg_item_t *items[] = {&item};
 
-    reg_store_call(&connections, r->pool, operation, items, 1,
-                   apr_time_now() + reg_server_conf(r->server)->timeout);
+    if (!conf->dispatch) {
+        answer->outcome = REG_UNAVAILABLE;
+        return;
+    }
+    reg_dispatch_run(conf->dispatch, &connections, r->pool, operation, &item,
+                     apr_time_now() + conf->timeout);
     *answer = item.answer;
 }

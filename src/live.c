@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static const reg_operation_t live_register = {"live_register", 5};
+static const reg_operation_t live_register = {
+    .name = "live_register", .parameters = 5, .key = 1};
 
 static const reg_rule_t rules[] = {
     {REG_CREATED, {.status = 201}},

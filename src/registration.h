@@ -10,11 +10,12 @@
  * path up in the one table of routes.c, reads the body, parses it (json.c) and calls the
  * route's handler, which lives with its API (live.c, groups.c, families.c, events.c). The
  * handler checks the fields (check.c), names an operation and its values, and calls the
- * host. The host runs the operation, which is one function of schema `registration` in
- * PostgreSQL (httpd_pool.c for a connection, store.c for the call), and gives back an
- * answer: an outcome and the JSON the client is to get. The handler looks the outcome up
- * in its API's table of rules, and reply.c makes the status, the headers and, for a
- * failure, the body in that API's own shape.
+ * host. The host has the operation, which is one function of schema `registration` in
+ * PostgreSQL, carried there together with those of other requests (dispatch.c,
+ * combine.c), by one call (store.c) on a connection of mod_dbd's (httpd_pool.c), and
+ * gives back an answer: an outcome and the JSON the client is to get. The handler looks
+ * the outcome up in its API's table of rules, and reply.c makes the status, the headers
+ * and, for a failure, the body in that API's own shape.
  *
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
  * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_dbd.c know
@@ -77,6 +78,7 @@ typedef enum {
     REG_INSTITUTION_UNKNOWN,
     /* The store's own: */
     REG_BAD_DATA,    /* the database refuses a value of this request */
+    REG_LOCKED,      /* somebody else holds what it needs; nothing was done, try again */
     REG_UNAVAILABLE, /* not known to be done; the client may try again */
     REG_FAULT        /* a bug, here or in the SQL; logged */
 } reg_outcome_t;
@@ -88,6 +90,8 @@ typedef enum {
 typedef struct reg_operation_t {
     const char *name;
     int parameters;
+    int key;   /* the parameter that tells what requests compete for */
+    int alone; /* takes long: is not combined with others */
 } reg_operation_t;
 
 /** What an operation answered to one request. */

@@ -37,6 +37,7 @@ typedef enum {
     CONFLICT,    /* rolled back in favour of another transaction: again */
     UNPREPARED,  /* what was prepared is not there or not valid any more: prepare again */
     REFUSED,     /* a value of some request is at fault */
+    LOCKED,      /* somebody else holds what some request needs */
     UNAVAILABLE, /* 503 */
     FAULT        /* 500 */
 } verdict_t;
@@ -51,7 +52,7 @@ static const struct {
     {"26000", UNPREPARED},  /* invalid_sql_statement_name */
     {"42P05", UNPREPARED},  /* duplicate_prepared_statement */
     {"0A000", UNPREPARED},  /* cached plan must not change result type */
-    {"55P03", UNAVAILABLE}, /* lock_not_available */
+    {"55P03", LOCKED},      /* lock_not_available */
     {"57014", UNAVAILABLE}, /* query_canceled: statement_timeout */
     {"57P0", UNAVAILABLE},  /* shutting down, starting up */
     {"25006", UNAVAILABLE}, /* read_only_sql_transaction: a standby */
@@ -235,12 +236,36 @@ static int is_prepared(const reg_connection_t *connection,
     return 0;
 }
 
+/* The verdict on a command that returns nothing, once it has been sent. */
+static verdict_t complete(const call_t *call, reg_connection_t *connection, int sent)
+{
+    PGresult *result = sent ? finish(connection->pg, call->deadline) : NULL;
+    verdict_t verdict = judge(call, result);
+
+    PQclear(result);
+    return verdict;
+}
+
+/* Makes the settings of a new session. */
+static verdict_t configure(const call_t *call, reg_connection_t *connection)
+{
+    verdict_t verdict = DONE;
+
+    if (!connection->configured) {
+        verdict =
+            complete(call, connection,
+                     PQsendQuery(connection->pg,
+                                 "SET lock_timeout = " APR_STRINGIFY(REG_LOCK_TIMEOUT)));
+        connection->configured = verdict == DONE;
+    }
+    return verdict;
+}
+
 /* Prepares the operation on a connection that does not have it yet. */
 static verdict_t prepare(const call_t *call, reg_connection_t *connection)
 {
     const char *placeholders = "$1";
     const char *statement;
-    PGresult *result;
     verdict_t verdict;
 
     if (is_prepared(connection, call->operation)) {
@@ -252,12 +277,9 @@ static verdict_t prepare(const call_t *call, reg_connection_t *connection)
     statement = apr_psprintf(
         call->pool, "SELECT item, outcome, detail, body FROM registration.%s(%s)",
         call->operation->name, placeholders);
-    if (!PQsendPrepare(connection->pg, call->operation->name, statement, 0, NULL)) {
-        return UNAVAILABLE;
-    }
-    result = finish(connection->pg, call->deadline);
-    verdict = judge(call, result);
-    PQclear(result);
+    verdict = complete(
+        call, connection,
+        PQsendPrepare(connection->pg, call->operation->name, statement, 0, NULL));
     if (verdict == DONE && connection->prepared_count < REG_MAX_OPERATIONS) {
         connection->prepared[connection->prepared_count++] = call->operation;
     }
@@ -313,9 +335,12 @@ static void deliver(const call_t *call, const PGresult *result)
 static verdict_t run(const call_t *call, reg_connection_t *connection)
 {
     const char *arrays[REG_MAX_PARAMETERS];
-    verdict_t verdict = prepare(call, connection);
+    verdict_t verdict = configure(call, connection);
     PGresult *result;
 
+    if (verdict == DONE) {
+        verdict = prepare(call, connection);
+    }
     if (verdict != DONE) {
         return verdict;
     }
@@ -373,6 +398,38 @@ static void call_one_by_one(const call_t *call)
     }
 }
 
+static int has_same_key(const call_t *call, int a, int b)
+{
+    const char *one = call->items[a]->values[call->operation->key];
+    const char *other = call->items[b]->values[call->operation->key];
+
+    return one && other && strcmp(one, other) == 0;
+}
+
+/* Calls again for each key by itself, so that only those whose key is locked wait. With
+ * one key there is nothing to part. */
+static void call_by_key(const call_t *call)
+{
+    reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
+    char *called = apr_pcalloc(call->pool, (apr_size_t)call->count);
+
+    answer_all(call, REG_LOCKED);
+    for (int i = 0; i < call->count; i++) {
+        int size = 0;
+
+        for (int j = i; j < call->count; j++) {
+            if (!called[j] && (j == i || has_same_key(call, i, j))) {
+                called[j] = 1;
+                group[size++] = call->items[j];
+            }
+        }
+        if (size > 0 && size < call->count) {
+            reg_store_call(call->connections, call->pool, call->operation, group, size,
+                           call->deadline);
+        }
+    }
+}
+
 void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline)
@@ -394,6 +451,9 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
         else {
             answer_all(&call, REG_BAD_DATA);
         }
+        break;
+    case LOCKED:
+        call_by_key(&call);
         break;
     case CONFLICT:
         report(&call, apr_psprintf(pool, "operation %s lost against others %d times",
@@ -439,6 +499,7 @@ int reg_store_refresh(reg_connection_t *connection)
     if (connection->backend != PQbackendPID(pg)) {
         connection->backend = PQbackendPID(pg);
         connection->prepared_count = 0;
+        connection->configured = 0;
     }
     return PQsetnonblocking(pg, 1) == 0;
 }

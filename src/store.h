@@ -15,12 +15,17 @@
 /** Operations one connection can have prepared; there are fewer. */
 #define REG_MAX_OPERATIONS 16
 
+/** Milliseconds a call waits for a lock before it gives up with REG_LOCKED. Long compared
+ *  with a transaction, short compared with a person in front of psql. */
+#define REG_LOCK_TIMEOUT 200
+
 struct pg_conn;
 
 /** A connection, with what the server has prepared on it. */
 typedef struct reg_connection_t {
     struct pg_conn *pg;
-    int backend; /* process id of the session that the list below is true for */
+    int backend; /* process id of the session that what follows is true for */
+    int configured;
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
 } reg_connection_t;
@@ -45,8 +50,9 @@ typedef struct reg_item_t {
 
 /**
  * Calls an operation for some requests and fills in every item's answer. A request whose
- * data the database refuses fails alone. Returns by the deadline, but for the time that
- * libpq takes to give up connecting (connect_timeout).
+ * data the database refuses fails alone, and one whose row is
+ * locked by somebody else is REG_LOCKED alone. Returns by the deadline, but for the time
+ * that libpq takes to give up connecting (connect_timeout).
  * @param pool for what the call itself needs.
  */
 void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,

@@ -503,7 +503,9 @@ def example_site(port, certificates, issuer, postgres):
                               lambda match: f'{match[1]}"{quoted}"', site)
         if found != 1:
             raise ServerError(f"example-site.conf: no Define REGISTRATION_{name}")
-    return site.replace("</VirtualHost>", TENANT_MOUNT + "</VirtualHost>")
+    batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: nothing is combined
+    combining = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
+    return site.replace("</VirtualHost>", combining + TENANT_MOUNT + "</VirtualHost>")
 
 
 def private(path, flags):

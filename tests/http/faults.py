@@ -150,6 +150,20 @@ class BreakablePostgres(servers.Postgres):
             connection.close()
 
     @contextlib.contextmanager
+    def slow(self, seconds, *sessions):
+        """Registering for these sessions takes that long."""
+        self.query(f"""
+            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
+            CREATE TRIGGER dawdle BEFORE INSERT ON live_registrations FOR EACH ROW
+                WHEN (NEW.session_id IN ({', '.join(f"'{s}'" for s in sessions)}))
+                EXECUTE FUNCTION dawdle()""")
+        try:
+            yield
+        finally:
+            self.query("DROP FUNCTION dawdle CASCADE")
+
+    @contextlib.contextmanager
     def canary(self):
         """A connection nobody takes care of, opened before what the block does to the
         server. It has to die of it: else the block would have broken nothing."""
@@ -301,10 +315,14 @@ def caller(start_httpd, postgres_to_break):
     """caller(): a Caller of an httpd of its own, whose database is the breakable one.
 
     The arguments are those of faults.database; `inside` is more of the same section.
+    Requests are not combined unless that is asked for, so that as many connections are in
+    use as there are requests.
     """
-    def make(port=None, inside="", **options):
+    def make(port=None, inside="", combining=False, **options):
         dsn = postgres_to_break.dsn(**({"port": port} if port else {}))
         site = CHILD + MOUNTS + database(dsn, **options) + inside
+        if not combining:
+            site += "\nRegistrationBatchSize 1\n"
         return Caller(start_httpd(site, modules=MODULES))
     return make
 

@@ -86,15 +86,16 @@ def test_who_gets_no_connection_in_time_is_told_so(caller, postgres_to_break, po
     """And what the deadline cut off, which goes on in PostgreSQL until statement_timeout,
     does not pile up there."""
     one = caller(most=2, options="-c statement_timeout=3500")
-    session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
-    with postgres_to_break.locked(session), Watch(postgres_to_break) as watch:
-        for _ in range(2):
-            held_up = pool.submit(one.register_many, session, 2)
+    *slow, other = [postgres_to_break.live_session() for _ in range(5)]
+    with postgres_to_break.slow(10, *slow), Watch(postgres_to_break) as watch:
+        for two in (slow[:2], slow[2:]):
+            held_up = [pool.submit(one.register, session) for session in two]
             time.sleep(0.3)
-            for answer in one.register_many(other, 10) + held_up.result():
+            answers = one.register_many(other, 10) + [each.result() for each in held_up]
+            for answer in answers:
                 check_unavailable(answer)
     assert watch.most <= 4
-    check_recovers(one, session)
+    check_recovers(one, other)
 
 
 # --- Locks of others, and PostgreSQL's own timeouts -----------------------------------------
@@ -183,14 +184,14 @@ def test_control_the_one_connection_can_be_held(caller, postgres_to_break, pool)
     """By a request that is held up itself; others then do wait for it."""
     one = caller(most=1, timeout=PATIENT)
     session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
-    with postgres_to_break.locked(session):
+    with postgres_to_break.slow(2 * GRACE, session):
         held_up = pool.submit(one.register, session)
         servers.wait_until(lambda: len(postgres_to_break.backends()) == 1, TIMEOUT,
                            "there was no connection")
         waiting = pool.submit(one.register, other)
         time.sleep(GRACE)
         assert not waiting.done()
-    assert (held_up.result().status_code, waiting.result().status_code) == (201, 201)
+        assert (held_up.result().status_code, waiting.result().status_code) == (201, 201)
 
 
 def test_a_client_that_gives_up_leaves_no_connection_behind(caller, postgres_to_break):

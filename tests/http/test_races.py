@@ -192,7 +192,11 @@ class TestWithoutGuards(OnScratch):
         CREATE TRIGGER pause BEFORE INSERT ON families
             FOR EACH ROW EXECUTE FUNCTION pause();
     """
-    directives = '<Location "/v1/families">\nRegistrationPasswordCost 4\n</Location>'
+    # One by one, or those that are carried together would pause one after the other.
+    directives = """RegistrationBatchSize 1
+        <Location "/v1/families">
+            RegistrationPasswordCost 4
+        </Location>"""
 
     @pytest.mark.parametrize("make", RACES, ids=lambda make: make.__name__)
     def test_too_many_win(self, tools, crowd, make):

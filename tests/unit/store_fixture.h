@@ -280,6 +280,7 @@ static inline const char *outcome_name(reg_outcome_t outcome)
         [REG_CHILDREN_UNKNOWN] = "children_unknown",
         [REG_INSTITUTION_UNKNOWN] = "institution_unknown",
         [REG_BAD_DATA] = "BAD_DATA",
+        [REG_LOCKED] = "LOCKED",
         [REG_UNAVAILABLE] = "UNAVAILABLE",
         [REG_FAULT] = "FAULT",
     };

@@ -288,7 +288,7 @@ static void a_slow_call_is_answered_at_the_deadline(void **state)
 
     sql(store->administrator, "INSERT INTO marks VALUES (1, 0)");
     sql(store->administrator, "BEGIN; UPDATE marks SET value = 2");
-    assert_late(store, "locked", locked, "UNAVAILABLE");
+    assert_late(store, "locked", locked, "LOCKED");
     sql(store->administrator, "COMMIT");
     assert_text("afterwards", run(store, SOON, CREATED), "created");
 }

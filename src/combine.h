@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_COMBINE_H
+#define REGISTRATION_COMBINE_H
+
+#include <apr_pools.h>
+#include <apr_time.h>
+
+/**
+ * Combining: requests that arrive while others are being answered are carried together.
+ *
+ * A thread with a request joins a queue. While the queue has a lane free, the thread
+ * leads: it takes what is queued, its own request and up to a batch of others, and runs
+ * them all at once. Else it waits until a leader has run its request, or until a lane is
+ * free and it is the first, and so leads the next batch. No thread of the queue's own, no
+ * timer: with one client a batch is one request and nothing waits; under load batches
+ * grow by themselves.
+ *
+ * Requests leave the queue in the order in which they came. Whoever waits may leave at
+ * the deadline as long as nobody has taken the request; once a leader has it, its memory
+ * is the leader's until it has been run, which is why running has to end by a deadline of
+ * its own.
+ *
+ * A queue knows neither what a request is nor how it is run.
+ */
+typedef struct reg_queue_t reg_queue_t;
+
+/**
+ * Runs a batch. Called in the leader's thread, without a lock held.
+ * @param leader what the leading thread gave to reg_queue_run().
+ * @param requests at least one, in the order in which they came.
+ * @param deadline the earliest of theirs.
+ */
+typedef void reg_batch_t(void *leader, void *const *requests, int count,
+                         apr_time_t deadline);
+
+/**
+ * Makes a queue.
+ * @param batch the most requests carried together, at least 1.
+ * @param lanes how many batches may be run at the same time, at least 1.
+ * @return NULL when the system has no mutex left.
+ */
+reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int lanes);
+
+/**
+ * Has a request run, alone or with others.
+ * @param pool for the time of the call.
+ * @param leader passed to the batch that this thread leads, if it does.
+ * @return 1 when it has been run; 0 when its deadline came first and it was not.
+ */
+int reg_queue_run(reg_queue_t *queue, apr_pool_t *pool, void *request, void *leader,
+                  apr_time_t deadline);
+
+/** How many requests are waiting that nobody has taken. */
+int reg_queue_length(reg_queue_t *queue);
+
+#endif

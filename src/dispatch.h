@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_DISPATCH_H
+#define REGISTRATION_DISPATCH_H
+
+#include "store.h"
+
+/**
+ * From one request to the call that carries it, with others.
+ *
+ * Each operation has a queue (combine.h), whose batches the store calls. A request whose
+ * row somebody else has locked comes back from there as REG_LOCKED; it goes on trying in
+ * a second queue until its deadline, and as long as it does, others for the same key go
+ * there at once. So a row that an administrator's open transaction holds delays only the
+ * requests for that row, and they take up one connection between them.
+ */
+typedef struct reg_dispatch_t reg_dispatch_t;
+
+/**
+ * Makes the queues of one database.
+ * @param batch most requests of a call; 1 switches combining off.
+ * @param lanes most calls of one operation at the same time, where requests are combined.
+ */
+reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes);
+
+/**
+ * Runs an operation for one request and fills in the item's answer, by the deadline.
+ * @param connections and
+ * @param pool for the calls that this thread makes, for itself and for others.
+ */
+void reg_dispatch_run(reg_dispatch_t *dispatch, const reg_connections_t *connections,
+                      apr_pool_t *pool, const reg_operation_t *operation,
+                      reg_item_t *item, apr_time_t deadline);
+
+#endif

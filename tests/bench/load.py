@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loads: wrk against httpd, pgbench against PostgreSQL."""
+
+import dataclasses
+import http.client
+import json
+import pathlib
+import re
+import signal
+import ssl
+import statistics
+import subprocess
+import threading
+
+import servers
+
+SCRIPT = pathlib.Path(__file__).with_name("load.lua")
+LONGEST = 60        # seconds that a run may take beyond its time
+SLOWEST = 1000      # requests a second, where so many are to be sent
+
+# What the places in a request are filled with; each is as long as this.
+PLACES = {"{unique}": "00000000-0000-4000-8000-000000000000", "{next}": "00000000",
+          "{pick}": "000000000000"}
+
+
+class Wrong(Exception):
+    """A run did not do what it measures; the text says what."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A request that wrk sends again and again, with places to be filled: see load.lua."""
+
+    method: str
+    path: str
+    body: str = ""
+    expected: int = 201     # the status of its answers
+    pick: int = 1
+    words: tuple = ()
+
+    def filled(self, text):
+        """The text with its places filled, for a request made here."""
+        for place, example in PLACES.items():
+            text = text.replace(place, example)
+        return text.replace("{word}", self.words[0] if self.words else "")
+
+    def headers(self, token=None):
+        headers = {"Host": "localhost"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if self.body:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(len(self.filled(self.body)))
+        return headers
+
+    def text(self, token=None):
+        lines = [f"{self.method} {self.path} HTTP/1.1",
+                 *(f"{name}: {value}" for name, value in self.headers(token).items())]
+        return "\r\n".join(lines) + "\r\n\r\n" + self.body
+
+    def probe(self, port, token=None, tls=False):
+        """Sends it once, insists on the expected answer and gives its body."""
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request(self.method, self.filled(self.path),
+                           self.filled(self.body) or None, self.headers(token))
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        if answer.status != self.expected:
+            raise Wrong(f"{self.method} {self.path}: {answer.status} {body}")
+        return body
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run of wrk came to; every request has its answer."""
+
+    rate: float         # answers a second
+    median: float       # seconds that half of the answers took at most
+    answered: int
+    refused: int        # of those with a status of 400 or more
+    created: int        # of those with status 201, if these were counted
+
+
+def run_wrk(port, request, directory, seconds=0, warmup=0, requests=0, connections=64,
+            token=None, tls=False, statuses=False):
+    """Sends a request for some seconds, or so many times, by all connections at once."""
+    threads = min(2, connections)
+    options = {"request": directory / "request", "warmup": warmup, "seconds": seconds,
+               "threads": threads, "connections": connections // threads,
+               "pick": request.pick}
+    options["request"].write_text(request.text(token))
+    if request.words:
+        options["words"] = directory / "words"
+        options["words"].write_text("".join(f"{word}\n" for word in request.words))
+    for name, value in (("requests", requests), ("tls", tls), ("statuses", statuses)):
+        if value:
+            options[name] = int(value)
+    command = ["wrk", "-t", threads, "-c", connections, "-d", 3600, "--timeout", LONGEST,
+               "-s", SCRIPT, f"{'https' if tls else 'http'}://127.0.0.1:{port}", "--",
+               *(f"{name}={value}" for name, value in options.items())]
+    process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=servers.environment())
+    guard = threading.Timer(warmup + seconds + requests / SLOWEST + LONGEST, process.kill)
+    guard.start()
+    try:
+        wait_for_quiet(process, threads)
+        process.send_signal(signal.SIGINT)      # wrk's way to end early, with a summary
+        output = process.communicate(timeout=LONGEST)[0]
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+    result = json.loads(re.search(r"^RESULT (.*)$", output, re.M)[1])
+    # httpd may close an idle connection just when the next request is on its way; such a
+    # request is never read, as the rows will show.
+    if (result["broken"] or result["sent"] != result["answered"] + result["closed"]
+            or result["closed"] > result["answered"] / 100):
+        raise Wrong(f"not every request was answered: {result}")
+    if result["refused"] and not statuses:
+        raise Wrong(f"{result['refused']} of {result['answered']} answers were errors")
+    return Outcome(result["counted"] / seconds if seconds else 0, result["median"],
+                   result["answered"], result["refused"], result["created"])
+
+
+def wait_for_quiet(process, threads):
+    """Returns when each thread of wrk has had the answers to all its requests."""
+    for _ in range(threads):
+        line = process.stderr.readline()
+        if line != "quiet\n":
+            raise Wrong("wrk did not get all its answers, or failed: "
+                        + line + process.stderr.read())
+
+
+def run_pgbench(postgres, script, directory, seconds, warmup, clients=32):
+    """Runs a statement for some seconds, each time a transaction of its own.
+
+    Gives how many were done a second, after the warm-up, and how many altogether.
+    """
+    file = directory / "pgbench.sql"
+    file.write_text(script)
+    result = subprocess.run(
+        [postgres.binary("pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2",
+         "-T", str(warmup + seconds), "-P", "1", "-D", "n=0", "-f", str(file)],
+        env=servers.environment(**postgres.variables()), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise Wrong(f"pgbench: {result.stderr[-1000:]}")
+    rates = [float(rate) for rate in
+             re.findall(r"^progress: [\d.]+ s, ([\d.]+) tps", result.stderr, re.M)]
+    done = int(re.search(r"transactions actually processed: (\d+)", result.stdout)[1])
+    return statistics.mean(rates[warmup:]), done

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runs: what each measures, and the rows that prove it did what it measures.
+
+A run begins with empty tables and a checkpoint just made, and with a fresh httpd. It
+gives one number. Of registrations, the rows in the database have to be exactly the
+answers that were no error, and the counts kept have to fit.
+"""
+
+import dataclasses
+import json
+
+from bench.load import Request, Wrong, run_pgbench, run_wrk
+from bench.site import children, resident
+from servers import ROOT
+
+SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
+SESSIONS = 1000
+PLACES = 1000
+ATTEMPTS = 5000
+
+GROUP = "00000000-0000-4000-8000-000000000001"
+PLAN = "00000000-0000-4000-8000-000000000002"
+CODE = "BENCHMARK"
+
+ORGANIZATION = "00000000-0000-4000-8000-000000000003"
+EVENT = "00000000-0000-4000-8000-000000000004"
+OCCURRENCE = "00000000-0000-4000-8000-000000000005"
+FIELDS = {"email": "john@example.com", "firstName": "John", "lastName": "Doe",
+          "company": "Tech Corp", "role": "Developer"}
+USERS_A_SECOND = 25_000     # more than can register
+READABLE = 10_000           # registrations there are to get
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"))
+
+
+def check_rows(what, expected, found):
+    """Compares what the database counts, numbers on one line, with what it should."""
+    wanted = "|".join([str(expected)] * len(found.split("|")))
+    if found != wanted:
+        raise Wrong(f"{what}: {wanted} expected, {found} in the database")
+
+
+# --- Live sessions -------------------------------------------------------------------------
+
+REGISTER = Request("POST", f"/v1/sessions/{SESSION}/register",
+                   '{"patient_id":"{unique}"}')
+
+INSERT_LIVE = """\
+\\set session random(0, {last})
+INSERT INTO registration.live_registrations (id, session_id, patient_id, role)
+VALUES (gen_random_uuid(),
+        ('00000000-0000-4000-8000-' || lpad(:session::text, 12, '0'))::uuid,
+        gen_random_uuid()::text, 'participant');
+"""
+
+COUNT_LIVE = """SELECT (SELECT count(*) FROM live_registrations),
+                       (SELECT sum(registered_count) FROM live_sessions)"""
+
+
+def clear_live(stage, sessions, places="NULL"):
+    stage.postgres.sql(
+        "TRUNCATE live_registrations, live_sessions",
+        f"""INSERT INTO live_sessions (id, title, max_participants)
+            SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid,
+                   'Session ' || i, {places}
+              FROM generate_series(0, {sessions - 1}) AS i""",
+        "VACUUM ANALYZE live_sessions", "CHECKPOINT")
+
+
+def request_live(sessions):
+    return dataclasses.replace(REGISTER, pick=sessions)
+
+
+def live(stage, sessions=1, connections=64, median=False, token_module=None, **httpd):
+    """Registrations a second; with `median`, seconds that half of them take at most."""
+    clear_live(stage, sessions)
+    request = request_live(sessions)
+    access = {}
+    if token_module:
+        access = {"tls": True, "token": stage.issuer.token("bench")}
+    with stage.httpd(token_module=token_module, **httpd) as server:
+        request.probe(server.port, **access)
+        outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
+                          stage.warmup, connections=connections, **access)
+    check_rows("live sessions", outcome.answered + 1, stage.postgres.sql(COUNT_LIVE))
+    return outcome.median if median else outcome.rate
+
+
+def live_insert(stage, sessions=1):
+    clear_live(stage, sessions)
+    rate, done = run_pgbench(stage.postgres, INSERT_LIVE.format(last=sessions - 1),
+                             stage.directory, stage.seconds, stage.warmup)
+    check_rows("pgbench", done,
+               stage.postgres.sql("SELECT count(*) FROM live_registrations"))
+    return rate
+
+
+def live_limited(stage):
+    """How many of many attempts get into a session of few places."""
+    clear_live(stage, 1, PLACES)
+    with stage.httpd(children=4) as server:
+        outcome = run_wrk(server.port, request_live(1), stage.directory,
+                          requests=ATTEMPTS, statuses=True)
+    if outcome.created + outcome.refused != outcome.answered:
+        raise Wrong(f"{ATTEMPTS} attempts: {outcome}")
+    check_rows("a limited session", outcome.created, stage.postgres.sql(COUNT_LIVE))
+    return outcome.created
+
+
+def live_memory(stage):
+    """How many MiB a child grows over the second half of many requests."""
+    clear_live(stage, 1)
+    sizes, answered = [], 0
+    with stage.httpd() as server:
+        for _ in range(2):
+            answered += run_wrk(server.port, request_live(1), stage.directory,
+                                requests=stage.requests // 2).answered
+            sizes.append(resident(children(server)[0]))
+    check_rows("many registrations", answered, stage.postgres.sql(COUNT_LIVE))
+    return sizes[1] - sizes[0]
+
+
+# --- Groups --------------------------------------------------------------------------------
+
+JOIN = Request("POST", f"/api/v1/groups/{GROUP}/members", compact(
+    {"inviteCode": CODE,
+     "groupMember": {
+         "user": {"birthDate": "2000-01-01", "email": "{unique}@example.org",
+                  "firstName": "John", "gender": "male", "lastName": "Doe",
+                  "locale": "en-US", "mobileNumber": "+19195551212",
+                  "timeZone": "America/New_York"},
+         "tags": ["ExampleTag"],
+         "attributes": {"ExampleAttribute": "example value"},
+         "planSettings": {"startDate": "2022-06-14", "endDate": "2023-06-14"}}}))
+
+INSERT_MEMBER = f"""\
+INSERT INTO registration.group_members
+       (id, group_id, plan_id, invite_code, email, birth_date, first_name, gender,
+        last_name, locale, mobile_number, time_zone, tags, attributes, start_date,
+        end_date, created_at, updated_at)
+VALUES (gen_random_uuid(), '{GROUP}', '{PLAN}', '{CODE}',
+        gen_random_uuid() || '@example.org', '2000-01-01', 'John', 'male',
+        'Doe', 'en-US', '+19195551212', 'America/New_York', '["ExampleTag"]',
+        '{{"ExampleAttribute":"example value"}}', '2022-06-14',
+        '2023-06-14', clock_timestamp(), clock_timestamp());
+"""
+
+
+def make_group(stage):
+    stage.postgres.sql(
+        f"INSERT INTO groups (id, name) VALUES ('{GROUP}', 'Group')",
+        f"INSERT INTO plans (id, group_id, name) VALUES ('{PLAN}', '{GROUP}', 'Plan')",
+        f"INSERT INTO invite_codes (code, plan_id) VALUES ('{CODE}', '{PLAN}')",
+        "VACUUM ANALYZE groups, plans, invite_codes")
+
+
+def clear_members(stage):
+    stage.once("group", make_group)
+    stage.postgres.sql("TRUNCATE group_members, member_emails", "CHECKPOINT")
+
+
+def members(stage):
+    clear_members(stage)
+    with stage.httpd() as server:
+        JOIN.probe(server.port)
+        outcome = run_wrk(server.port, JOIN, stage.directory, stage.seconds, stage.warmup)
+    check_rows("groups", outcome.answered + 1, stage.postgres.sql(
+        "SELECT (SELECT count(*) FROM group_members), (SELECT count(*) FROM member_emails)"))
+    return outcome.rate
+
+
+def members_insert(stage):
+    clear_members(stage)
+    rate, done = run_pgbench(stage.postgres, INSERT_MEMBER, stage.directory, stage.seconds,
+                             stage.warmup)
+    check_rows("pgbench", done, stage.postgres.sql("SELECT count(*) FROM group_members"))
+    return rate
+
+
+# --- Events --------------------------------------------------------------------------------
+
+ATTEND = Request("POST", "/api/v1/event-registrations", compact(
+    {"occurrenceId": OCCURRENCE, "externalUserId": "user-{next}", "fields": FIELDS}))
+
+GET = Request("GET", "/api/v1/event-registrations/00000000-0000-7000-8000-{pick}",
+              expected=200, pick=READABLE)
+
+NOTHING = Request("GET", "/empty", expected=204)
+
+EVENT_COLUMNS = """(id, occurrence_id, event_id, organization_id, user_id, status, fields,
+        email, first_name, last_name)"""
+
+
+def event_values(number):
+    """What follows the id. A user's id is told by the number, for a bare INSERT to name it."""
+    return f"""'{OCCURRENCE}', '{EVENT}', '{ORGANIZATION}',
+        md5({number}::text)::uuid, 'CONFIRMED', '{compact(FIELDS)}',
+        'user-' || {number}::text || '@example.org', 'John', 'Doe'"""
+
+
+INSERT_EVENT = f"""\
+\\set n :n + 1
+\\set user :n * 32 + :client_id
+INSERT INTO registration.event_registrations {EVENT_COLUMNS}
+VALUES (gen_random_uuid(), {event_values(":user")});
+"""
+
+
+def make_event(stage):
+    users = USERS_A_SECOND * (stage.seconds + stage.warmup)
+    stage.postgres.sql(
+        f"INSERT INTO organizations (id, name) VALUES ('{ORGANIZATION}', 'Tech Corp')",
+        f"""INSERT INTO events (id, organization_id, name, slug, description)
+            VALUES ('{EVENT}', '{ORGANIZATION}', 'Annual Tech Conference 2025',
+                    'annual-tech-conference-2025', 'The biggest tech conference.')""",
+        f"""INSERT INTO occurrences (id, event_id, start_date, end_date, capacity)
+            VALUES ('{OCCURRENCE}', '{EVENT}', '2025-12-25 10:00+00',
+                    '2025-12-25 18:00+00', 1000000000)""",
+        f"""INSERT INTO event_users
+                   (id, organization_id, external_id, email, first_name, last_name)
+            SELECT md5(i::text)::uuid, '{ORGANIZATION}', 'user-' || lpad(i::text, 8, '0'),
+                   'user-' || i || '@example.org', 'John', 'Doe'
+              FROM generate_series(0, {users}) AS i""",
+        "VACUUM ANALYZE organizations, events, event_users")
+
+
+def clear_events(stage):
+    stage.once("event", make_event)
+    stage.postgres.sql("TRUNCATE event_registrations",
+                       "UPDATE occurrences SET registrations = 0",
+                       "VACUUM ANALYZE occurrences", "CHECKPOINT")
+
+
+def events(stage):
+    clear_events(stage)
+    known = stage.postgres.sql("SELECT count(*) FROM event_users")
+    with stage.httpd() as server:
+        ATTEND.probe(server.port)
+        outcome = run_wrk(server.port, ATTEND, stage.directory, stage.seconds, stage.warmup)
+    check_rows("events", outcome.answered + 1, stage.postgres.sql(
+        """SELECT (SELECT count(*) FROM event_registrations WHERE status = 'CONFIRMED'),
+                  (SELECT sum(registrations) FROM occurrences)"""))
+    check_rows("users, all known before", known,
+               stage.postgres.sql("SELECT count(*) FROM event_users"))
+    return outcome.rate
+
+
+def events_insert(stage):
+    clear_events(stage)
+    rate, done = run_pgbench(stage.postgres, INSERT_EVENT, stage.directory, stage.seconds,
+                             stage.warmup)
+    check_rows("pgbench", done,
+               stage.postgres.sql("SELECT count(*) FROM event_registrations"))
+    return rate
+
+
+def make_readable(stage):
+    clear_events(stage)
+    stage.postgres.sql(
+        f"""INSERT INTO event_registrations {EVENT_COLUMNS}
+            SELECT ('00000000-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid,
+                   {event_values("i")}
+              FROM generate_series(0, {READABLE - 1}) AS i""",
+        f"UPDATE occurrences SET registrations = {READABLE}",
+        "VACUUM ANALYZE event_registrations, occurrences", "CHECKPOINT")
+
+
+def read(stage, request):
+    """Answers a second to a GET that changes nothing."""
+    stage.once("readable", make_readable)
+    with stage.httpd() as server:
+        request.probe(server.port)
+        outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
+                          stage.warmup)
+    return outcome.rate
+
+
+# --- Searches ------------------------------------------------------------------------------
+
+def make_searched(stage, rows):
+    """A database of its own with so many event registrations."""
+    postgres, database = stage.postgres, f"registrations_{rows}"
+    postgres.psql("-c", f"CREATE DATABASE {database}", database="postgres")
+    for script in ("sql/install.sql", "tests/bench/search.sql"):
+        postgres.psql("-v", f"rows={rows}", "-f", str(ROOT / script), database=database)
+
+
+def search(stage, rows=0, by_text=False):
+    """Seconds that half of the searches take at most: by occurrence and status, by name."""
+    rows = rows or stage.rows
+    stage.once(rows, make_searched, rows)
+    database = f"registrations_{rows}"
+    path, words = "/api/v1/event-registrations", ()
+    if by_text:
+        path += "?search={word}"
+        words = stage.postgres.sql("""SELECT last_name FROM event_users GROUP BY last_name
+                                       ORDER BY random() LIMIT 1000""",
+                                   database=database).split()
+    else:
+        path += "?occurrenceId=00000000-0000-4000-8000-{pick}&status=CONFIRMED"
+    request = Request("GET", path, expected=200, pick=rows // 1000, words=tuple(words))
+    with stage.httpd(database=database) as server:
+        page = json.loads(request.probe(server.port))
+        if len(page) != 10:
+            raise Wrong(f"{path}: {len(page)} registrations on a page of 10")
+        outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
+                          stage.warmup)
+    return outcome.median

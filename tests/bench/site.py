@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers that are measured, as the example configuration sets them up."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+import servers
+from bench.load import Wrong
+
+# Eighty threads in all, more than there are connections: event closes idle connections
+# when a child's threads are all busy. Four children have twenty each, so that none can
+# take the connections of all. No child is added or taken away under load.
+EVENT = """
+ThreadLimit 80
+ThreadsPerChild {threads}
+StartServers {children}
+ServerLimit {children}
+MaxRequestWorkers 80
+MinSpareThreads 1
+MaxSpareThreads 80
+MaxKeepAliveRequests 0
+"""
+
+# The cheapest answer of a stock httpd: 204, told by mod_alias before any <Location> is
+# looked for. It takes about a fifth fewer instructions than a handler that does nothing.
+EMPTY = 'Redirect 204 "/empty"'
+
+TOKEN_MODULES = ("oauth2", "auth_openidc")
+PLAIN_MODULES = tuple(name for name in servers.MODULES
+                      if name not in ("ssl", "socache_shmcb", *TOKEN_MODULES))
+
+# As many threads as connections is what httpd calls its limit. That mod_auth_openidc calls
+# its part for APIs deprecated is known.
+EXPECTED = [r" AH00484: ", r"\[auth_openidc:(warn|error)\] "]
+
+
+class BenchPostgres(servers.Postgres):
+    """PostgreSQL with its defaults, fsync and synchronous_commit on, on a Unix socket."""
+
+    def __init__(self, directory):
+        # The path of a socket must be short.
+        self.sockets = tempfile.mkdtemp(prefix="registration-bench-")
+        os.chmod(self.sockets, 0o755)
+        if servers.IS_ROOT:
+            shutil.chown(self.sockets, "postgres")
+        super().__init__(directory, durable=True, settings=(
+            f"unix_socket_directories = '{self.sockets}'", "max_wal_size = '4GB'"))
+
+    def dsn(self, user="registration", **more):
+        return super().dsn(user, **{"host": self.sockets, **more})
+
+    def variables(self, user=None):
+        return {**super().variables(user), "PGHOST": self.sockets}
+
+    def sql(self, *statements, database=None):
+        """Runs statements in the schema and gives what the last one finds."""
+        arguments = [part for statement in statements for part in ("-c", statement)]
+        return self.psql("-c", "SET search_path = registration, public", *arguments,
+                         database=database)
+
+    def remove(self):
+        """Stops and leaves only the log: the data may be gigabytes."""
+        self.stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def plain(site):
+    """The example site without TLS and without tokens."""
+    for pattern in (r"(?m)^OAuth2\w+ .*\n", r"(?m)^ *SSL\w+ .*\n", r"(?m)^ *Require .*\n",
+                    r'(?s) *<Location "/">.*?</Location>\n'):
+        site, found = re.subn(pattern, "", site)
+        if not found:
+            raise Wrong(f"example-site.conf has nothing like {pattern}")
+    return site
+
+
+def with_openidc(site, certificate):
+    """The example site with mod_auth_openidc in the place of mod_oauth2."""
+    site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
+    site = site.replace("AuthType oauth2\n",
+                        "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
+    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_")
+    return (f'OIDCOAuthVerifyCertFiles "registration#{certificate}"\n'
+            f"OIDCOAuthRemoteUserClaim sub\n{site}")
+
+
+class Stage:
+    """A PostgreSQL, and an httpd for each run."""
+
+    def __init__(self, options):
+        self.directory = options.directory.resolve()
+        self.seconds = options.seconds
+        self.warmup = options.warmup
+        self.requests = options.requests
+        self.rows = options.rows
+        self.directives = options.directive
+        self.done = set()       # what was prepared once: see once()
+        for leftover in ("postgresql", "httpd"):
+            shutil.rmtree(self.directory / leftover, ignore_errors=True)
+        self.certificates = servers.Certificates(self.directory / "tls")
+        self.issuer = servers.TokenIssuer(self.directory / "token.key")
+        self.token_certificate = self.directory / "token.pem"
+        subprocess.run(["openssl", "req", "-x509", "-key", self.directory / "token.key",
+                        "-subj", "/CN=tokens", "-days", "2",
+                        "-out", self.token_certificate], check=True)
+        self.postgres = BenchPostgres(self.directory / "postgresql")
+
+    def __enter__(self):
+        try:
+            self.postgres.start()
+            self.postgres.install("install.sql")
+        except BaseException:
+            self.postgres.remove()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.postgres.remove()
+
+    def once(self, what, prepare, *arguments):
+        """Prepares something, unless it is there."""
+        if what not in self.done:
+            prepare(self, *arguments)
+            self.done.add(what)
+
+    def site(self, port, children, token_module, database, directives):
+        site = servers.example_site(port, self.certificates, self.issuer, self.postgres)
+        if database:
+            site = site.replace(f"dbname={self.postgres.database}", f"dbname={database}")
+        if not token_module:
+            site = plain(site)
+        elif token_module == "auth_openidc":
+            site = with_openidc(site, self.token_certificate)
+        lines = "\n".join((*directives, *self.directives))
+        event = EVENT.format(children=children, threads=80 // children)
+        return event + site.replace("</VirtualHost>", f"{lines}\n</VirtualHost>")
+
+    @contextlib.contextmanager
+    def httpd(self, children=1, batch_size=None, token_module=None, database=None):
+        """A fresh httpd, plain, or with TLS when a module for tokens is named."""
+        port = servers.free_port()
+        directives = [EMPTY]
+        if batch_size:
+            directives.append(f"RegistrationBatchSize {batch_size}")
+        modules = PLAIN_MODULES
+        if token_module:
+            modules = tuple(name for name in servers.MODULES
+                            if name not in TOKEN_MODULES) + (token_module,)
+        httpd = servers.Httpd(
+            self.directory / "httpd",
+            self.site(port, children, token_module, database, directives),
+            port, modules=(*modules, "alias"))
+        httpd.start()
+        try:
+            yield httpd
+        finally:
+            httpd.stop()
+        problems = httpd.log.problems(EXPECTED) + self.postgres.log.problems()
+        if problems:
+            raise Wrong("unexpected in a log:\n" + "\n".join(problems))
+
+
+def children(httpd):
+    """The process ids of an httpd's children."""
+    pid = httpd.pid()
+    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def resident(pid):
+    """The resident memory of a process, in MiB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
