@@ -136,23 +136,22 @@ static int is_in_location(const cmd_parms *cmd)
 static const char *set_api(cmd_parms *cmd, void *config, const char *value)
 {
     reg_dir_conf_t *conf = config;
+    int api = 0;
 
     if (!is_in_location(cmd)) {
         return "RegistrationAPI belongs in a <Location> with one plain path that does "
-               "not "
-               "end in a slash, like <Location \"/v1/sessions\">";
+               "not end in a slash, like <Location \"/v1/sessions\">";
     }
-    for (int api = 0; api < REG_API_COUNT; api++) {
-        if (ap_cstr_casecmp(value, reg_api_names[api]) == 0) {
-            conf->api = api;
-        }
+    while (api < REG_API_COUNT && ap_cstr_casecmp(value, reg_api_names[api]) != 0) {
+        api++;
     }
-    if (conf->api == UNSET) {
+    if (api == REG_API_COUNT) {
         return apr_psprintf(cmd->pool,
                             "RegistrationAPI must be one of live, groups, users, "
                             "families, events, not \"%s\"",
                             value);
     }
+    conf->api = api;
     conf->mount = cmd->path;
     reg_server_conf(cmd->server)->mounted = 1;
     return NULL;

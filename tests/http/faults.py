@@ -102,13 +102,16 @@ class BreakablePostgres(servers.Postgres):
     def frozen(self, *pids):
         """All of it stands still, or just those processes of it."""
         pids = pids or self.processes()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+
+        def send(number, pids):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):   # It has just ended.
+                    os.kill(pid, number)
         try:
+            send(signal.SIGSTOP, pids)
             yield
         finally:
-            for pid in reversed(pids):
-                os.kill(pid, signal.SIGCONT)
+            send(signal.SIGCONT, reversed(pids))
 
     def query(self, text, *parameters):
         connection = self.connect()
