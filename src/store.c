@@ -474,8 +474,8 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
     }
 }
 
-/* Whether the server has closed the connection or has said something unasked, which while
- * it is idle means the same. Reading alone would not tell: it returns the farewell. */
+/* Whether the server has closed the connection. What it has said unasked is read, but
+ * that alone would not tell: its farewell is such a message. */
 static int has_hung_up(PGconn *pg)
 {
     struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN | POLLRDHUP};
