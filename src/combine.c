@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "combine.h"
 
-#include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
-
-typedef enum {
-    QUEUED, /* nobody has it yet */
-    TAKEN,  /* a leader has it */
-    LEADS,  /* its own thread is to lead the next batch */
-    DONE
-} state_t;
+#include <errno.h>
+#include <semaphore.h>
 
 /* A request in the queue; on the stack of the thread that waits for it. */
 typedef struct waiter_t {
     struct waiter_t *next;
     void *request;
     apr_time_t deadline;
-    apr_thread_cond_t *changed; /* signalled when the state has changed */
-    state_t state;
+    int is_queued; /* nobody has it yet */
+    int leads;     /* its own thread is to lead the next batch; else it has been run */
+    sem_t woken;   /* posted, once, when that is decided */
 } waiter_t;
 
 struct reg_queue_t {
-    apr_thread_mutex_t *mutex; /* of all that follows, and of every waiter's state */
+    apr_thread_mutex_t *mutex; /* of all that follows, and of who is queued */
     waiter_t *first, **end;    /* the waiters nobody has taken */
+    int length;                /* how many these are */
+    int last;                  /* how many the last batch was */
     int free_lanes;
     int batch;
     reg_batch_t *run;
@@ -45,8 +42,10 @@ reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int l
 
 static void append(reg_queue_t *queue, waiter_t *waiter)
 {
+    waiter->is_queued = 1;
     *queue->end = waiter;
     queue->end = &waiter->next;
+    queue->length++;
 }
 
 static void withdraw(reg_queue_t *queue, const waiter_t *waiter)
@@ -60,6 +59,7 @@ static void withdraw(reg_queue_t *queue, const waiter_t *waiter)
     if (!*link) {
         queue->end = link;
     }
+    queue->length--;
 }
 
 /* Takes the first waiter off the queue. */
@@ -71,106 +71,150 @@ static waiter_t *pop(reg_queue_t *queue)
     if (!queue->first) {
         queue->end = &queue->first;
     }
+    queue->length--;
+    waiter->is_queued = 0;
     return waiter;
+}
+
+/* Wakes a waiter, whose memory is its own again from here on. */
+static void wake(waiter_t *waiter, int leads)
+{
+    waiter->leads = leads;
+    sem_post(&waiter->woken);
 }
 
 /* Lets the first waiter lead the next batch, or leaves the lane free. A lane is free only
  * while nobody waits. */
 static void pass_lane(reg_queue_t *queue)
 {
-    if (queue->first) {
-        waiter_t *next = pop(queue);
+    waiter_t *next = NULL;
 
-        next->state = LEADS;
-        apr_thread_cond_signal(next->changed);
+    apr_thread_mutex_lock(queue->mutex);
+    if (queue->first) {
+        next = pop(queue);
     }
     else {
         queue->free_lanes++;
     }
+    apr_thread_mutex_unlock(queue->mutex);
+    if (next) {
+        wake(next, 1);
+    }
 }
 
-/* Runs the leader's own request and what else is queued. The mutex is held, but while the
- * batch runs. */
-static void lead(reg_queue_t *queue, apr_pool_t *pool, waiter_t *own, void *leader)
+/* How many requests the next batch has: half of those who are about, which are the
+ * leader's, those that are queued, and the last batch's, whose clients may be back soon.
+ * Then one half is read and answered while the other is run; else all would wait
+ * together and then all be busy together. */
+static int next_size(const reg_queue_t *queue)
+{
+    int size = (1 + queue->length + queue->last + 1) / 2;
+
+    if (size > 1 + queue->length) {
+        size = 1 + queue->length;
+    }
+    return size < queue->batch ? size : queue->batch;
+}
+
+/* Runs the leader's own request and others that are queued. */
+static void lead(reg_queue_t *queue, apr_pool_t *pool, const waiter_t *own, void *leader)
 {
     waiter_t **waiters = apr_palloc(pool, sizeof(void *) * (apr_size_t)queue->batch);
     void **requests = apr_palloc(pool, sizeof(void *) * (apr_size_t)queue->batch);
     apr_time_t deadline = own->deadline;
-    int count = 0;
+    int count = 1, size;
 
-    waiters[count] = own;
-    requests[count++] = own->request;
-    while (queue->first && count < queue->batch) {
+    requests[0] = own->request;
+    apr_thread_mutex_lock(queue->mutex);
+    size = next_size(queue);
+    while (count < size) {
         waiter_t *waiter = pop(queue);
 
-        waiter->state = TAKEN;
         waiters[count] = waiter;
         requests[count++] = waiter->request;
         deadline = deadline < waiter->deadline ? deadline : waiter->deadline;
     }
+    queue->last = count;
     apr_thread_mutex_unlock(queue->mutex);
     queue->run(leader, requests, count, deadline);
-    apr_thread_mutex_lock(queue->mutex);
     pass_lane(queue);
     for (int i = 1; i < count; i++) {
-        waiters[i]->state = DONE;
-        apr_thread_cond_signal(waiters[i]->changed);
+        wake(waiters[i], 0);
     }
-    own->state = DONE;
 }
 
-/* Waits until the waiter has been run or is to lead; gives up at the deadline, unless a
- * leader has the request by then. */
-static void wait_for_turn(reg_queue_t *queue, apr_pool_t *pool, waiter_t *own)
+/* Waits until the waiter is woken. @return 0 when that was not before its deadline. */
+static int sleep_until_woken(waiter_t *own)
 {
-    apr_time_t left;
+    const struct timespec deadline = {.tv_sec = (time_t)apr_time_sec(own->deadline),
+                                      .tv_nsec =
+                                          (long)apr_time_usec(own->deadline) * 1000};
+    int rv;
 
-    if (apr_thread_cond_create(&own->changed, pool) != APR_SUCCESS) {
-        return;
-    }
-    append(queue, own);
-    while (own->state == TAKEN
-           || (own->state == QUEUED && (left = own->deadline - apr_time_now()) > 0)) {
-        if (own->state == TAKEN) {
-            apr_thread_cond_wait(own->changed, queue->mutex);
-        }
-        else {
-            apr_thread_cond_timedwait(own->changed, queue->mutex, left);
-        }
-    }
-    if (own->state == QUEUED) {
+    do {
+        rv = sem_timedwait(&own->woken, &deadline);
+    } while (rv < 0 && errno == EINTR);
+    return rv == 0;
+}
+
+/* Leaves the queue. @return 0 when a leader has the request already. */
+static int leave(reg_queue_t *queue, const waiter_t *own)
+{
+    int could;
+
+    apr_thread_mutex_lock(queue->mutex);
+    could = own->is_queued;
+    if (could) {
         withdraw(queue, own);
     }
+    apr_thread_mutex_unlock(queue->mutex);
+    return could;
+}
+
+/* Waits for its turn. @return 0 when the deadline came first. */
+static int wait_for_turn(reg_queue_t *queue, waiter_t *own)
+{
+    if (sleep_until_woken(own)) {
+        return 1;
+    }
+    if (leave(queue, own)) {
+        return 0;
+    }
+    while (sem_wait(&own->woken) < 0) { /* a signal */
+    }
+    return 1;
 }
 
 int reg_queue_run(reg_queue_t *queue, apr_pool_t *pool, void *request, void *leader,
                   apr_time_t deadline)
 {
-    waiter_t own = {.request = request, .deadline = deadline, .state = QUEUED};
+    waiter_t own = {.request = request, .deadline = deadline, .leads = 1};
+    int must_wait, has_turn;
 
+    sem_init(&own.woken, 0, 0);
     apr_thread_mutex_lock(queue->mutex);
-    if (queue->free_lanes > 0) {
-        queue->free_lanes--;
-        own.state = LEADS;
+    must_wait = queue->free_lanes == 0;
+    if (must_wait) {
+        append(queue, &own);
     }
     else {
-        wait_for_turn(queue, pool, &own);
-    }
-    if (own.state == LEADS) {
-        lead(queue, pool, &own, leader);
+        queue->free_lanes--;
     }
     apr_thread_mutex_unlock(queue->mutex);
-    return own.state == DONE;
+    has_turn = !must_wait || wait_for_turn(queue, &own);
+    if (has_turn && own.leads) {
+        lead(queue, pool, &own, leader);
+    }
+    sem_destroy(&own.woken);
+    return has_turn;
 }
 
 int reg_queue_length(reg_queue_t *queue)
 {
-    int length = 0;
+    int length;
 
     apr_thread_mutex_lock(queue->mutex);
-    for (const waiter_t *waiter = queue->first; waiter; waiter = waiter->next) {
-        length++;
-    }
+    length = queue->length;
     apr_thread_mutex_unlock(queue->mutex);
     return length;
 }

@@ -9,11 +9,12 @@
  * Combining: requests that arrive while others are being answered are carried together.
  *
  * A thread with a request joins a queue. While the queue has a lane free, the thread
- * leads: it takes what is queued, its own request and up to a batch of others, and runs
+ * leads: it takes its own request and others that are queued, up to a batch, and runs
  * them all at once. Else it waits until a leader has run its request, or until a lane is
  * free and it is the first, and so leads the next batch. No thread of the queue's own, no
  * timer: with one client a batch is one request and nothing waits; under load batches
- * grow by themselves.
+ * grow by themselves, to half of the clients: while one half is run, the other is read
+ * and answered.
  *
  * Requests leave the queue in the order in which they came. Whoever waits may leave at
  * the deadline as long as nobody has taken the request; once a leader has it, its memory

@@ -64,7 +64,7 @@ DECLARE
     requests integer[];
     occurrence occurrences;
     event events;
-    organization organizations;
+    place occurrence_answers;
     attendee event_users;
     registration event_registrations;
     held_before integer;
@@ -99,8 +99,8 @@ BEGIN
             IF occurrence.id IS NULL THEN
                 SELECT o.* INTO STRICT occurrence
                   FROM occurrences AS o WHERE o.id = wanted FOR NO KEY UPDATE;
-                SELECT g.* INTO organization
-                  FROM organizations AS g WHERE g.id = event.organization_id;
+                SELECT p.* INTO place
+                  FROM occurrence_answers AS p WHERE p.id = wanted;
                 held_before := occurrence.registrations;
             END IF;
 
@@ -152,10 +152,10 @@ BEGIN
                 outcome := 'created';
                 IF has_place THEN
                     occurrence.registrations := occurrence.registrations + 1;
+                    place.occurrence.registrations := occurrence.registrations;
                 END IF;
                 detail := registration.version;
-                body := event_registration_body(registration, attendee, occurrence, event,
-                                                organization);
+                body := event_registration_body(registration, attendee, place);
             END IF;
             RETURN NEXT;
         END LOOP;

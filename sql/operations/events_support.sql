@@ -3,64 +3,130 @@
 -- What the operations on event registrations share, and the triggers that keep what an
 -- administrator's statements would otherwise leave behind.
 
--- The registration a client sees. The rows are passed in, not looked up, because a call
--- that registers many has them at hand, with a count that is not written yet.
+-- What the client sees, key by key. Named types instead of sub-selects, because the
+-- function that fills them is called for every registration and is then expanded in place.
+-- CREATE TYPE knows no IF NOT EXISTS.
+DO $$
+BEGIN
+    IF to_regtype('event_answer') IS NULL THEN
+        CREATE TYPE event_answer_user AS (
+            id uuid,
+            "createdAt" text,
+            "updatedAt" text,
+            "organizationId" uuid,
+            email text,
+            "firstName" text,
+            "lastName" text,
+            role text,
+            avatar text,
+            "isActive" boolean
+        );
+        CREATE TYPE event_answer_occurrence AS (
+            id uuid,
+            "createdAt" text,
+            "updatedAt" text,
+            "startDate" text,
+            "endDate" text,
+            capacity integer,
+            registrations integer
+        );
+        CREATE TYPE event_answer_event AS (
+            id uuid,
+            "createdAt" text,
+            "updatedAt" text,
+            name text,
+            slug text,
+            description text
+        );
+        CREATE TYPE event_answer_organization AS (
+            id uuid,
+            name text
+        );
+        CREATE TYPE event_answer AS (
+            id uuid,
+            "createdAt" text,
+            "updatedAt" text,
+            status text,
+            fields jsonb,
+            "user" event_answer_user,
+            occurrence event_answer_occurrence,
+            event event_answer_event,
+            organization event_answer_organization
+        );
+    END IF;
+END
+$$;
+
+COMMENT ON TYPE event_answer IS 'An event registration as the client sees it.';
+COMMENT ON TYPE event_answer_user IS 'Its user.';
+COMMENT ON TYPE event_answer_occurrence IS 'What it is for.';
+COMMENT ON TYPE event_answer_event IS 'The event of that.';
+COMMENT ON TYPE event_answer_organization IS 'Whose event it is.';
+
+CREATE OR REPLACE VIEW occurrence_answers AS
+    SELECT o.id,
+           ROW(o.id, iso_timestamp(o.created_at), iso_timestamp(o.updated_at),
+               iso_timestamp(o.start_date), iso_timestamp(o.end_date), o.capacity,
+               o.registrations)::event_answer_occurrence AS occurrence,
+           ROW(e.id, iso_timestamp(e.created_at), iso_timestamp(e.updated_at), e.name,
+               e.slug, e.description)::event_answer_event AS event,
+           ROW(g.id, g.name)::event_answer_organization AS organization
+      FROM occurrences AS o
+      JOIN events AS e ON e.id = o.event_id
+      JOIN organizations AS g ON g.id = e.organization_id;
+
+COMMENT ON VIEW occurrence_answers IS
+    'What the answers about its registrations say of an occurrence.';
+COMMENT ON COLUMN occurrence_answers.id IS 'The occurrence.';
+COMMENT ON COLUMN occurrence_answers.occurrence IS 'The occurrence as the client sees it.';
+COMMENT ON COLUMN occurrence_answers.event IS 'Its event.';
+COMMENT ON COLUMN occurrence_answers.organization IS 'Its organization.';
+
+CREATE OR REPLACE FUNCTION event_registration_json(
+    registration event_registrations,
+    attendee event_users,
+    place occurrence_answers)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT row_to_json(
+        ROW(registration.id,
+            iso_timestamp(registration.created_at),
+            iso_timestamp(registration.updated_at),
+            registration.status,
+            registration.fields,
+            ROW(attendee.id,
+                iso_timestamp(attendee.created_at),
+                iso_timestamp(attendee.updated_at),
+                attendee.organization_id,
+                attendee.email,
+                attendee.first_name,
+                attendee.last_name,
+                attendee.role,
+                attendee.avatar,
+                attendee.is_active)::event_answer_user,
+            place.occurrence,
+            place.event,
+            place.organization)::event_answer)::text
+$$;
+
+COMMENT ON FUNCTION event_registration_json IS
+    'An event registration as the client sees it while it is not deleted.';
+
+-- deletedAt is there only when there is one.
 CREATE OR REPLACE FUNCTION event_registration_body(
     registration event_registrations,
     attendee event_users,
-    occurrence occurrences,
-    event events,
-    organization organizations)
+    place occurrence_answers)
 RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE sql STABLE
 AS $$
-DECLARE
-    body text;
-BEGIN
-    SELECT row_to_json(answer)::text
-      INTO body
-      FROM (SELECT registration.id,
-                   iso_timestamp(registration.created_at) AS "createdAt",
-                   iso_timestamp(registration.updated_at) AS "updatedAt",
-                   registration.status,
-                   registration.fields,
-                   (SELECT row_to_json(part)
-                      FROM (SELECT attendee.id,
-                                   iso_timestamp(attendee.created_at) AS "createdAt",
-                                   iso_timestamp(attendee.updated_at) AS "updatedAt",
-                                   attendee.organization_id AS "organizationId",
-                                   attendee.email,
-                                   attendee.first_name AS "firstName",
-                                   attendee.last_name AS "lastName",
-                                   attendee.role,
-                                   attendee.avatar,
-                                   attendee.is_active AS "isActive") AS part) AS "user",
-                   (SELECT row_to_json(part)
-                      FROM (SELECT occurrence.id,
-                                   iso_timestamp(occurrence.created_at) AS "createdAt",
-                                   iso_timestamp(occurrence.updated_at) AS "updatedAt",
-                                   iso_timestamp(occurrence.start_date) AS "startDate",
-                                   iso_timestamp(occurrence.end_date) AS "endDate",
-                                   occurrence.capacity,
-                                   occurrence.registrations) AS part) AS occurrence,
-                   (SELECT row_to_json(part)
-                      FROM (SELECT event.id,
-                                   iso_timestamp(event.created_at) AS "createdAt",
-                                   iso_timestamp(event.updated_at) AS "updatedAt",
-                                   event.name,
-                                   event.slug,
-                                   event.description) AS part) AS event,
-                   (SELECT row_to_json(part)
-                      FROM (SELECT organization.id,
-                                   organization.name) AS part) AS organization) AS answer;
-
-    -- deletedAt is there only when there is one.
-    IF registration.deleted_at IS NOT NULL THEN
-        body := left(body, -1) || ',"deletedAt":"'
-                || iso_timestamp(registration.deleted_at) || '"}';
-    END IF;
-    RETURN body;
-END
+    SELECT CASE
+        WHEN registration.deleted_at IS NULL
+        THEN event_registration_json(registration, attendee, place)
+        ELSE left(event_registration_json(registration, attendee, place), -1)
+             || ',"deletedAt":"' || iso_timestamp(registration.deleted_at) || '"}'
+    END
 $$;
 
 COMMENT ON FUNCTION event_registration_body IS
@@ -72,12 +138,10 @@ CREATE OR REPLACE VIEW event_registration_answers AS
            r.organization_id,
            r.deleted_at,
            r.version::text AS version,
-           event_registration_body(r, u, o, e, g) AS body
+           event_registration_body(r, u, p) AS body
       FROM event_registrations AS r
       JOIN event_users AS u ON u.id = r.user_id
-      JOIN occurrences AS o ON o.id = r.occurrence_id
-      JOIN events AS e ON e.id = r.event_id
-      JOIN organizations AS g ON g.id = r.organization_id;
+      JOIN occurrence_answers AS p ON p.id = r.occurrence_id;
 
 COMMENT ON VIEW event_registration_answers IS
     'Event registrations as the operations answer them.';

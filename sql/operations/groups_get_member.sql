@@ -9,8 +9,10 @@ SET enable_seqscan = off
 AS $$
 BEGIN
     FOR item IN SELECT generate_subscripts(ids, 1) LOOP
-        body := (SELECT groups_member_body(m, paths[item])
+        body := (SELECT groups_member_body(paths[item], g, p, m)
                    FROM group_members AS m
+                   JOIN groups AS g ON g.id = m.group_id
+                   JOIN plans AS p ON p.id = m.plan_id
                   WHERE m.id = ids[item] AND m.group_id = group_ids[item]);
         outcome := CASE WHEN body IS NULL THEN 'not_found' ELSE 'found' END;
         RETURN NEXT;

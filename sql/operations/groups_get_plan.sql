@@ -9,15 +9,15 @@ SET enable_seqscan = off
 AS $$
 BEGIN
     FOR item IN SELECT generate_subscripts(ids, 1) LOOP
-        body := (SELECT row_to_json(answer)::text
-                   FROM (SELECT paths[item] || '/' || g.id || '/plans/' || p.id AS href,
-                                p.name AS title,
-                                p.id AS uuid,
-                                groups_link(paths[item] || '/' || g.id, g.name) AS "group"
-                           FROM plans AS p
-                           JOIN groups AS g ON g.id = p.group_id
-                          WHERE p.id = ids[item] AND p.group_id = group_ids[item])
-                        AS answer);
+        body := (SELECT row_to_json(
+                            ROW(groups_href(paths[item], g) || '/plans/' || p.id,
+                                p.name,
+                                p.id,
+                                ROW(groups_href(paths[item], g), g.name)::groups_link)
+                            ::groups_plan_answer)
+                   FROM plans AS p
+                   JOIN groups AS g ON g.id = p.group_id
+                  WHERE p.id = ids[item] AND p.group_id = group_ids[item]);
         outcome := CASE WHEN body IS NULL THEN 'not_found' ELSE 'found' END;
         RETURN NEXT;
     END LOOP;

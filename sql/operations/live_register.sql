@@ -16,10 +16,13 @@ $$;
 COMMENT ON FUNCTION live_registration_body IS
     'A live registration as the client sees it.';
 
--- Registers for live sessions. The requests are taken session by session, in the order
--- of the sessions' ids, so that two calls lock in the same order. A session's row stays
--- locked from the first of its requests on: everything that makes or deletes its
--- registrations takes that lock first, so the count read here is exact.
+-- Registers for live sessions. First the sessions are locked, in the order of their ids, so
+-- that two calls lock in the same order. Everything that makes or deletes a session's
+-- registrations takes that lock, so the count read under it is exact.
+--
+-- Then everybody for whom there is a place is registered by one statement: to begin one
+-- costs as much as half a dozen rows. Who is registered already leaves a place to somebody
+-- who came later, for whom it is done again.
 --
 -- Outcomes: created, not_found, not_joinable, duplicate, full; the first that fits.
 CREATE OR REPLACE FUNCTION live_register(
@@ -35,71 +38,91 @@ SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
 DECLARE
+    untried integer[] := ARRAY(SELECT generate_subscripts(ids, 1));
+    admitted integer[];         -- those of them for whom there is a place
+    created integer[] := '{}';
     session uuid;
     requests integer[];
-    joinable boolean;           -- null: there is no such session
-    places integer;             -- null: any number
-    taken integer;
-    taken_before integer;
-    has_place boolean;
+    joinable boolean;
+    places_left integer;        -- null: any number
+    made uuid;
+    made_here integer;
 BEGIN
-    FOR session, requests IN
-        SELECT r.session_id, array_agg(r.n::integer ORDER BY r.n)
-          FROM unnest(session_ids) WITH ORDINALITY AS r (session_id, n)
-         GROUP BY r.session_id
-         ORDER BY r.session_id
     LOOP
-        SELECT s.status IN ('scheduled', 'live'), s.max_participants, s.registered_count
-          INTO joinable, places, taken
-          FROM live_sessions AS s
-         WHERE s.id = session
-           FOR NO KEY UPDATE;
-        taken_before := taken;
-
-        FOREACH item IN ARRAY requests LOOP
-            body := NULL;
-            has_place := joinable AND (places IS NULL OR taken < places);
-
-            IF has_place THEN
-                INSERT INTO live_registrations AS r
-                       (id, session_id, patient_id, guest_email, role)
-                VALUES (ids[item], session, patient_ids[item], guest_emails[item],
-                        roles[item])
-                    ON CONFLICT DO NOTHING
-                RETURNING live_registration_body(r) INTO body;
+        admitted := '{}';
+        FOR session, requests IN
+            SELECT session_ids[n], array_agg(n ORDER BY n)
+              FROM unnest(untried) AS n
+             GROUP BY session_ids[n]
+             ORDER BY session_ids[n]
+        LOOP
+            SELECT s.status IN ('scheduled', 'live'),
+                   s.max_participants - s.registered_count
+              INTO joinable, places_left
+              FROM live_sessions AS s
+             WHERE s.id = session
+               FOR NO KEY UPDATE;
+            IF joinable THEN
+                admitted := admitted
+                            || requests[:coalesce(places_left, cardinality(requests))];
             END IF;
+        END LOOP;
+        EXIT WHEN admitted = '{}';
 
-            IF body IS NOT NULL THEN
-                outcome := 'created';
-                taken := taken + 1;
-            ELSE
-                -- A call that was sent twice finds what the first one wrote.
-                SELECT live_registration_body(r)
-                  INTO body
-                  FROM live_registrations AS r
-                 WHERE r.id = ids[item] AND r.session_id = session;
-                outcome := CASE
-                    WHEN body IS NOT NULL THEN 'created'
-                    WHEN joinable IS NULL THEN 'not_found'
-                    WHEN NOT joinable THEN 'not_joinable'
-                    WHEN has_place
-                      OR EXISTS (SELECT FROM live_registrations AS r
-                                  WHERE r.session_id = session
-                                    AND r.patient_id = patient_ids[item])
-                      OR EXISTS (SELECT FROM live_registrations AS r
-                                  WHERE r.session_id = session
-                                    AND lower(r.guest_email)
-                                        = lower(guest_emails[item] COLLATE "C"))
-                    THEN 'duplicate'
-                    ELSE 'full'
-                END;
-            END IF;
+        FOR made, body IN
+            INSERT INTO live_registrations AS r
+                   (id, session_id, patient_id, guest_email, role)
+            SELECT ids[n], session_ids[n], patient_ids[n], guest_emails[n], roles[n]
+              FROM unnest(admitted) AS n
+                ON CONFLICT DO NOTHING
+            RETURNING r.id, live_registration_body(r)
+        LOOP
+            item := array_position(ids, made);
+            outcome := 'created';
+            created := created || item;
             RETURN NEXT;
         END LOOP;
 
-        IF taken <> taken_before THEN
-            UPDATE live_sessions AS s SET registered_count = taken WHERE s.id = session;
-        END IF;
+        FOR session, made_here IN
+            SELECT session_ids[n], count(*)
+              FROM unnest(created) AS n
+             WHERE n = ANY (admitted)
+             GROUP BY session_ids[n]
+        LOOP
+            UPDATE live_sessions AS s
+               SET registered_count = s.registered_count + made_here
+             WHERE s.id = session;
+        END LOOP;
+
+        untried := ARRAY(SELECT n FROM unnest(untried) AS n WHERE n <> ALL (admitted));
+        EXIT WHEN untried = '{}';
+    END LOOP;
+
+    FOR item IN
+        SELECT n FROM generate_subscripts(ids, 1) AS n WHERE n <> ALL (created)
+    LOOP
+        -- A call that was sent twice finds what the first one wrote.
+        body := (SELECT live_registration_body(r)
+                   FROM live_registrations AS r
+                  WHERE r.id = ids[item] AND r.session_id = session_ids[item]);
+        joinable := (SELECT s.status IN ('scheduled', 'live')
+                       FROM live_sessions AS s
+                      WHERE s.id = session_ids[item]);
+        outcome := CASE
+            WHEN body IS NOT NULL THEN 'created'
+            WHEN joinable IS NULL THEN 'not_found'
+            WHEN NOT joinable THEN 'not_joinable'
+            WHEN EXISTS (SELECT FROM live_registrations AS r
+                          WHERE r.session_id = session_ids[item]
+                            AND r.patient_id = patient_ids[item])
+              OR EXISTS (SELECT FROM live_registrations AS r
+                          WHERE r.session_id = session_ids[item]
+                            AND lower(r.guest_email)
+                                = lower(guest_emails[item] COLLATE "C"))
+            THEN 'duplicate'
+            ELSE 'full'
+        END;
+        RETURN NEXT;
     END LOOP;
 END
 $$;
