@@ -106,11 +106,16 @@ check-threads:
 check-http: $(MODULE)
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
 
+EMPTY_MODULE = $(BUILD)/mod_empty.so
+$(EMPTY_MODULE): $(BUILD)/obj/tests/bench/mod_empty.o
+	@$(LINK) -shared -o $@ $<
+
 bench:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES) wrk'
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all $(EMPTY_MODULE)
 	@REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B tests/bench.py \
-	    --directory $(BUILD)/bench --json $(BUILD)/bench.json $(BENCH)
+	    --empty-module $(EMPTY_MODULE) --directory $(BUILD)/bench \
+	    --json $(BUILD)/bench.json $(BENCH)
 
 # The configuration of a module already installed here is the administrator's own: kept.
 install: $(MODULE)
@@ -125,7 +130,7 @@ install: $(MODULE)
 clean: demo-stop
 	rm -rf $(BUILD)
 
-C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h)
+C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h tests/bench/*.c)
 
 format:
 	@clang-format -i $(C_FILES)

@@ -3,6 +3,7 @@
 
 #include "combine.h"
 
+#include <apr_strings.h>
 #include <apr_thread_mutex.h>
 #include <string.h>
 
@@ -143,6 +144,11 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
         set_stuck(d, lane, &own, 0);
     }
     if (item->answer.outcome == REG_LOCKED) {
+        connections->report(connections->baton,
+                            apr_psprintf(pool,
+                                         "operation %s waited in vain for a row that a "
+                                         "transaction of somebody else holds",
+                                         operation->name));
         item->answer.outcome = REG_UNAVAILABLE;
     }
 }

@@ -9,6 +9,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* The lock timeout of the calls that find out which of several keys is locked: they are
+ * made one after the other, and others wait for them. */
+#define SHORT_LOCK_TIMEOUT 10
+
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
 
@@ -71,6 +75,7 @@ typedef struct {
     reg_item_t *const *items;
     int count;
     apr_time_t deadline;
+    int lock_timeout; /* milliseconds */
 } call_t;
 
 static void report(const call_t *call, const char *message)
@@ -246,17 +251,17 @@ static verdict_t complete(const call_t *call, reg_connection_t *connection, int 
     return verdict;
 }
 
-/* Makes the settings of a new session. */
+/* Sets how long the session waits for locks. */
 static verdict_t configure(const call_t *call, reg_connection_t *connection)
 {
     verdict_t verdict = DONE;
 
-    if (!connection->configured) {
-        verdict =
-            complete(call, connection,
-                     PQsendQuery(connection->pg,
-                                 "SET lock_timeout = " APR_STRINGIFY(REG_LOCK_TIMEOUT)));
-        connection->configured = verdict == DONE;
+    if (connection->lock_timeout != call->lock_timeout) {
+        const char *statement =
+            apr_psprintf(call->pool, "SET lock_timeout = %d", call->lock_timeout);
+
+        verdict = complete(call, connection, PQsendQuery(connection->pg, statement));
+        connection->lock_timeout = verdict == DONE ? call->lock_timeout : 0;
     }
     return verdict;
 }
@@ -389,12 +394,25 @@ static void pause_a_moment(void)
     apr_sleep(apr_time_from_msec(1 + random % 8));
 }
 
+static void make(const call_t *call);
+
+/* Calls again for some of the requests. */
+static void make_part(const call_t *whole, reg_item_t *const *items, int count,
+                      int lock_timeout)
+{
+    call_t part = *whole;
+
+    part.items = items;
+    part.count = count;
+    part.lock_timeout = lock_timeout;
+    make(&part);
+}
+
 /* Calls again for each request by itself, so that only the culprit fails. */
 static void call_one_by_one(const call_t *call)
 {
     for (int i = 0; i < call->count; i++) {
-        reg_store_call(call->connections, call->pool, call->operation, call->items + i, 1,
-                       call->deadline);
+        make_part(call, call->items + i, 1, call->lock_timeout);
     }
 }
 
@@ -424,9 +442,50 @@ static void call_by_key(const call_t *call)
             }
         }
         if (size > 0 && size < call->count) {
-            reg_store_call(call->connections, call->pool, call->operation, group, size,
-                           call->deadline);
+            make_part(call, group, size, SHORT_LOCK_TIMEOUT);
         }
+    }
+}
+
+/* Makes the call, and again what has to be made again. */
+static void make(const call_t *call)
+{
+    verdict_t verdict = attempt(call);
+
+    for (int i = 0; i < MOST_CONFLICTS && verdict == CONFLICT; i++) {
+        pause_a_moment();
+        verdict = attempt(call);
+    }
+    switch (verdict) {
+    case DONE:
+        break;
+    case REFUSED:
+        if (call->count > 1) {
+            call_one_by_one(call);
+        }
+        else {
+            answer_all(call, REG_BAD_DATA);
+        }
+        break;
+    case LOCKED:
+        call_by_key(call);
+        break;
+    case CONFLICT:
+        report(call, apr_psprintf(call->pool, "operation %s lost against others %d times",
+                                  call->operation->name, MOST_CONFLICTS + 1));
+        answer_all(call, REG_UNAVAILABLE);
+        break;
+    case UNAVAILABLE:
+        answer_all(call, REG_UNAVAILABLE);
+        break;
+    case UNPREPARED:
+        report(call, apr_psprintf(call->pool, "operation %s cannot be prepared",
+                                  call->operation->name));
+        answer_all(call, REG_FAULT);
+        break;
+    case FAULT:
+        answer_all(call, REG_FAULT);
+        break;
     }
 }
 
@@ -434,44 +493,10 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline)
 {
-    const call_t call = {connections, pool, operation, items, count, deadline};
-    verdict_t verdict = attempt(&call);
+    const call_t call = {connections, pool,     operation,       items,
+                         count,       deadline, REG_LOCK_TIMEOUT};
 
-    for (int i = 0; i < MOST_CONFLICTS && verdict == CONFLICT; i++) {
-        pause_a_moment();
-        verdict = attempt(&call);
-    }
-    switch (verdict) {
-    case DONE:
-        break;
-    case REFUSED:
-        if (count > 1) {
-            call_one_by_one(&call);
-        }
-        else {
-            answer_all(&call, REG_BAD_DATA);
-        }
-        break;
-    case LOCKED:
-        call_by_key(&call);
-        break;
-    case CONFLICT:
-        report(&call, apr_psprintf(pool, "operation %s lost against others %d times",
-                                   operation->name, MOST_CONFLICTS + 1));
-        answer_all(&call, REG_UNAVAILABLE);
-        break;
-    case UNAVAILABLE:
-        answer_all(&call, REG_UNAVAILABLE);
-        break;
-    case UNPREPARED:
-        report(&call,
-               apr_psprintf(pool, "operation %s cannot be prepared", operation->name));
-        answer_all(&call, REG_FAULT);
-        break;
-    case FAULT:
-        answer_all(&call, REG_FAULT);
-        break;
-    }
+    make(&call);
 }
 
 /* Whether the server has closed the connection. What it has said unasked is read, but
@@ -499,7 +524,7 @@ int reg_store_refresh(reg_connection_t *connection)
     if (connection->backend != PQbackendPID(pg)) {
         connection->backend = PQbackendPID(pg);
         connection->prepared_count = 0;
-        connection->configured = 0;
+        connection->lock_timeout = 0;
     }
     return PQsetnonblocking(pg, 1) == 0;
 }

@@ -25,7 +25,7 @@ struct pg_conn;
 typedef struct reg_connection_t {
     struct pg_conn *pg;
     int backend; /* process id of the session that what follows is true for */
-    int configured;
+    int lock_timeout; /* as it is set, in milliseconds; 0 in a new session */
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
 } reg_connection_t;

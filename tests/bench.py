@@ -194,6 +194,9 @@ def main():
                         help="to see a child grow over half of them (%(default)s)")
     parser.add_argument("--directive", action="append", default=[],
                         help="one more for every httpd's virtual host")
+    parser.add_argument("--empty-module", type=pathlib.Path,
+                        default=ROOT / "build" / "mod_empty.so",
+                        help="made of bench/mod_empty.c (%(default)s)")
     parser.add_argument("--directory", type=pathlib.Path, default=ROOT / "build" / "bench",
                         help="of the servers (%(default)s)")
     parser.add_argument("--json", type=pathlib.Path, default=ROOT / "build" / "bench.json",

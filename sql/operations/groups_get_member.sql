@@ -6,6 +6,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     FOR item IN SELECT generate_subscripts(ids, 1) LOOP

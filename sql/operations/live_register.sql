@@ -16,13 +16,14 @@ $$;
 COMMENT ON FUNCTION live_registration_body IS
     'A live registration as the client sees it.';
 
--- Registers for live sessions. First the sessions are locked, in the order of their ids, so
--- that two calls lock in the same order. Everything that makes or deletes a session's
--- registrations takes that lock, so the count read under it is exact.
+-- Registers for live sessions. First places are taken in the sessions, in the order of their
+-- ids, so that two calls lock in the same order. Everything that makes or deletes a session's
+-- registrations holds that lock, so the count is exact. Who asks for the last places gets
+-- them in the order in which they came.
 --
--- Then everybody for whom there is a place is registered by one statement: to begin one
--- costs as much as half a dozen rows. Who is registered already leaves a place to somebody
--- who came later, for whom it is done again.
+-- Then all who have a place are registered by one statement: to begin one costs as much as
+-- half a dozen rows. Who is registered already gives his place back, and if others have found
+-- the session full it is all done again for them.
 --
 -- Outcomes: created, not_found, not_joinable, duplicate, full; the first that fits.
 CREATE OR REPLACE FUNCTION live_register(
@@ -36,38 +37,50 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    untried integer[] := ARRAY(SELECT generate_subscripts(ids, 1));
-    admitted integer[];         -- those of them for whom there is a place
+    waiting integer[] := ARRAY(SELECT generate_subscripts(ids, 1));
+    admitted integer[];         -- those of them who have a place
     created integer[] := '{}';
     session uuid;
     requests integer[];
     joinable boolean;
-    places_left integer;        -- null: any number
+    places_left integer;
     made uuid;
-    made_here integer;
+    too_many integer;
 BEGIN
     LOOP
         admitted := '{}';
         FOR session, requests IN
             SELECT session_ids[n], array_agg(n ORDER BY n)
-              FROM unnest(untried) AS n
+              FROM unnest(waiting) AS n
              GROUP BY session_ids[n]
              ORDER BY session_ids[n]
         LOOP
-            SELECT s.status IN ('scheduled', 'live'),
-                   s.max_participants - s.registered_count
-              INTO joinable, places_left
-              FROM live_sessions AS s
+            UPDATE live_sessions AS s
+               SET registered_count = s.registered_count + cardinality(requests)
              WHERE s.id = session
-               FOR NO KEY UPDATE;
-            IF joinable THEN
-                admitted := admitted
-                            || requests[:coalesce(places_left, cardinality(requests))];
+               AND s.status IN ('scheduled', 'live')
+               AND coalesce(s.registered_count + cardinality(requests)
+                            <= s.max_participants, true);
+            IF NOT FOUND THEN
+                SELECT s.status IN ('scheduled', 'live'),
+                       coalesce(s.max_participants - s.registered_count,
+                                cardinality(requests))
+                  INTO joinable, places_left
+                  FROM live_sessions AS s
+                 WHERE s.id = session
+                   FOR NO KEY UPDATE;
+                requests := CASE WHEN joinable THEN requests[:places_left] ELSE '{}' END;
+                IF requests <> '{}' THEN
+                    UPDATE live_sessions AS s
+                       SET registered_count = s.registered_count + cardinality(requests)
+                     WHERE s.id = session;
+                END IF;
             END IF;
+            admitted := admitted || requests;
         END LOOP;
-        EXIT WHEN admitted = '{}';
 
         FOR made, body IN
             INSERT INTO live_registrations AS r
@@ -82,20 +95,19 @@ BEGIN
             created := created || item;
             RETURN NEXT;
         END LOOP;
+        EXIT WHEN created @> admitted;
 
-        FOR session, made_here IN
+        FOR session, too_many IN
             SELECT session_ids[n], count(*)
-              FROM unnest(created) AS n
-             WHERE n = ANY (admitted)
+              FROM unnest(admitted) AS n
+             WHERE n <> ALL (created)
              GROUP BY session_ids[n]
         LOOP
             UPDATE live_sessions AS s
-               SET registered_count = s.registered_count + made_here
+               SET registered_count = s.registered_count - too_many
              WHERE s.id = session;
         END LOOP;
-
-        untried := ARRAY(SELECT n FROM unnest(untried) AS n WHERE n <> ALL (admitted));
-        EXIT WHEN untried = '{}';
+        waiting := ARRAY(SELECT n FROM unnest(waiting) AS n WHERE n <> ALL (admitted));
     END LOOP;
 
     FOR item IN

@@ -140,14 +140,14 @@ class BreakablePostgres(servers.Postgres):
         return session
 
     @contextlib.contextmanager
-    def locked(self, session):
-        """Somebody, an administrator in psql, keeps a session's row to himself."""
+    def locked(self, row, table="live_sessions"):
+        """Somebody, an administrator in psql, keeps a row to himself."""
         connection = self.connect()
         connection.autocommit = False
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM registration.live_sessions WHERE id = %s"
-                               " FOR UPDATE", (session,))
+                cursor.execute(f"SELECT 1 FROM registration.{table} WHERE id = %s"
+                               " FOR UPDATE", (row,))
             yield
         finally:
             connection.close()

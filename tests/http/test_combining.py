@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import new_uuid
+from event_registrations import DEMO_EVENT, MOUNT, created
 from faults import (GRACE, TIMEOUT, caller, check_recovers,  # noqa: F401 (fixtures)
                     own_postgres, postgres_to_break, statuses)
 
@@ -94,6 +95,33 @@ def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break,
         assert waiting <= 1
         assert not any(each.done() for each in held_up)
     assert statuses(each.result() for each in held_up) == [201] * 10
+
+
+def test_a_locked_occurrence_holds_up_changes_of_others_for_a_moment(
+        caller, postgres_to_break, pool):
+    """A change names a registration, and each has to be tried to see whose is locked."""
+    one = caller(timeout=10, combining=True)
+
+    def occurrence():
+        made = new_uuid()
+        postgres_to_break.query("INSERT INTO occurrences (id, event_id) VALUES (%s, %s)", made,
+                                DEMO_EVENT)
+        return made
+
+    def change(registration):
+        return one.put(f"{MOUNT}/{registration}", json={"fields": {"seen": True}})
+
+    locked, free = occurrence(), occurrence()
+    held_up, other = ([created(one, place, user=f"{place} {i}")["id"] for i in range(count)]
+                      for place, count in ((locked, 30), (free, 1)))
+    with postgres_to_break.locked(locked, table="occurrences"):
+        waiting = [pool.submit(change, registration) for registration in held_up]
+        time.sleep(0.1)
+        for _ in range(5):
+            answer = change(*other)
+            assert (answer.status_code, answer.seconds < 1.5) == (200, True)
+        assert not any(each.done() for each in waiting)
+    assert statuses(each.result() for each in waiting) == [200] * 30
 
 
 def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool):
