@@ -24,7 +24,7 @@ struct pg_conn;
 /** A connection, with what the server has prepared on it. */
 typedef struct reg_connection_t {
     struct pg_conn *pg;
-    int backend; /* process id of the session that what follows is true for */
+    int backend;      /* process id of the session that what follows is true for */
     int lock_timeout; /* as it is set, in milliseconds; 0 in a new session */
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
