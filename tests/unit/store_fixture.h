@@ -27,7 +27,7 @@
 /** Time enough for whatever ought to be quick. */
 #define SOON apr_time_from_sec(20)
 
-static const reg_operation_t run_operation = {"run", 1};
+static const reg_operation_t run_operation = {.name = "run", .parameters = 1};
 
 /** A store with one connection, as reg_connections_t has it. */
 typedef struct {

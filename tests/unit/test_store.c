@@ -92,7 +92,7 @@ static void each_request_gets_the_answer_with_its_number(void **state)
 
 static void values_arrive_and_answers_return_unchanged(void **state)
 {
-    static const reg_operation_t echo = {"echo", 2};
+    static const reg_operation_t echo = {.name = "echo", .parameters = 2};
     store_t *store = *state;
     const char *const values[] = {
         "plain",
@@ -442,7 +442,8 @@ static void an_answer_counts_only_once_it_is_committed(void **state)
 
 static void a_batch_of_live_registrations_is_answered_by_item(void **state)
 {
-    static const reg_operation_t live_register = {"live_register", 5};
+    static const reg_operation_t live_register = {.name = "live_register",
+                                                  .parameters = 5};
     static const char open[] = "00000000-0000-4000-8000-00000000aaa1";
     static const char ended[] = "00000000-0000-4000-8000-00000000aaa2";
     static const struct {

@@ -34,7 +34,7 @@ static void terminate_backend(store_t *store)
 
 static void an_operation_is_prepared_once(void **state)
 {
-    static const reg_operation_t echo = {"echo", 2};
+    static const reg_operation_t echo = {.name = "echo", .parameters = 2};
     static const char *const values[] = {"d", "b"};
     const char *const *batch[] = {values};
     store_t *store = *state;
@@ -95,7 +95,7 @@ static void a_name_already_prepared_is_no_hindrance(void **state)
 
 static void what_could_not_be_prepared_is_tried_again(void **state)
 {
-    static const reg_operation_t late = {"late", 1};
+    static const reg_operation_t late = {.name = "late", .parameters = 1};
     static const char *const values[] = {"x"};
     const char *const *batch[] = {values};
     store_t *store = *state;
