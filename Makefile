@@ -97,11 +97,12 @@ check-unit: $(UNIT_TESTS) $(MODULE)
 	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
 
 # The tests with threads, under ThreadSanitizer.
-THREAD_TESTS = test_gate test_combine
+THREAD_TESTS = test_gate test_combine test_dispatch
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
-	for test in $(THREAD_TESTS); do $(BUILD)/thread/unit/$$test || exit; done
+	$(PYTHON) -B tests/servers.py postgres -- \
+	    sh -c 'for test; do $$test || exit; done' sh $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
 
 check-http: $(MODULE)
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)

@@ -103,6 +103,12 @@ static const char schema_of_the_tests[] =
     "CREATE FUNCTION tell() RETURNS void LANGUAGE plpgsql AS"
     "    $$ BEGIN RAISE WARNING 'SECRET'; END $$;"
 
+    /* Lasts as long as there is a row in the table. */
+    "CREATE TABLE stalled ();"
+    "CREATE FUNCTION stall() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+    "    WHILE EXISTS (SELECT FROM stalled) LOOP PERFORM pg_sleep(0.005); END LOOP;"
+    "    RETURN NULL; END $$;"
+
     /* Runs a query when the transaction is about to be committed. */
     "CREATE TABLE at_commit (script text);"
     "CREATE FUNCTION run_at_commit() RETURNS trigger"
@@ -212,7 +218,8 @@ static inline void fixture_report(void *baton, const char *message)
 static inline void start_over(store_t *store)
 {
     sql(store->administrator,
-        "SELECT setval('runs', 1, false); DELETE FROM marks; DELETE FROM at_commit");
+        "SELECT setval('runs', 1, false); DELETE FROM marks; DELETE FROM at_commit;"
+        "DELETE FROM stalled");
 }
 
 /* mod_dbd's driver ignores them as well. */
@@ -220,6 +227,17 @@ static inline void ignore_notice(void *data, const char *message)
 {
     (void)data;
     (void)message;
+}
+
+/** A connection of the service's to the database of the tests. */
+static inline PGconn *connect_service(apr_pool_t *pool)
+{
+    /* The last name of a connection string counts. */
+    PGconn *pg = PQconnectdb(apr_pstrcat(pool, getenv("REGISTRATION_DSN"),
+                                         " dbname=", database_name(pool), NULL));
+
+    PQsetNoticeProcessor(pg, ignore_notice, NULL);
+    return pg;
 }
 
 static inline int make_store(void **state)
@@ -236,10 +254,7 @@ static inline int make_store(void **state)
     store->connections =
         (reg_connections_t){fixture_checkout, fixture_checkin, fixture_report, store};
     store->administrator = connect_administrator(pool, name);
-    /* The last name of a connection string counts. */
-    store->connection.pg = PQconnectdb(
-        apr_pstrcat(pool, getenv("REGISTRATION_DSN"), " dbname=", name, NULL));
-    PQsetNoticeProcessor(store->connection.pg, ignore_notice, NULL);
+    store->connection.pg = connect_service(pool);
     start_over(store);
     return 0;
 }
