@@ -5,31 +5,34 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define A_MOMENT apr_time_from_msec(1)
 
 /* So long that whoever takes it has been forgotten. */
 #define FOR_EVER apr_time_from_sec(30)
 
-#define MOST_REQUESTS 100
+#define MOST_CLIENTS 20
 
 /* What stands in for a database: notes what it is given, and stalls while it is told to.
  */
 typedef struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    int stalled;
+    enum { RUNS, STALLS, STALLS_TO_THE_DEADLINE } mode;
     int passes;                /* stalling batches that may end all the same */
     int running, most_running; /* batches, now and at any time */
     int batches;
     int largest;
-    int order[MOST_REQUESTS]; /* numbers of the requests, as they were run */
-    int count;
+    int strays;     /* requests that were meant for another database */
+    char order[64]; /* the requests' numbers, a blank between two batches */
+    size_t length;
     apr_time_t deadline; /* of the last batch */
 } backend_t;
 
 /* A request, and what became of it. */
 typedef struct {
+    const backend_t *backend; /* where it is to be run */
     int number;
     int fails;
     int runs;
@@ -39,13 +42,44 @@ typedef struct {
 /* A thread with a request. */
 typedef struct {
     pthread_t thread;
-    reg_queue_t *queue;
-    backend_t *backend;
+    struct line_t *line;
     apr_interval_time_t patience;
     request_t request;
     int was_run;
+    int has_left;
     apr_interval_time_t took;
 } client_t;
+
+/* A queue, what is behind it and who is in front of it. */
+typedef struct line_t {
+    reg_queue_t *queue;
+    backend_t backend;
+    client_t clients[MOST_CLIENTS];
+    int count;
+} line_t;
+
+static void note(backend_t *backend, char c)
+{
+    if (backend->length < sizeof(backend->order) - 1) {
+        backend->order[backend->length++] = c;
+    }
+}
+
+static void stall(backend_t *backend, apr_time_t deadline)
+{
+    if (backend->mode == STALLS_TO_THE_DEADLINE) {
+        pthread_mutex_unlock(&backend->mutex);
+        while (apr_time_now() < deadline) {
+            apr_sleep(A_MOMENT);
+        }
+        pthread_mutex_lock(&backend->mutex);
+        return;
+    }
+    while (backend->mode == STALLS && !backend->passes) {
+        pthread_cond_wait(&backend->changed, &backend->mutex);
+    }
+    backend->passes -= backend->mode == STALLS;
+}
 
 static void run(void *leader, void *const *requests, int count, apr_time_t deadline)
 {
@@ -59,24 +93,30 @@ static void run(void *leader, void *const *requests, int count, apr_time_t deadl
     if (count > backend->largest) {
         backend->largest = count;
     }
-    backend->batches++;
+    if (backend->batches++ > 0) {
+        note(backend, ' ');
+    }
     backend->deadline = deadline;
     for (int i = 0; i < count; i++) {
         request_t *request = requests[i];
 
-        if (backend->count < MOST_REQUESTS) {
-            backend->order[backend->count++] = request->number;
-        }
+        note(backend, (char)('0' + request->number));
+        backend->strays += request->backend != backend;
         request->runs++;
         request->outcome = request->fails ? -1 : 1;
     }
     pthread_cond_broadcast(&backend->changed);
-    while (backend->stalled && !backend->passes) {
-        pthread_cond_wait(&backend->changed, &backend->mutex);
-    }
-    backend->passes -= backend->stalled;
+    stall(backend, deadline);
     backend->running--;
     pthread_mutex_unlock(&backend->mutex);
+}
+
+static void make_line(line_t *line, apr_pool_t *pool, int batch, int lanes)
+{
+    *line = (line_t){.queue = reg_queue_make(pool, run, batch, lanes)};
+    pthread_mutex_init(&line->backend.mutex, NULL);
+    pthread_cond_init(&line->backend.changed, NULL);
+    line->backend.mode = STALLS;
 }
 
 static void *join(void *data)
@@ -86,53 +126,31 @@ static void *join(void *data)
     apr_time_t start = apr_time_now();
 
     apr_pool_create(&pool, NULL);
-    client->was_run = reg_queue_run(client->queue, pool, &client->request,
-                                    client->backend, start + client->patience);
+    client->was_run = reg_queue_run(client->line->queue, pool, &client->request,
+                                    &client->line->backend, start + client->patience);
     client->took = apr_time_now() - start;
     apr_pool_destroy(pool);
     return NULL;
 }
 
-static void begin(client_t *client, reg_queue_t *queue, backend_t *backend, int number,
-                  apr_interval_time_t patience)
+/* Begins the next client, whose number is how many were before it. */
+static client_t *begin(line_t *line, apr_interval_time_t patience)
 {
-    *client = (client_t){.queue = queue,
-                         .backend = backend,
+    client_t *client = &line->clients[line->count];
+
+    *client = (client_t){.line = line,
                          .patience = patience,
-                         .request.number = number};
+                         .request = {.backend = &line->backend, .number = line->count}};
     assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
+    line->count++;
+    return client;
 }
 
-static void await(client_t *clients, int count)
+/* Waits until a client has got what it came for, or has given up. */
+static void await(client_t *client)
 {
-    for (int i = 0; i < count; i++) {
-        pthread_join(clients[i].thread, NULL);
-    }
-}
-
-static void make(backend_t *backend, int stalled)
-{
-    *backend = (backend_t){.mutex = PTHREAD_MUTEX_INITIALIZER,
-                           .changed = PTHREAD_COND_INITIALIZER,
-                           .stalled = stalled};
-}
-
-static void go_on(backend_t *backend)
-{
-    pthread_mutex_lock(&backend->mutex);
-    backend->stalled = 0;
-    backend->passes = 0;
-    pthread_cond_broadcast(&backend->changed);
-    pthread_mutex_unlock(&backend->mutex);
-}
-
-/* Lets the batch that stalls end; the next one stalls again. */
-static void let_one_go_on(backend_t *backend)
-{
-    pthread_mutex_lock(&backend->mutex);
-    backend->passes++;
-    pthread_cond_broadcast(&backend->changed);
-    pthread_mutex_unlock(&backend->mutex);
+    pthread_join(client->thread, NULL);
+    client->has_left = 1;
 }
 
 /* Waits until that many batches have begun. */
@@ -153,200 +171,224 @@ static void await_length(reg_queue_t *queue, int length)
     }
 }
 
-/* Clients 1 to `count` in this order, behind client 0, whose batch stalls. */
-static void line_up(client_t *clients, int count, reg_queue_t *queue, backend_t *backend)
+/* One more client, in its place in the queue. */
+static client_t *line_up_one(line_t *line, apr_interval_time_t patience)
 {
-    begin(&clients[0], queue, backend, 0, FOR_EVER);
-    await_batches(backend, 1);
-    for (int i = 1; i <= count; i++) {
-        begin(&clients[i], queue, backend, i, FOR_EVER);
-        await_length(queue, i);
+    int length = reg_queue_length(line->queue);
+    client_t *client = begin(line, patience);
+
+    await_length(line->queue, length + 1);
+    return client;
+}
+
+/* Clients 1 to `count` in this order, behind client 0, whose batch stalls. */
+static void line_up(line_t *line, apr_pool_t *pool, int batch, int count)
+{
+    make_line(line, pool, batch, 1);
+    begin(line, FOR_EVER);
+    await_batches(&line->backend, 1);
+    for (int i = 0; i < count; i++) {
+        line_up_one(line, FOR_EVER);
+    }
+}
+
+/* Lets the batch that stalls end; the next one stalls again. */
+static void let_one_go_on(line_t *line)
+{
+    int batches;
+
+    pthread_mutex_lock(&line->backend.mutex);
+    batches = line->backend.batches;
+    line->backend.passes++;
+    pthread_cond_broadcast(&line->backend.changed);
+    pthread_mutex_unlock(&line->backend.mutex);
+    await_batches(&line->backend, batches + 1);
+}
+
+/* Lets nothing stall any more; all who have not left yet are run. */
+static void go_on(line_t *line)
+{
+    pthread_mutex_lock(&line->backend.mutex);
+    line->backend.mode = RUNS;
+    pthread_cond_broadcast(&line->backend.changed);
+    pthread_mutex_unlock(&line->backend.mutex);
+    for (int i = 0; i < line->count; i++) {
+        if (!line->clients[i].has_left) {
+            await(&line->clients[i]);
+            assert_true(line->clients[i].was_run);
+            assert_int_equal(line->clients[i].request.runs, 1);
+        }
     }
 }
 
 static void one_request_is_run_at_once_and_alone(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    request_t request = {.number = 7};
-    backend_t backend;
+    line_t line;
 
-    make(&backend, 0);
-    assert_true(
-        reg_queue_run(queue, *state, &request, &backend, apr_time_now() + FOR_EVER));
-    assert_int_equal(request.outcome, 1);
-    assert_int_equal(backend.batches, 1);
-    assert_int_equal(backend.largest, 1);
+    make_line(&line, *state, 8, 1);
+    begin(&line, FOR_EVER);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0");
 }
 
 static void what_arrives_meanwhile_is_carried_together_and_in_order(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[7];
-    backend_t backend;
+    line_t line;
 
-    make(&backend, 1);
-    line_up(clients, 6, queue, &backend);
-    go_on(&backend);
-    await(clients, 7);
-    assert_int_equal(backend.batches, 3); /* 0; half of all, 1 2 3 4; 5 6 */
-    assert_int_equal(backend.largest, 4);
-    for (int i = 0; i < 7; i++) {
-        assert_int_equal(backend.order[i], i);
-        assert_true(clients[i].was_run);
-    }
+    line_up(&line, *state, 8, 6);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 1234 56"); /* half of all, the rest */
 }
 
 static void a_batch_is_no_larger_than_it_may_be(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 2, 1);
-    client_t clients[8];
-    backend_t backend;
+    line_t line;
 
-    make(&backend, 1);
-    line_up(clients, 7, queue, &backend);
-    go_on(&backend);
-    await(clients, 8);
-    assert_int_equal(backend.largest, 2);
-    assert_int_equal(backend.batches, 5); /* 0; 1 2; 3 4; 5 6; 7 */
-    for (int i = 0; i < 8; i++) {
-        assert_int_equal(backend.order[i], i);
-    }
+    line_up(&line, *state, 2, 7);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12 34 56 7");
+}
+
+/* Who has led a batch does not stay for the next one, nor do those it has led. */
+static void who_was_run_leaves_while_others_wait(void **state)
+{
+    line_t line;
+
+    line_up(&line, *state, 2, 5);
+    let_one_go_on(&line);
+    await(&line.clients[0]);
+    let_one_go_on(&line);
+    await(&line.clients[1]);
+    await(&line.clients[2]);
+    assert_int_equal(reg_queue_length(line.queue), 1);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12 34 5");
 }
 
 static void a_failure_is_one_request_s_own(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[4];
-    backend_t backend;
+    for (int culprit = 1; culprit <= 3; culprit++) { /* The first of them leads. */
+        line_t line;
 
-    make(&backend, 1);
-    line_up(clients, 3, queue, &backend);
-    clients[0].request.fails = 1; /* its leader has run it, and has not been told yet */
-    clients[2].request.fails = 1;
-    go_on(&backend);
-    await(clients, 4);
-    assert_int_equal(clients[1].request.outcome, 1);
-    assert_int_equal(clients[2].request.outcome, -1);
-    assert_int_equal(clients[3].request.outcome, 1);
+        line_up(&line, *state, 8, 5);
+        line.clients[culprit].request.fails = 1;
+        go_on(&line);
+        assert_text("batches", line.backend.order, "0 123 45");
+        for (int i = 0; i <= 5; i++) {
+            assert_int_equal(line.clients[i].request.outcome, i == culprit ? -1 : 1);
+        }
+    }
 }
 
-static void a_leader_that_fails_fails_alone(void **state)
-{
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[3];
-    backend_t backend;
-
-    make(&backend, 1);
-    line_up(clients, 2, queue, &backend);
-    clients[1].request.fails = 1; /* the first in line leads the second batch */
-    go_on(&backend);
-    await(clients, 3);
-    assert_int_equal(clients[1].request.outcome, -1);
-    assert_int_equal(clients[2].request.outcome, 1);
-}
-
+/* From the head of the queue, from its middle and from its end. */
 static void who_has_not_been_taken_leaves_at_the_deadline(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[4];
-    backend_t backend;
+    const apr_interval_time_t patience = apr_time_from_sec(1);
+    line_t line;
+    client_t *impatient;
 
-    make(&backend, 1);
-    line_up(clients, 1, queue, &backend);
-    begin(&clients[2], queue, &backend, 2, apr_time_from_msec(100));
-    begin(&clients[3], queue, &backend, 3, FOR_EVER);
-    pthread_join(clients[2].thread, NULL); /* while the backend stalls */
-    assert_false(clients[2].was_run);
-    assert_int_equal(clients[2].request.runs, 0);
-    assert_in_range(clients[2].took, apr_time_from_msec(100), FOR_EVER / 2);
-
-    go_on(&backend);
-    await(clients, 2);
-    await(clients + 3, 1);
-    assert_true(clients[1].was_run && clients[3].was_run);
-    assert_int_equal(backend.count, 3); /* the one that left was never run */
+    line_up(&line, *state, 8, 0);
+    for (int i = 1; i <= 6; i++) {
+        line_up_one(&line, i == 1 || i == 4 || i == 6 ? patience : FOR_EVER);
+    }
+    for (int i = 1; i <= 6; i++) {
+        impatient = &line.clients[i];
+        if (impatient->patience == patience) {
+            await(impatient); /* while the backend stalls */
+            assert_false(impatient->was_run);
+            assert_int_equal(impatient->request.runs, 0);
+            assert_in_range(impatient->took, patience, FOR_EVER / 2);
+        }
+    }
+    line_up_one(&line, FOR_EVER);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 235 7");
 }
 
 static void who_has_been_taken_stays_until_it_was_run(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[3];
-    backend_t backend;
+    const apr_interval_time_t patience = apr_time_from_msec(500);
+    line_t line;
+    client_t *client;
 
-    make(&backend, 1);
-    line_up(clients, 1, queue, &backend);
-    begin(&clients[2], queue, &backend, 2, apr_time_from_msec(500));
-    await_length(queue, 2);
-    let_one_go_on(&backend);
-    await_batches(&backend, 2); /* and stalls, with 1 and 2 in it */
-    apr_sleep(apr_time_from_msec(600));
-    assert_int_equal(pthread_tryjoin_np(clients[2].thread, NULL), EBUSY);
-    go_on(&backend);
-    await(clients, 3);
-    assert_true(clients[2].was_run);
+    line_up(&line, *state, 8, 1);
+    client = line_up_one(&line, patience);
+    let_one_go_on(&line);
+    apr_sleep(patience + apr_time_from_msec(100));
+    assert_int_equal(pthread_tryjoin_np(client->thread, NULL), EBUSY);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12");
 }
 
 static void a_batch_s_deadline_is_its_earliest(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 8, 1);
-    client_t clients[3];
-    backend_t backend;
     apr_time_t start = apr_time_now();
+    line_t line;
 
-    make(&backend, 1);
-    line_up(clients, 1, queue, &backend);
-    begin(&clients[2], queue, &backend, 2, apr_time_from_sec(10));
-    await_length(queue, 2);
-    go_on(&backend);
-    await(clients, 3);
-    assert_in_range(backend.deadline, start + apr_time_from_sec(10),
+    line_up(&line, *state, 8, 1);
+    line_up_one(&line, apr_time_from_sec(10));
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12");
+    assert_in_range(line.backend.deadline, start + apr_time_from_sec(10),
                     start + apr_time_from_sec(20));
+}
+
+/* Whoever leads, is led or waits when a database answers no call before its deadline. */
+static void nobody_stays_longer_than_a_stalling_batch(void **state)
+{
+    line_t line;
+
+    make_line(&line, *state, 4, 1);
+    line.backend.mode = STALLS_TO_THE_DEADLINE;
+    while (line.count < MOST_CLIENTS) {
+        begin(&line, apr_time_from_msec(300));
+    }
+    for (int i = 0; i < MOST_CLIENTS; i++) {
+        await(&line.clients[i]);
+        assert_in_range(line.clients[i].took, 0, FOR_EVER / 2);
+        assert_int_equal(line.clients[i].request.runs, line.clients[i].was_run);
+    }
+    assert_int_equal(line.backend.most_running, 1);
 }
 
 static void no_more_batches_are_run_at_a_time_than_there_are_lanes(void **state)
 {
-    reg_queue_t *queue = reg_queue_make(*state, run, 2, 3);
-    client_t clients[20];
-    backend_t backend;
+    line_t line;
 
-    make(&backend, 1);
-    for (int i = 0; i < 20; i++) {
-        begin(&clients[i], queue, &backend, i, FOR_EVER);
+    make_line(&line, *state, 2, 3);
+    while (line.count < MOST_CLIENTS) {
+        begin(&line, FOR_EVER);
     }
-    await_batches(&backend, 3);
-    await_length(queue, 17);
-    assert_int_equal(backend.batches, 3);
-    go_on(&backend);
-    await(clients, 20);
-    assert_int_equal(backend.most_running, 3);
-    assert_int_equal(backend.count, 20);
+    await_batches(&line.backend, 3);
+    await_length(line.queue, MOST_CLIENTS - 3);
+    assert_int_equal(line.backend.batches, 3);
+    go_on(&line);
+    assert_int_equal(line.backend.most_running, 3);
 }
 
+/* As two virtual hosts have them, each with a database of its own. */
 static void one_queue_does_not_hold_up_another(void **state)
 {
-    reg_queue_t *stalled = reg_queue_make(*state, run, 8, 1);
-    reg_queue_t *other = reg_queue_make(*state, run, 8, 1);
-    client_t clients[2];
-    backend_t backend, healthy;
+    line_t stalled, other;
 
-    make(&backend, 1);
-    make(&healthy, 0);
-    line_up(clients, 0, stalled, &backend);
-    begin(&clients[1], other, &healthy, 1, FOR_EVER);
-    pthread_join(clients[1].thread, NULL);
-    assert_true(clients[1].was_run);
-    go_on(&backend);
-    await(clients, 1);
+    line_up(&stalled, *state, 8, 3);
+    line_up(&other, *state, 8, 5);
+    go_on(&other);
+    assert_text("other", other.backend.order, "0 123 45");
+    assert_text("stalled", stalled.backend.order, "0");
+    go_on(&stalled);
+    assert_text("stalled", stalled.backend.order, "0 12 3");
+    assert_int_equal(other.backend.strays + stalled.backend.strays, 0);
 }
 
 #define THREADS 32
 #define ROUNDS 500
 
-/* A thread that has many requests run, some of which cannot wait. */
+/* A thread that has many requests run, now here and now there, some of which cannot wait.
+ */
 typedef struct {
     pthread_t thread;
-    reg_queue_t *queue;
-    backend_t *backend;
+    line_t *lines; /* two */
     int wrong;
 } busy_t;
 
@@ -355,13 +397,14 @@ static void *keep_busy(void *data)
     busy_t *busy = data;
 
     for (int i = 0; i < ROUNDS; i++) {
-        request_t request = {.number = i, .fails = i % 3 == 0};
+        line_t *line = &busy->lines[i % 5 == 0];
+        request_t request = {.backend = &line->backend, .fails = i % 3 == 0};
         apr_interval_time_t patience = i % 7 == 0 ? 50 : FOR_EVER;
         apr_pool_t *pool;
         int was_run;
 
         apr_pool_create(&pool, NULL);
-        was_run = reg_queue_run(busy->queue, pool, &request, busy->backend,
+        was_run = reg_queue_run(line->queue, pool, &request, &line->backend,
                                 apr_time_now() + patience);
         busy->wrong += request.runs != was_run || (!was_run && i % 7 != 0)
                        || (was_run && request.outcome != (request.fails ? -1 : 1));
@@ -377,14 +420,15 @@ static void everything_is_run_once_whatever_the_interleaving(void **state)
     } shapes[] = {{1, 1}, {2, 1}, {8, 1}, {64, 1}, {3, 2}, {8, 4}};
 
     for (size_t s = 0; s < LENGTH(shapes); s++) {
-        reg_queue_t *queue =
-            reg_queue_make(*state, run, shapes[s].batch, shapes[s].lanes);
         busy_t busy[THREADS];
-        backend_t backend;
+        line_t lines[2];
 
-        make(&backend, 0);
+        for (int i = 0; i < 2; i++) {
+            make_line(&lines[i], *state, shapes[s].batch, shapes[s].lanes);
+            lines[i].backend.mode = RUNS;
+        }
         for (int i = 0; i < THREADS; i++) {
-            busy[i] = (busy_t){.queue = queue, .backend = &backend};
+            busy[i] = (busy_t){.lines = lines};
             assert_int_equal(0,
                              pthread_create(&busy[i].thread, NULL, keep_busy, &busy[i]));
         }
@@ -392,8 +436,11 @@ static void everything_is_run_once_whatever_the_interleaving(void **state)
             pthread_join(busy[i].thread, NULL);
             assert_int_equal(busy[i].wrong, 0);
         }
-        assert_in_range(backend.largest, 1, shapes[s].batch);
-        assert_in_range(backend.most_running, 1, shapes[s].lanes);
+        for (int i = 0; i < 2; i++) {
+            assert_in_range(lines[i].backend.largest, 1, shapes[s].batch);
+            assert_in_range(lines[i].backend.most_running, 1, shapes[s].lanes);
+            assert_int_equal(lines[i].backend.strays, 0);
+        }
     }
 }
 
@@ -403,15 +450,17 @@ int main(void)
         POOL_TEST(one_request_is_run_at_once_and_alone),
         POOL_TEST(what_arrives_meanwhile_is_carried_together_and_in_order),
         POOL_TEST(a_batch_is_no_larger_than_it_may_be),
+        POOL_TEST(who_was_run_leaves_while_others_wait),
         POOL_TEST(a_failure_is_one_request_s_own),
-        POOL_TEST(a_leader_that_fails_fails_alone),
         POOL_TEST(who_has_not_been_taken_leaves_at_the_deadline),
         POOL_TEST(who_has_been_taken_stays_until_it_was_run),
         POOL_TEST(a_batch_s_deadline_is_its_earliest),
+        POOL_TEST(nobody_stays_longer_than_a_stalling_batch),
         POOL_TEST(no_more_batches_are_run_at_a_time_than_there_are_lanes),
         POOL_TEST(one_queue_does_not_hold_up_another),
         POOL_TEST(everything_is_run_once_whatever_the_interleaving),
     };
 
+    alarm(120); /* Who is forgotten would wait for ever, and this program with it. */
     return RUN_TESTS(tests);
 }
