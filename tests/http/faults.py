@@ -83,20 +83,36 @@ def database(dsn, more="connect_timeout=2", options="", most=4, timeout=TIMEOUT)
     return DATABASE.format(dsn=dsn, more=more, most=most, timeout=timeout)
 
 
+def two_hosts(first, second, **options):
+    """A site of two virtual hosts, one.example.org and two.example.org."""
+    return CHILD + "".join(f"""
+        <VirtualHost *:*>
+            ServerName {name}.example.org
+            {database(dsn, **options)}
+            <Location "/v1/sessions">
+                RegistrationAPI live
+            </Location>
+        </VirtualHost>""" for name, dsn in [("one", first), ("two", second)])
+
+
+def children(parent):
+    """The ids of a process's children."""
+    def parent_of(pid):
+        try:
+            status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+            return int(status.rpartition(")")[2].split()[1])
+        except OSError:
+            return None
+    return [int(pid) for pid in os.listdir("/proc")
+            if pid.isdigit() and parent_of(pid) == parent]
+
+
 class BreakablePostgres(servers.Postgres):
     """A PostgreSQL that can also be frozen, and tells who is connected."""
 
     def processes(self):
         """The postmaster's id, then its children's."""
-        def parent(pid):
-            try:
-                status = pathlib.Path(f"/proc/{pid}/stat").read_text()
-                return int(status.rpartition(")")[2].split()[1])
-            except OSError:
-                return None
-        postmaster = self.pid()
-        return [postmaster, *(int(pid) for pid in os.listdir("/proc")
-                              if pid.isdigit() and parent(pid) == postmaster)]
+        return [self.pid(), *children(self.pid())]
 
     @contextlib.contextmanager
     def frozen(self, *pids):
@@ -133,11 +149,29 @@ class BreakablePostgres(servers.Postgres):
             self.query("SELECT pg_terminate_backend(%s)", pid)
         servers.wait_until(lambda: not self.backends() & set(pids), 10, "no backend ended")
 
-    def live_session(self, max_participants=None):
-        session = new_uuid()
+    def live_session(self, max_participants=None, session=None):
+        session = session or new_uuid()
         self.query("INSERT INTO live_sessions (id, title, status, max_participants)"
                    " VALUES (%s, 'A session', 'live', %s)", session, max_participants)
         return session
+
+    def patients(self, session):
+        """Who is registered, by the rows; the session's own count has to agree."""
+        rows = [patient for patient, in self.query(
+            "SELECT patient_id FROM live_registrations WHERE session_id = %s", session)]
+        [[count]] = self.query("SELECT registered_count FROM live_sessions WHERE id = %s",
+                               session)
+        assert count == len(rows)
+        return set(rows)
+
+    @contextlib.contextmanager
+    def setting(self, name, value):
+        """A setting of the module's sessions, of those that begin inside the block."""
+        self.query(f"ALTER ROLE registration SET {name} = '{value}'")
+        try:
+            yield
+        finally:
+            self.query(f"ALTER ROLE registration RESET {name}")
 
     @contextlib.contextmanager
     def locked(self, row, table="live_sessions"):

@@ -2,14 +2,19 @@
 """Requests that come together share a transaction, and nothing else."""
 
 import concurrent.futures
+import contextlib
+import copy
+import threading
 import time
 
 import pytest
 
+import servers
 from conftest import new_uuid
 from event_registrations import DEMO_EVENT, MOUNT, created
-from faults import (GRACE, TIMEOUT, caller, check_recovers,  # noqa: F401 (fixtures)
-                    own_postgres, postgres_to_break, statuses)
+from faults import (MODULES, MOUNTS, Caller, check_recovers, check_unavailable, database,
+                    statuses, two_hosts)
+from faults import caller, own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
 
 
 @pytest.fixture
@@ -135,15 +140,33 @@ def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool
     assert one.register(session).status_code == 201
 
 
-def test_a_frozen_database_holds_nobody_longer_than_the_timeout(caller, postgres_to_break):
-    one = caller(combining=True)
+@pytest.mark.parametrize("outage", ["frozen", "silent", "lost", "stopped"])
+def test_an_outage_holds_nobody_longer_than_the_timeout(caller, proxy, postgres_to_break,
+                                                        pool, outage):
+    """48 wait together: one of them for the database, the others for that one."""
+    one = caller(proxy.port, combining=True)
     session = postgres_to_break.live_session()
-    assert one.register(session).status_code == 201
-    with postgres_to_break.frozen():
-        for answer in one.register_many(session, 40):
-            assert answer.status_code == 503
+    assert statuses(one.register_many(session, 48)) == [201] * 48
+    with contextlib.ExitStack() as stack:
+        if outage == "frozen":
+            stack.enter_context(postgres_to_break.frozen())
+        elif outage == "stopped":
+            stack.enter_context(postgres_to_break.locked(session))
+        else:
+            proxy.change("hole")
+        answers = pool.submit(one.register_many, session, 48)
+        time.sleep(0.5)
+        assert not answers.done()
+        if outage == "lost":
+            proxy.change("refuse")
+        elif outage == "stopped":
+            postgres_to_break.stop("immediate")
+        for answer in answers.result():
+            check_unavailable(answer)
             assert answer.headers["Retry-After"]
-            assert answer.seconds < TIMEOUT + GRACE
+            assert answer.seconds > 0.3   # It was among those who waited.
+    postgres_to_break.start()
+    proxy.change("forward")
     check_recovers(one, session)
 
 
@@ -154,3 +177,115 @@ def test_a_restart_between_requests_costs_nobody_an_error(caller, postgres_to_br
         assert statuses(one.register_many(session, 20)) == [201] * 20
         postgres_to_break.restart(mode)
     assert statuses(one.register_many(session, 20)) == [201] * 20
+
+
+# --- Tried again ----------------------------------------------------------------------------
+
+def test_a_deadlock_costs_nobody_an_error(start_httpd, postgres_to_break, pool, expect_log):
+    """Two child processes register for two sessions, and an administrator locks these in
+    the other order."""
+    expect_log("ERROR:  deadlock detected")
+    sessions = sorted(postgres_to_break.live_session() for _ in range(2))
+    stop = threading.Event()
+
+    def register_on_and_on(number):
+        answers = []
+        while not stop.is_set():
+            answers.append(one.register(sessions[len(answers) % 2]))
+        return statuses(answers)
+
+    def deadlocks():
+        return postgres_to_break.log.text().count("ERROR:  deadlock detected")
+
+    def lock_in_the_other_order():
+        for session in reversed(sessions):
+            cursor.execute("SELECT FROM registration.live_sessions WHERE id = %s FOR UPDATE",
+                           [session])
+        connection.rollback()
+        return deadlocks() >= 2
+
+    # So the module's call is the one that is sacrificed, and before it gives up waiting.
+    with postgres_to_break.setting("deadlock_timeout", "10ms"):
+        httpd = start_httpd(MOUNTS + database(postgres_to_break.dsn(), most=1, timeout=10),
+                            modules=MODULES)
+        one = Caller(httpd)
+        one.headers["Connection"] = "close"   # Each child gets its share of them.
+        connection = postgres_to_break.connect()
+        connection.autocommit = False
+        try:
+            with connection.cursor() as cursor:
+                answers = [pool.submit(register_on_and_on, number) for number in range(24)]
+                servers.wait_until(lock_in_the_other_order, 20, "there was no deadlock")
+            assert len(postgres_to_break.backends()) == 2   # Both children took part.
+        finally:
+            stop.set()
+            connection.close()
+        answers = [status for each in answers for status in each.result()]
+    assert set(answers) == {201}
+    assert len(answers) == sum(len(postgres_to_break.patients(session))
+                               for session in sessions)
+
+
+def test_a_serialization_failure_costs_nobody_an_error(caller, postgres_to_break, pool,
+                                                       expect_log):
+    failure = "ERROR:  could not serialize access due to concurrent update"
+    expect_log(failure)
+    session = postgres_to_break.live_session()
+
+    def is_provoked():
+        connection = postgres_to_break.connect()
+        connection.autocommit = False
+        connection.cursor().execute("UPDATE registration.live_sessions SET title = 'Another'"
+                                    " WHERE id = %s", [session])
+        answers = pool.submit(one.register_many, session, 20)
+        time.sleep(0.3)
+        connection.commit()
+        connection.close()
+        assert statuses(answers.result()) == [201] * 20
+        return failure in postgres_to_break.log.text()
+
+    with postgres_to_break.setting("default_transaction_isolation", "repeatable read"):
+        one = caller(timeout=10, combining=True)
+        servers.wait_until(is_provoked, 10, "there was no serialization failure")
+
+
+# --- Two databases --------------------------------------------------------------------------
+
+def test_each_hosts_requests_end_in_its_own_database(start_httpd, postgres_to_break, proxy,
+                                                     pool):
+    """Though they are for the same session, and also while one of the two has stalled."""
+    other = copy.copy(postgres_to_break)
+    other.database = "other"
+    other.install("install.sql")
+    session = postgres_to_break.live_session()
+    other.live_session(session=session)
+    httpd = start_httpd(two_hosts(postgres_to_break.dsn(), other.dsn(port=proxy.port)),
+                        modules=MODULES)
+    hosts = [(Caller(httpd, "one.example.org"), postgres_to_break, set()),
+             (Caller(httpd, "two.example.org"), other, set())]
+
+    def begin(caller, patients):
+        patient = new_uuid()
+        patients.add(patient)
+        return pool.submit(caller.register, session, patient)
+
+    with postgres_to_break.locked(session), other.locked(session):
+        answers = [begin(caller, patients) for _ in range(30)
+                   for caller, _, patients in hosts]
+        time.sleep(0.5)
+    assert statuses(answer.result() for answer in answers) == [201] * 60
+    for _, database, patients in hosts:
+        assert database.patients(session) == patients
+        assert transactions(database, session) < 15   # They were combined.
+
+    proxy.change("hole")
+    (one, _, patients), (two, _, confirmed) = hosts
+    held_up = [begin(two, set()) for _ in range(20)]
+    for _ in range(3):
+        answers = [begin(one, patients) for _ in range(20)]
+        assert statuses(answer.result() for answer in answers) == [201] * 20
+    assert not any(answer.done() for answer in held_up)
+    for answer in held_up:
+        check_unavailable(answer.result())
+    assert postgres_to_break.patients(session) == patients
+    assert other.patients(session) == confirmed

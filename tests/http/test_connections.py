@@ -10,8 +10,8 @@ import pytest
 
 import servers
 from conftest import new_uuid
-from faults import (CHILD, GRACE, MODULES, TIMEOUT, Caller, Proxy, check_recovers,
-                    check_unavailable, database, statuses)
+from faults import (GRACE, MODULES, TIMEOUT, Caller, Proxy, check_recovers,
+                    check_unavailable, statuses, two_hosts)
 from faults import caller, own_postgres, postgres_to_break   # noqa: F401, fixtures
 from wire import Wire, message
 
@@ -210,18 +210,6 @@ def test_a_client_that_gives_up_leaves_no_connection_behind(caller, postgres_to_
 
 
 # --- Two databases --------------------------------------------------------------------------
-
-def two_hosts(first, second, **options):
-    """A site of two virtual hosts, one.example.org and two.example.org."""
-    return CHILD + "".join(f"""
-        <VirtualHost *:*>
-            ServerName {name}.example.org
-            {database(dsn, **options)}
-            <Location "/v1/sessions">
-                RegistrationAPI live
-            </Location>
-        </VirtualHost>""" for name, dsn in [("one", first), ("two", second)])
-
 
 @pytest.mark.parametrize("mode, host", [("refuse", 0), ("hole", 1)])
 def test_a_database_that_is_away_is_no_concern_of_another_hosts(
