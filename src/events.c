@@ -17,8 +17,8 @@
 static const reg_operation_t events_create = {
     .name = "events_create", .parameters = 10, .key = 1};
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
-static const reg_operation_t events_update = {.name = "events_update", .parameters = 5};
-static const reg_operation_t events_delete = {.name = "events_delete", .parameters = 4};
+static const reg_operation_t events_update = {.name = "events_update", .parameters = 6};
+static const reg_operation_t events_delete = {.name = "events_delete", .parameters = 5};
 
 const char *reg_events_check_status(const char *value)
 {
@@ -165,9 +165,12 @@ reg_reply_t *reg_events_update(reg_request_t *request)
     const char *id = read_id(request, &problems);
     const char *status =
         reg_field(&problems, request->json, "", "status", reg_events_check_status);
-    const char *values[] = {id, status, read_fields(request, &problems),
+    const char *values[] = {id,
+                            status,
+                            read_fields(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
-                            request->organization};
+                            request->organization,
+                            reg_id_uuid(request->pool)};
 
     return serve(request, &problems, &events_update, values);
 }
@@ -178,7 +181,7 @@ reg_reply_t *reg_events_delete(reg_request_t *request)
     const char *id = read_id(request, &problems);
     const char *values[] = {id, read_with_trashed(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
-                            request->organization};
+                            request->organization, reg_id_uuid(request->pool)};
 
     return serve(request, &problems, &events_delete, values);
 }

@@ -113,48 +113,50 @@ BEGIN
                FOR SHARE;
 
             has_place := coalesce(occurrence.registrations < occurrence.capacity, true);
-            IF NOT has_place AND NOT occurrence.waiting_list THEN
-                outcome := CASE
-                    WHEN EXISTS (
-                        SELECT FROM event_registrations AS r
-                         WHERE r.occurrence_id = wanted
-                           AND r.user_id = attendee.id
-                           AND r.deleted_at IS NULL
-                           AND r.status <> 'CANCELLED')
-                    THEN 'duplicate'
-                    ELSE 'full'
-                END;
-                RETURN NEXT;
-                CONTINUE;
-            END IF;
+            registration := NULL;
+            IF has_place OR occurrence.waiting_list THEN
+                IF attendee.id IS NULL THEN
+                    attendee := event_user_made(
+                        user_ids[item], event.organization_id, external_user_ids[item],
+                        emails[item], first_names[item], last_names[item], phones[item]);
+                END IF;
 
-            IF attendee.id IS NULL THEN
-                attendee := event_user_made(
-                    user_ids[item], event.organization_id, external_user_ids[item],
-                    emails[item], first_names[item], last_names[item], phones[item]);
-            END IF;
+                INSERT INTO event_registrations AS r
+                       (id, occurrence_id, event_id, organization_id, user_id, status,
+                        fields, waiting_number, email, first_name, last_name)
+                VALUES (ids[item], wanted, event.id, event.organization_id, attendee.id,
+                        CASE WHEN has_place THEN 'CONFIRMED' ELSE 'WAITING_LIST' END,
+                        coalesce(fields[item], '{}'),
+                        CASE WHEN NOT has_place THEN nextval('event_waiting_numbers') END,
+                        attendee.email, attendee.first_name, attendee.last_name)
+                    ON CONFLICT DO NOTHING
+                RETURNING r.* INTO registration;
 
-            INSERT INTO event_registrations AS r
-                   (id, occurrence_id, event_id, organization_id, user_id, status,
-                    fields, waiting_number, email, first_name, last_name)
-            VALUES (ids[item], wanted, event.id, event.organization_id, attendee.id,
-                    CASE WHEN has_place THEN 'CONFIRMED' ELSE 'WAITING_LIST' END,
-                    coalesce(fields[item], '{}'),
-                    CASE WHEN NOT has_place THEN nextval('event_waiting_numbers') END,
-                    attendee.email, attendee.first_name, attendee.last_name)
-                ON CONFLICT (occurrence_id, user_id)
-                      WHERE deleted_at IS NULL AND status <> 'CANCELLED'
-                DO NOTHING
-            RETURNING r.* INTO registration;
-
-            IF NOT FOUND THEN
-                outcome := 'duplicate';
-            ELSE
-                outcome := 'created';
-                IF has_place THEN
+                IF FOUND AND has_place THEN
                     occurrence.registrations := occurrence.registrations + 1;
                     place.occurrence.registrations := occurrence.registrations;
                 END IF;
+            END IF;
+
+            -- A call that was sent twice finds what the first one wrote.
+            IF registration.id IS NULL THEN
+                SELECT r.* INTO registration
+                  FROM event_registrations AS r
+                 WHERE r.id = ids[item] AND r.occurrence_id = wanted;
+            END IF;
+
+            outcome := CASE
+                WHEN registration.id IS NOT NULL THEN 'created'
+                WHEN EXISTS (
+                    SELECT FROM event_registrations AS r
+                     WHERE r.occurrence_id = wanted
+                       AND r.user_id = attendee.id
+                       AND r.deleted_at IS NULL
+                       AND r.status <> 'CANCELLED')
+                THEN 'duplicate'
+                ELSE 'full'
+            END;
+            IF outcome = 'created' THEN
                 detail := registration.version;
                 body := event_registration_body(registration, attendee, place);
             END IF;

@@ -1,5 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
+-- Another version of it may be there, with one parameter less.
+DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[]);
+
 -- Deletes event registrations: they stay, with the time. Locks as events_update does.
 --
 -- versions holds what If-Match accepts: null is no condition, '' accepts none.
@@ -10,7 +13,8 @@ CREATE OR REPLACE FUNCTION events_delete(
     ids uuid[],
     with_trashed boolean[],
     versions text[],
-    organization_ids uuid[])
+    organization_ids uuid[],
+    call_ids uuid[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -38,10 +42,13 @@ BEGIN
         SELECT r.* INTO registration
           FROM event_registrations AS r
          WHERE r.id = ids[item] AND r.occurrence_id = target
-           AND (r.deleted_at IS NULL OR with_trashed[item]);
+           AND (r.deleted_at IS NULL OR with_trashed[item]
+                OR r.last_call = call_ids[item]);
 
+        -- A call that was sent twice finds that the first one did it, and changes nothing.
         outcome := CASE
             WHEN NOT FOUND THEN 'not_found'
+            WHEN registration.last_call = call_ids[item] THEN 'deleted'
             WHEN registration.version::text <> ALL (string_to_array(versions[item], ' '))
             THEN 'changed'
             ELSE 'deleted'
@@ -54,7 +61,8 @@ BEGIN
                    SET deleted_at = moment,
                        updated_at = moment,
                        waiting_number = NULL,
-                       version = r.version + 1
+                       version = r.version + 1,
+                       last_call = call_ids[item]
                  WHERE r.id = registration.id AND r.occurrence_id = target;
                 PERFORM events_promote(
                     target, - event_status_holds_place(registration.status)::integer);

@@ -1,5 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
+-- Another version of it may be there, with one parameter less.
+DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[]);
+
 -- Changes the status and the fields of event registrations. An id alone does not say
 -- which occurrence to lock, so that is looked up first; under the lock the registration
 -- is read again, for it may have changed while the call waited.
@@ -13,7 +16,8 @@ CREATE OR REPLACE FUNCTION events_update(
     statuses text[],
     fields jsonb[],
     versions text[],
-    organization_ids uuid[])
+    organization_ids uuid[],
+    call_ids uuid[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -51,6 +55,13 @@ BEGIN
             CONTINUE;
         END IF;
 
+        -- A call that was sent twice finds that the first one did it, and changes nothing.
+        IF registration.last_call = call_ids[item] THEN
+            statuses[item] := NULL;
+            fields[item] := NULL;
+            versions[item] := NULL;
+        END IF;
+
         new_status := coalesce(statuses[item], registration.status);
         new_fields := json_merge_patch(registration.fields, coalesce(fields[item], '{}'));
         places_taken := event_status_holds_place(new_status)::integer
@@ -86,6 +97,7 @@ BEGIN
                                          nextval('event_waiting_numbers'))
                        END,
                        version = r.version + 1,
+                       last_call = call_ids[item],
                        updated_at = clock_timestamp()
                  WHERE r.id = registration.id AND r.occurrence_id = target;
             END IF;

@@ -87,10 +87,15 @@ BEGIN
         END IF;
 
         -- A call that was sent twice is refused as a duplicate of itself, and finds here
-        -- what the first one wrote.
+        -- what the first one wrote. To lock it is to write, so that the commit waits for
+        -- a standby that has not got it yet. (The other APIs' operations have locked
+        -- something by then.)
         body := families_body(ids[item], usernames[item]);
-        IF body IS NOT NULL THEN
+        IF body IS NOT NULL AND outcome = 'duplicate' THEN
             outcome := 'created';
+            PERFORM FROM families AS f
+              WHERE f.id = ids[item] AND f.username = usernames[item]
+                FOR NO KEY UPDATE;
         END IF;
         RETURN NEXT;
     END LOOP;

@@ -194,6 +194,7 @@ CREATE TABLE IF NOT EXISTS event_registrations (
     status text NOT NULL,
     fields jsonb NOT NULL DEFAULT '{}',
     version integer NOT NULL DEFAULT 1,
+    last_call uuid,
     waiting_number bigint,
     email text,
     first_name text,
@@ -212,6 +213,8 @@ CREATE TABLE IF NOT EXISTS event_registrations (
     CONSTRAINT event_registrations_waiting_number CHECK
         ((waiting_number IS NOT NULL) = (status = 'WAITING_LIST' AND deleted_at IS NULL))
 );
+-- For a database that was made before there was one.
+ALTER TABLE event_registrations ADD COLUMN IF NOT EXISTS last_call uuid;
 
 COMMENT ON TABLE event_registrations IS
     'Registrations for occurrences. One that is deleted stays, with its deleted_at.';
@@ -228,6 +231,9 @@ COMMENT ON COLUMN event_registrations.fields IS
     'What the registrant gave, any JSON object.';
 COMMENT ON COLUMN event_registrations.version IS
     'Raised by each change to the row, promotion too.';
+COMMENT ON COLUMN event_registrations.last_call IS
+    'The id of the call that last changed or deleted it, by which that call, made again '
+    'because its answer was lost, recognizes what it did.';
 COMMENT ON COLUMN event_registrations.waiting_number IS
     'The order in the waiting list, the lowest first; only while waiting.';
 COMMENT ON COLUMN event_registrations.email IS

@@ -145,26 +145,27 @@ static const struct {
      "events_get(" ID ", false, " ORGANIZATION ")"},
 
     {REG_METHOD_PUT, NULL, "{}", NULL,
-     "events_update(" ID ", NULL, NULL, NULL, " ORGANIZATION ")"},
+     "events_update(" ID ", NULL, NULL, NULL, " ORGANIZATION ", <id>)"},
     {REG_METHOD_PUT, "withTrashed=maybe", "{\"id\":1,\"user\":null}", NULL,
-     "events_update(" ID ", NULL, NULL, NULL, " ORGANIZATION ")"},
+     "events_update(" ID ", NULL, NULL, NULL, " ORGANIZATION ", <id>)"},
     {REG_METHOD_PUT, NULL,
      "{\"status\":\"ATTENDED\",\"fields\":{\"ticketType\":\"VIP\",\"notes\":null}}", "*",
      "events_update(" ID
-     ", ATTENDED, {\"ticketType\":\"VIP\",\"notes\":null}, NULL, " ORGANIZATION ")"},
+     ", ATTENDED, {\"ticketType\":\"VIP\",\"notes\":null}, NULL, " ORGANIZATION
+     ", <id>)"},
     {REG_METHOD_PUT, NULL, "{\"status\":\"PENDING\"}", "\"7-abc\", \"8-def\"",
-     "events_update(" ID ", PENDING, NULL, 7 8, " ORGANIZATION ")"},
+     "events_update(" ID ", PENDING, NULL, 7 8, " ORGANIZATION ", <id>)"},
     {REG_METHOD_PUT, NULL, "{\"status\":\"CONFIRMED\"}", "W/\"7-abc\"",
-     "events_update(" ID ", CONFIRMED, NULL, , " ORGANIZATION ")"},
+     "events_update(" ID ", CONFIRMED, NULL, , " ORGANIZATION ", <id>)"},
     {REG_METHOD_PUT, NULL, "{\"status\":\"CANCELLED\"}", NULL,
-     "events_update(" ID ", CANCELLED, NULL, NULL, " ORGANIZATION ")"},
+     "events_update(" ID ", CANCELLED, NULL, NULL, " ORGANIZATION ", <id>)"},
     {REG_METHOD_PUT, NULL, "{\"status\":\"WAITING_LIST\"}", NULL,
-     "events_update(" ID ", WAITING_LIST, NULL, NULL, " ORGANIZATION ")"},
+     "events_update(" ID ", WAITING_LIST, NULL, NULL, " ORGANIZATION ", <id>)"},
 
     {REG_METHOD_DELETE, NULL, NULL, NULL,
-     "events_delete(" ID ", false, NULL, " ORGANIZATION ")"},
+     "events_delete(" ID ", false, NULL, " ORGANIZATION ", <id>)"},
     {REG_METHOD_DELETE, "withTrashed=true", NULL, "\"3-0\"",
-     "events_delete(" ID ", true, 3, " ORGANIZATION ")"},
+     "events_delete(" ID ", true, 3, " ORGANIZATION ", <id>)"},
 };
 
 static void a_request_is_handed_on(void **state)
