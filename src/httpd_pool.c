@@ -182,7 +182,8 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
 {
     request_rec *r = request->host_data;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
-    const reg_connections_t connections = {checkout, checkin, report, r};
+    const reg_connections_t connections = {checkout, checkin, report, r,
+                                           conf->connect_time};
     reg_item_t item = {.values = values, .pool = r->pool};
 
     if (!conf->dispatch) {

@@ -16,6 +16,16 @@
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
 
+/* Whether a call whose connection broke is made again. Tests build a module that does
+ * not, to see that they would notice. */
+#ifndef REG_REPEAT_CALLS
+#define REG_REPEAT_CALLS 1
+#endif
+
+/* The pauses before it is made again; each is twice the one before. */
+#define FIRST_PAUSE apr_time_from_msec(20)
+#define LONGEST_PAUSE apr_time_from_msec(200)
+
 /* The outcomes as the SQL names them. */
 static const struct {
     const char *name;
@@ -38,10 +48,12 @@ static const struct {
 /* What became of a call as a whole. */
 typedef enum {
     DONE,
-    CONFLICT,    /* rolled back in favour of another transaction: again */
-    UNPREPARED,  /* what was prepared is not there or not valid any more: prepare again */
-    REFUSED,     /* a value of some request is at fault */
-    LOCKED,      /* somebody else holds what some request needs */
+    CONFLICT,   /* rolled back in favour of another transaction: again */
+    UNPREPARED, /* what was prepared is not there or not valid any more: prepare again */
+    REFUSED,    /* a value of some request is at fault */
+    LOCKED,     /* somebody else holds what some request needs */
+    BROKEN, /* the connection is no good; if it was sent, nobody knows what became of it
+             */
     UNAVAILABLE, /* 503 */
     FAULT        /* 500 */
 } verdict_t;
@@ -58,9 +70,9 @@ static const struct {
     {"0A000", UNPREPARED},  /* cached plan must not change result type */
     {"55P03", LOCKED},      /* lock_not_available */
     {"57014", UNAVAILABLE}, /* query_canceled: statement_timeout */
-    {"57P0", UNAVAILABLE},  /* shutting down, starting up */
-    {"25006", UNAVAILABLE}, /* read_only_sql_transaction: a standby */
-    {"08", UNAVAILABLE},    /* connection exceptions */
+    {"57P0", BROKEN},       /* shutting down, starting up */
+    {"25006", BROKEN},      /* read_only_sql_transaction: a standby */
+    {"08", BROKEN},         /* connection exceptions */
     {"53", UNAVAILABLE},    /* insufficient resources */
     {"58", UNAVAILABLE},    /* system errors */
     {"22", REFUSED},        /* data exceptions */
@@ -210,12 +222,12 @@ static verdict_t judge(const call_t *call, const PGresult *result)
         return DONE;
     }
     if (!state) {
-        report(call,
-               apr_psprintf(call->pool, "operation %s got no answer%s",
-                            call->operation->name,
-                            apr_time_now() < call->deadline ? ", its connection broke"
-                                                            : " in time"));
-        return UNAVAILABLE;
+        int broke = apr_time_now() < call->deadline;
+
+        report(call, apr_psprintf(call->pool, "operation %s got no answer%s",
+                                  call->operation->name,
+                                  broke ? ", its connection broke" : " in time"));
+        return broke ? BROKEN : UNAVAILABLE;
     }
     for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]) && verdict == FAULT;
          i++) {
@@ -223,7 +235,7 @@ static verdict_t judge(const call_t *call, const PGresult *result)
             verdict = verdicts[i].verdict;
         }
     }
-    if (verdict == UNAVAILABLE || verdict == FAULT) {
+    if (verdict == BROKEN || verdict == UNAVAILABLE || verdict == FAULT) {
         report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
                                   call->operation->name, state));
     }
@@ -336,6 +348,24 @@ static void deliver(const call_t *call, const PGresult *result)
     }
 }
 
+/* Notes that the call may have been done, or may be done yet. */
+static void set_unsettled(const call_t *call)
+{
+    for (int i = 0; i < call->count; i++) {
+        call->items[i]->unsettled = 1;
+    }
+}
+
+static int is_unsettled(const call_t *call)
+{
+    for (int i = 0; i < call->count; i++) {
+        if (call->items[i]->unsettled) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Makes the call on a connection, once. */
 static verdict_t run(const call_t *call, reg_connection_t *connection)
 {
@@ -352,20 +382,29 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
     for (int i = 0; i < call->operation->parameters; i++) {
         arrays[i] = array_of(call, i);
     }
-    if (!PQsendQueryPrepared(connection->pg, call->operation->name,
-                             call->operation->parameters, arrays, NULL, NULL, 0)) {
-        return UNAVAILABLE;
-    }
-    result = finish(connection->pg, call->deadline);
+    connection->unreplicated = 0;
+    result = PQsendQueryPrepared(connection->pg, call->operation->name,
+                                 call->operation->parameters, arrays, NULL, NULL, 0)
+                 ? finish(connection->pg, call->deadline)
+                 : NULL;
     verdict = judge(call, result);
+    if (verdict == DONE && connection->unreplicated) {
+        report(call, apr_psprintf(call->pool, "operation %s did not wait for the standby",
+                                  call->operation->name));
+        verdict = BROKEN;
+    }
     if (verdict == DONE) {
         deliver(call, result);
+    }
+    else if (verdict == BROKEN) {
+        set_unsettled(call);
     }
     PQclear(result);
     return verdict;
 }
 
-/* Makes the call on a connection of its own choice, once. */
+/* Makes the call on a connection of its own choice, once. Where none is to be had, only a
+ * call that was sent before is worth waiting for one. */
 static verdict_t attempt(const call_t *call)
 {
     const reg_connections_t *from = call->connections;
@@ -373,15 +412,38 @@ static verdict_t attempt(const call_t *call)
     verdict_t verdict;
 
     if (!connection) {
-        return UNAVAILABLE;
+        return is_unsettled(call) ? BROKEN : UNAVAILABLE;
     }
     verdict = run(call, connection);
     if (verdict == UNPREPARED) {
         /* A new session has nothing prepared, whatever the old one thought it had. */
         PQreset(connection->pg);
-        verdict = reg_store_refresh(connection) ? run(call, connection) : UNAVAILABLE;
+        verdict = reg_store_refresh(connection) ? run(call, connection) : BROKEN;
+    }
+    if (verdict == BROKEN) {
+        /* One to a server that only refuses is open still. */
+        shutdown(PQsocket(connection->pg), SHUT_RDWR);
     }
     from->checkin(from->baton, connection);
+    return verdict;
+}
+
+/*
+ * Makes the call, and while its connections break makes it again on others, with the same
+ * ids, by which the operations recognize what an earlier one wrote. Ends when a
+ * connection that has to be made might not be there by the deadline.
+ */
+static verdict_t persist(const call_t *call)
+{
+    apr_time_t latest = call->deadline - call->connections->connect_time;
+    apr_interval_time_t pause = FIRST_PAUSE;
+    verdict_t verdict = attempt(call);
+
+    while (REG_REPEAT_CALLS && verdict == BROKEN && apr_time_now() + pause < latest) {
+        apr_sleep(pause);
+        pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
+        verdict = attempt(call);
+    }
     return verdict;
 }
 
@@ -450,11 +512,11 @@ static void call_by_key(const call_t *call)
 /* Makes the call, and again what has to be made again. */
 static void make(const call_t *call)
 {
-    verdict_t verdict = attempt(call);
+    verdict_t verdict = persist(call);
 
     for (int i = 0; i < MOST_CONFLICTS && verdict == CONFLICT; i++) {
         pause_a_moment();
-        verdict = attempt(call);
+        verdict = persist(call);
     }
     switch (verdict) {
     case DONE:
@@ -475,6 +537,7 @@ static void make(const call_t *call)
                                   call->operation->name, MOST_CONFLICTS + 1));
         answer_all(call, REG_UNAVAILABLE);
         break;
+    case BROKEN:
     case UNAVAILABLE:
         answer_all(call, REG_UNAVAILABLE);
         break;
@@ -510,6 +573,19 @@ static int has_hung_up(PGconn *pg)
                || PQstatus(pg) != CONNECTION_OK);
 }
 
+/* Notes a warning that the wait for a synchronous standby was cut short: what was
+ * committed is lost with this server. It is told by where it comes from, as its words are
+ * translated. */
+static void receive_notice(void *data, const PGresult *notice)
+{
+    reg_connection_t *connection = data;
+    const char *source = PQresultErrorField(notice, PG_DIAG_SOURCE_FILE);
+
+    if (source && strcmp(source, "syncrep.c") == 0) {
+        connection->unreplicated = 1;
+    }
+}
+
 int reg_store_refresh(reg_connection_t *connection)
 {
     PGconn *pg = connection->pg;
@@ -525,6 +601,7 @@ int reg_store_refresh(reg_connection_t *connection)
         connection->backend = PQbackendPID(pg);
         connection->prepared_count = 0;
         connection->lock_timeout = 0;
+        PQsetNoticeReceiver(pg, receive_notice, connection);
     }
     return PQsetnonblocking(pg, 1) == 0;
 }

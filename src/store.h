@@ -26,6 +26,7 @@ typedef struct reg_connection_t {
     struct pg_conn *pg;
     int backend;      /* process id of the session that what follows is true for */
     int lock_timeout; /* as it is set, in milliseconds; 0 in a new session */
+    int unreplicated; /* the call was committed, but a standby did not confirm that */
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
 } reg_connection_t;
@@ -39,6 +40,9 @@ typedef struct reg_connections_t {
     /** Tells an administrator. The text holds no data of any request. */
     void (*report)(void *baton, const char *message);
     void *baton;
+    /** How long making a connection may take; none is asked for again that late before
+     * the deadline. */
+    apr_interval_time_t connect_time;
 } reg_connections_t;
 
 /** One request of a call. */
@@ -46,12 +50,15 @@ typedef struct reg_item_t {
     const char *const *values; /* as many as the operation has parameters */
     apr_pool_t *pool;          /* of the answer's strings */
     reg_answer_t answer;
+    int unsettled; /* it was sent, and nobody knows what became of it; 0 to begin with */
 } reg_item_t;
 
 /**
  * Calls an operation for some requests and fills in every item's answer. A request whose
- * data the database refuses fails alone, and one whose row is
- * locked by somebody else is REG_LOCKED alone. Returns by the deadline, but for the time
+ * data the database refuses fails alone, and one whose row is locked by somebody else is
+ * REG_LOCKED alone. A call whose connection breaks is made again, with the same values,
+ * until shortly before the deadline: an operation that writes has to recognize what it
+ * wrote for the same id. Returns by the deadline, but for the time
  * that libpq takes to give up connecting (connect_timeout).
  * @param pool for what the call itself needs.
  */

@@ -36,8 +36,10 @@ typedef struct {
     reg_connection_t connection; /* the service's */
     reg_connections_t connections;
     int checked_out, checkouts;
-    int cut_after_checkout; /* the next connection is dead when it is handed out */
-    const char *reports;    /* all of them, one behind the other */
+    int cut_after_checkout;   /* the next connection is dead when it is handed out */
+    int refusals;             /* how many of the next checkouts give nothing */
+    int refusals_after_break; /* how many do once a connection has broken */
+    const char *reports;      /* all of them, one behind the other */
 } store_t;
 
 static inline void sql(PGconn *pg, const char *text)
@@ -187,6 +189,10 @@ static inline reg_connection_t *fixture_checkout(void *baton, apr_time_t deadlin
     store_t *store = baton;
 
     (void)deadline;
+    if (store->refusals) {
+        store->refusals--;
+        return NULL;
+    }
     if (!reg_store_refresh(&store->connection)) {
         return NULL;
     }
@@ -205,6 +211,9 @@ static inline void fixture_checkin(void *baton, reg_connection_t *connection)
 
     assert_ptr_equal(connection, &store->connection);
     assert_int_equal(store->checked_out--, 1);
+    if (PQstatus(connection->pg) != CONNECTION_OK) {
+        store->refusals = store->refusals_after_break;
+    }
 }
 
 static inline void fixture_report(void *baton, const char *message)
@@ -252,7 +261,7 @@ static inline int make_store(void **state)
     store->pool = pool;
     store->reports = "";
     store->connections =
-        (reg_connections_t){fixture_checkout, fixture_checkin, fixture_report, store};
+        (reg_connections_t){fixture_checkout, fixture_checkin, fixture_report, store, 0};
     store->administrator = connect_administrator(pool, name);
     store->connection.pg = connect_service(pool);
     start_over(store);
@@ -313,7 +322,7 @@ static inline const reg_answer_t *call(store_t *store, const reg_operation_t *op
     reg_answer_t *answers = apr_pcalloc(store->pool, (size_t)count * sizeof(*answers));
 
     for (int i = 0; i < count; i++) {
-        items[i] = (reg_item_t){values[i], store->pool, {REG_FAULT, "unset", "unset"}};
+        items[i] = (reg_item_t){values[i], store->pool, {REG_FAULT, "unset", "unset"}, 0};
         list[i] = &items[i];
     }
     reg_store_call(&store->connections, store->pool, operation, list, count,

@@ -179,45 +179,84 @@ static void *cut_soon(void *data)
     return NULL;
 }
 
-static void a_connection_lost_during_a_call_is_not_known_to_be_done(void **state)
+/* Takes longer than anything here waits, but only when it is called for the first time.
+ */
+#define SLOW_ONCE                                                                        \
+    "SELECT $1, 'created', NULL, CASE WHEN (SELECT last_value FROM runs) = 1"            \
+    " THEN pg_sleep(6)::text END"
+
+static void a_call_whose_connection_broke_is_made_again(void **state)
 {
     store_t *store = *state;
     pthread_t thread;
     int fd;
 
-    assert_text("before", run(store, SOON, CREATED), "created");
     assert_int_equal(0, pthread_create(&thread, NULL, terminate_soon, store));
-    assert_text("terminated", run(store, SOON, SLOW), "UNAVAILABLE");
+    assert_text("terminated", run(store, SOON, SLOW_ONCE), "created");
     pthread_join(thread, NULL);
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_int_equal(runs(store), 2);
 
+    start_over(store);
     fd = PQsocket(store->connection.pg);
     assert_int_equal(0, pthread_create(&thread, NULL, cut_soon, &fd));
-    assert_text("cut", run(store, SOON, SLOW), "UNAVAILABLE");
+    assert_text("cut", run(store, SOON, SLOW_ONCE), "created");
     pthread_join(thread, NULL);
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_int_equal(runs(store), 2);
 
+    start_over(store);
     assert_text("its own doing",
                 run(store, SOON,
-                    "SELECT $1, pg_terminate_backend(pg_backend_pid())::text,"
-                    " NULL, pg_sleep(6)::text"),
-                "UNAVAILABLE");
-    store->cut_after_checkout = 1;
-    assert_text("cut before it was sent", run(store, SOON, CREATED), "UNAVAILABLE");
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+                    "SELECT $1, 'created', CASE WHEN (SELECT last_value FROM runs) = 1"
+                    " THEN pg_terminate_backend(pg_backend_pid())::text END, NULL"),
+                "created");
+    assert_int_equal(runs(store), 2);
     assert_non_null(
         strstr(store->reports, "operation run got no answer, its connection broke"));
+
+    start_over(store);
+    store->cut_after_checkout = 1;
+    assert_text("cut before it was sent", run(store, SOON, CREATED), "created");
+    assert_int_equal(runs(store), 1);
 }
 
-static void a_lost_connection_is_all_requests_misfortune(void **state)
+static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **state)
 {
     static const char *const scripts[] = {
         CREATED, "SELECT $1, pg_terminate_backend(pg_backend_pid())::text, NULL, NULL",
         CREATED, NULL};
     store_t *store = *state;
+    apr_time_t start = apr_time_now();
 
-    assert_text("batch", run_all(store, SOON, scripts),
+    assert_text("batch", run_all(store, apr_time_from_sec(1), scripts),
                 "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
+    assert_in_range(runs(store), 3, 20);
+    assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+
+    /* Time for a connection that has to be made is kept back. */
+    start_over(store);
+    store->connections.connect_time = SOON;
+    assert_text("no time", run_all(store, SOON, scripts),
+                "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
+    assert_int_equal(runs(store), 1);
+}
+
+static void only_a_call_that_was_sent_waits_for_a_connection(void **state)
+{
+    store_t *store = *state;
+
+    store->refusals_after_break = 3;
+    assert_text("sent",
+                run(store, SOON,
+                    "SELECT $1, 'created', CASE WHEN (SELECT last_value FROM runs) = 1"
+                    " THEN pg_terminate_backend(pg_backend_pid())::text END, NULL"),
+                "created");
+    assert_int_equal(runs(store), 2);
+    assert_int_equal(store->refusals, 0);
+
+    store->refusals = 3;
+    assert_text("not sent", run(store, SOON, CREATED), "UNAVAILABLE");
+    assert_int_equal(runs(store), 2);
+    assert_int_equal(store->refusals, 2);
 }
 
 static void without_a_connection_nothing_is_done(void **state)
@@ -246,11 +285,19 @@ static void a_read_only_server_is_not_available(void **state)
 {
     store_t *store = *state;
 
-    sql(store->connection.pg, "SET default_transaction_read_only = on");
+    sql(store->administrator, apr_psprintf(store->pool,
+                                           "ALTER ROLE registration IN DATABASE %s SET"
+                                           " default_transaction_read_only = on",
+                                           database_name(store->pool)));
+    PQreset(store->connection.pg);
     assert_text("write",
-                run(store, SOON,
+                run(store, PATIENCE,
                     "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
                 "UNAVAILABLE");
+    sql(store->administrator, apr_psprintf(store->pool,
+                                           "ALTER ROLE registration IN DATABASE %s RESET"
+                                           " default_transaction_read_only",
+                                           database_name(store->pool)));
 }
 
 /*
@@ -379,8 +426,9 @@ int main(void)
         STORE_TEST(a_connection_lost_before_a_call_costs_nobody_an_error),
         STORE_TEST(a_connection_inside_a_transaction_is_not_used),
         STORE_TEST(an_unasked_message_is_no_farewell),
-        STORE_TEST(a_connection_lost_during_a_call_is_not_known_to_be_done),
-        STORE_TEST(a_lost_connection_is_all_requests_misfortune),
+        STORE_TEST(a_call_whose_connection_broke_is_made_again),
+        STORE_TEST(a_call_that_breaks_every_connection_ends_before_its_deadline),
+        STORE_TEST(only_a_call_that_was_sent_waits_for_a_connection),
         STORE_TEST(without_a_connection_nothing_is_done),
         STORE_TEST(a_read_only_server_is_not_available),
         STORE_TEST(a_slow_call_is_answered_at_the_deadline),
