@@ -4,6 +4,7 @@
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
 #   make check        every test
+#   make faults       tests that kill PostgreSQL, its connections and its machine under load
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
@@ -53,7 +54,7 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop check check-unit check-threads check-http bench install clean lint format format-check packages \
+.PHONY: all demo demo-stop check check-unit check-threads check-http faults bench install clean lint format format-check packages \
         build-packages
 
 all: $(MODULE)
@@ -106,6 +107,11 @@ check-threads:
 
 check-http: $(MODULE)
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
+
+faults:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
+	@$(MAKE) --no-print-directory all
+	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/faults $(PYTEST)
 
 EMPTY_MODULE = $(BUILD)/mod_empty.so
 $(EMPTY_MODULE): $(BUILD)/obj/tests/bench/mod_empty.o

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A primary and a synchronous standby: the primary dies, and the standby takes over.
+
+Nothing that was confirmed is lost, and nobody touches httpd.
+"""
+
+import concurrent.futures
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import servers
+from conftest import new_uuid
+from event_registrations import MOUNT
+from faults import (GRACE, MODULES, MOUNTS, OUTAGE, BreakablePostgres, Caller, children,
+                    database)
+from workload import CHILDREN, CLIENTS, KINDS, Load, Rooms
+
+# Two hosts may take twice connect_timeout, and then there must be time to wait.
+TIMEOUT = 15
+
+BACK = 2 + GRACE
+
+
+class Standby(BreakablePostgres):
+    """A copy of another PostgreSQL, which follows it."""
+
+    def __init__(self, directory, primary):
+        super().__init__(directory)
+        self.primary = primary
+
+    def create(self):
+        if self.data.exists():
+            return
+        self.data.mkdir(mode=0o700)
+        if servers.IS_ROOT:
+            shutil.chown(self.data, "postgres", "postgres")
+        descriptor, command = self.as_owner(
+            "pg_basebackup", "-d", self.primary.dsn("postgres"), "-R", "-c", "fast",
+            "--no-sync")
+        try:
+            subprocess.run(command, cwd="/", check=True, pass_fds=[descriptor],
+                           env=servers.environment(), stdin=subprocess.DEVNULL)
+        finally:
+            os.close(descriptor)
+
+    def promote(self):
+        """Not by SQL: what is replayed before it may cancel any query."""
+        descriptor, command = self.as_owner("pg_ctl", "promote")
+        try:
+            subprocess.run(command, cwd="/", check=True, pass_fds=[descriptor],
+                           env=servers.environment(), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL)
+        finally:
+            os.close(descriptor)
+
+
+class Pair:
+    def __init__(self, primary, standby):
+        self.primary = primary
+        self.standby = standby
+
+    def replicate(self, synchronously):
+        """Whether a commit waits for the standby to have it."""
+        names = "'*'" if synchronously else "''"
+        self.primary.query(f"ALTER SYSTEM SET synchronous_standby_names = {names}")
+        self.primary.query("SELECT pg_reload_conf()")
+        wanted = [("sync" if synchronously else "async",)]
+        servers.wait_until(
+            lambda: self.primary.query("SELECT sync_state FROM pg_stat_replication"
+                                       " WHERE state = 'streaming'") == wanted,
+            10, "the standby did not follow")
+
+    def kill_primary(self):
+        """All at once, as when a machine loses power."""
+        for pid in self.primary.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def pair(tmp_path_factory, watched_logs, expect_log):
+    expect_log(*OUTAGE, "FATAL:  terminating connection due to unexpected postmaster exit",
+               "FATAL:  (could not (connect to the primary|receive data from WAL)"
+                        "|terminating walreceiver|streaming replication receiver)",
+               "FATAL:  .* is in recovery mode", "WARNING:  canceling wait",
+               "could not (receive data from|send data to) (WAL stream|client)")
+    primary = BreakablePostgres(tmp_path_factory.mktemp("primary"),
+                                settings=("synchronous_commit = on",))
+    standby = Standby(tmp_path_factory.mktemp("standby"), primary)
+    watched_logs += [primary.log, standby.log]
+    try:
+        primary.start()
+        primary.install("install.sql", "demo.sql")
+        standby.start()
+        pair = Pair(primary, standby)
+        pair.replicate(synchronously=True)
+        yield pair
+    finally:
+        standby.stop("immediate")
+        primary.stop("immediate")
+
+
+@pytest.fixture
+def caller(start_httpd, pair):
+    """caller(): a Caller of an httpd that knows of both."""
+    def make(**options):
+        dsn = pair.primary.dsn(host="127.0.0.1,127.0.0.1",
+                               port=f"{pair.primary.port},{pair.standby.port}")
+        site = CHILDREN + MOUNTS + database(
+            dsn, "connect_timeout=2 target_session_attrs=read-write", most=10,
+            timeout=TIMEOUT)
+        return Caller(start_httpd(site, modules=MODULES, **options))
+    return make
+
+
+def fail_over(pair, load):
+    pair.kill_primary()
+    pair.standby.promote()
+    assert load.wait_for_more() < BACK
+    time.sleep(1)
+
+
+def test_nothing_confirmed_is_lost(caller, pair):
+    one = caller()
+    processes = {one.httpd.pid(), *children(one.httpd.pid())}
+    with Load(one, Rooms(pair.primary)) as load:
+        load.wait_for_more()
+        time.sleep(2)
+        fail_over(pair, load)
+    assert {one.httpd.pid(), *children(one.httpd.pid())} == processes
+    load.rooms.postgres = pair.standby
+    load.check()
+    assert len(load.unknown) <= CLIENTS * 4
+
+
+def test_control_without_waiting_for_the_standby_it_is(caller, pair):
+    with Load(caller(), Rooms(pair.primary)) as load:
+        load.wait_for_more()
+        pair.replicate(synchronously=False)
+        pair.standby.stop("immediate")
+        load.wait_for_more()
+        time.sleep(1)
+        pair.kill_primary()
+        pair.standby.start()
+        pair.standby.promote()
+        load.wait_for_more()
+    load.rooms.postgres = pair.standby
+    assert load.differences()
+
+
+# --- A wait for the standby that is cut short -----------------------------------------------
+
+def cancel_waits(postgres):
+    """Has all commits that wait for the standby wait no longer; how many there were."""
+    return len(postgres.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                              " WHERE wait_event = 'SyncRep'"))
+
+
+def cancel_for_a_while(pair, seconds=2):
+    end, cancelled = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        cancelled += cancel_waits(pair.primary)
+        time.sleep(0.05)
+    return cancelled
+
+
+@pytest.fixture
+def requests_of_all_kinds(pair):
+    """requests_of_all_kinds(one): functions that ask for something, one of each operation
+    that writes."""
+    def make(one):
+        rooms = Rooms(pair.primary, 1)
+        changed = [rooms.register(one, "event", 0, new_uuid()).json() for _ in range(2)]
+        address = [f"{MOUNT}/{registration['id']}" for registration in changed]
+        return [*(lambda kind=kind: rooms.register(one, kind, 0, f"{kind}-0")
+                  for kind in KINDS),
+                lambda: one.put(address[0], json={"status": "ATTENDED"}),
+                lambda: one.delete(address[1])], rooms
+    return make
+
+
+@pytest.fixture
+def pool():
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def test_a_wait_cut_short_is_no_confirmation(caller, pair, pool, requests_of_all_kinds):
+    requests, rooms = requests_of_all_kinds(caller())
+    with pair.standby.frozen():
+        answers = [pool.submit(request) for request in requests]
+        assert cancel_for_a_while(pair) > 2 * len(requests)
+        assert [answer.done() for answer in answers] == [False] * len(requests)
+    assert sorted(answer.result().status_code for answer in answers) == [200, 200] + [201] * 5
+    rooms.postgres = pair.standby
+    assert sorted(rooms.rows().values()) == [1, 1, 1, 1, 1, 2, 3]
+
+
+def test_control_without_making_calls_again_nobody_knows(caller, pair, pool,
+                                                         requests_of_all_kinds,
+                                                         module_without_repeats):
+    requests, _ = requests_of_all_kinds(caller(registration=module_without_repeats))
+    with pair.standby.frozen():
+        answers = [pool.submit(request) for request in requests]
+        cancel_for_a_while(pair)
+        assert [answer.result().status_code for answer in answers] == [503] * len(requests)
+
+
+def test_control_a_repeated_call_that_writes_nothing_does_not_wait(caller, pair, pool):
+    text = (servers.ROOT / "sql" / "operations" / "families_register.sql").read_text()
+    assert text.count("FOR NO KEY UPDATE") == 1
+    pair.primary.psql("-c", "SET search_path = registration", "-c",
+                      text.replace("FOR NO KEY UPDATE", ""))
+    rooms = Rooms(pair.primary, 1)
+    one = caller()
+    pair.standby.stop("immediate")
+    answer = pool.submit(rooms.register, one, "family", 0, "family-0")
+    cancel_for_a_while(pair)
+    assert answer.result().status_code == 201
+    pair.kill_primary()
+    pair.standby.start()
+    rooms.postgres = pair.standby
+    assert rooms.rows() == {}

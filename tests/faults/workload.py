@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of all four APIs at once, and what must be true of what they were told."""
+
+import concurrent.futures
+import itertools
+import secrets
+import threading
+import time
+
+from event_registrations import DEMO_EVENT, MOUNT
+from samples import family, member
+
+CLIENTS = 64
+PLACES = 40   # in each session and occurrence, and uses of each invite code
+KINDS = ("live", "group", "user", "family", "event")
+
+# Seconds after which a client asks for something else when it was told 503.
+PAUSE = 0.5
+
+# Two child processes, as every test has them, with threads for all clients in each; httpd is
+# content when all of them are busy.
+CHILDREN = "MinSpareThreads 1\n"
+
+# How far an event registration has come, by its status and whether it is deleted.
+STEPS = {("CONFIRMED", False): 1, ("ATTENDED", False): 2, ("ATTENDED", True): 3,
+         ("CONFIRMED", True): 3}
+
+
+class Rooms:
+    """What there is to register for: as many places as will be asked for, so that nobody
+    may be refused one, and one that is taken twice is one too few."""
+
+    def __init__(self, postgres, count=200):
+        def made(text, *parameters):
+            return [row[0] for row in postgres.query(text, *parameters)]
+
+        self.postgres = postgres
+        self.token = secrets.token_hex(4)   # of the names, which have to be new
+        self.sessions = made(
+            "INSERT INTO live_sessions (id, title, status, max_participants)"
+            " SELECT gen_random_uuid(), 'A session', 'live', %s FROM generate_series(1, %s)"
+            " RETURNING id", PLACES, count)
+        self.occurrences = made(
+            "INSERT INTO occurrences (event_id, capacity, waiting_list)"
+            " SELECT %s, %s, false FROM generate_series(1, %s) RETURNING id", DEMO_EVENT,
+            PLACES, count)
+        self.group, = made("INSERT INTO groups (id, name) VALUES (gen_random_uuid(), 'A')"
+                           " RETURNING id")
+        plan, = made("INSERT INTO plans (id, group_id, name)"
+                     " VALUES (gen_random_uuid(), %s, 'A plan') RETURNING id", self.group)
+        self.codes = made(
+            "INSERT INTO invite_codes (code, plan_id, max_uses)"
+            " SELECT gen_random_uuid(), %s, %s FROM generate_series(1, %s) RETURNING code",
+            plan, 2 * PLACES, count)   # two APIs take them
+        self.institution, = made("INSERT INTO institutions (id, name) VALUES"
+                                 " (left(md5(random()::text), 24), 'A') RETURNING id")
+        self.child, = made(
+            "INSERT INTO children (id, username, institution_id)"
+            " VALUES (left(md5(random()::text), 24), 'A', %s) RETURNING id",
+            self.institution)
+
+    def register(self, one, kind, number, name):
+        room = number // PLACES
+        if kind == "live":
+            return one.register(self.sessions[room], name)
+        if kind in ("group", "user"):
+            path = f"groups/{self.group}/members" if kind == "group" else "users"
+            return one.post(f"/api/v1/{path}", json=member(
+                self.codes[room], {"email": f"{name}@example.org"}))
+        if kind == "family":
+            return one.post("/v1/families", json=family(self.institution, [self.child],
+                                                        username=name))
+        return one.post(MOUNT, json={"occurrenceId": self.occurrences[room],
+                                     "externalUserId": name})
+
+    def rows(self):
+        """How far each name has come in the database, none of them twice."""
+        rows = self.postgres.query("""
+            SELECT patient_id, 'CONFIRMED', false FROM live_registrations
+             WHERE session_id = ANY (%s::uuid[])
+            UNION ALL
+            SELECT split_part(email, '@', 1), 'CONFIRMED', false FROM group_members
+             WHERE group_id = %s
+            UNION ALL
+            SELECT username, 'CONFIRMED', false FROM families WHERE institution_id = %s
+            UNION ALL
+            SELECT u.external_id, r.status, r.deleted_at IS NOT NULL
+              FROM event_registrations r JOIN event_users u ON u.id = r.user_id
+             WHERE r.occurrence_id = ANY (%s::uuid[])""",
+            self.sessions, self.group, self.institution, self.occurrences)
+        steps = {name: STEPS[status, deleted] for name, status, deleted in rows}
+        assert len(steps) == len(rows)
+        return steps
+
+
+class Load:
+    """Clients that ask for one thing after the other as long as the block lasts. One asks
+    for a name only once."""
+
+    def __init__(self, one, rooms):
+        self.one = one
+        self.rooms = rooms
+        self.numbers = itertools.count()
+        self.done = {}          # steps that were confirmed, by name
+        self.unknown = set()    # names of which another step was answered 503
+        self.refused = []       # all answers else; there must be none
+        self.confirmed_at = []  # when, by the clock of time.monotonic()
+        self.ended = threading.Event()
+        self.pool = concurrent.futures.ThreadPoolExecutor(CLIENTS)
+
+    def ask(self, kind, number, name):
+        """The answers to all that is asked for a name, each given on to the next step."""
+        answer = self.rooms.register(self.one, kind, number, name)
+        yield answer
+        if kind == "event":
+            address = f"{MOUNT}/{answer.json()['id']}"
+            answer = self.one.put(address, json={"status": "ATTENDED"},
+                                  headers={"If-Match": answer.headers["ETag"]})
+            yield answer
+            if number % 2:
+                yield self.one.delete(address, headers={"If-Match": answer.headers["ETag"]})
+
+    def client(self):
+        while not self.ended.is_set():
+            number, kind = divmod(next(self.numbers), len(KINDS))
+            kind = KINDS[kind]
+            name = f"{kind}-{number}-{self.rooms.token}"
+            self.done[name] = 0
+            for answer in self.ask(kind, number, name):
+                if answer.status_code in (200, 201):
+                    self.done[name] += 1
+                    self.confirmed_at.append(time.monotonic())
+                    continue
+                self.unknown.add(name)
+                if answer.status_code != 503:
+                    self.refused.append((name, answer.status_code, answer.text))
+                self.ended.wait(PAUSE)
+                break
+
+    def __enter__(self):
+        self.clients = [self.pool.submit(self.client) for _ in range(CLIENTS)]
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for client in self.clients:
+            client.result()
+
+    def wait_for_more(self, seconds=10):
+        """Until the service confirms something again; how many seconds that took."""
+        before, begin = len(self.confirmed_at), time.monotonic()
+        while len(self.confirmed_at) == before:
+            assert time.monotonic() < begin + seconds, "the service did not come back"
+            time.sleep(0.005)
+        return self.confirmed_at[before] - begin
+
+    def differences(self):
+        """Names whose rows do not fit what was confirmed."""
+        rows = self.rooms.rows()
+        assert set(rows) <= set(self.done)
+        return {name: (done, rows.get(name, 0)) for name, done in self.done.items()
+                if rows.get(name, 0) - done not in ((0, 1) if name in self.unknown else (0,))}
+
+    def check(self):
+        for wrong in (self.refused, self.differences(),
+                      self.rooms.postgres.query("SELECT * FROM recount()")):
+            assert not wrong, wrong
