@@ -47,6 +47,10 @@ SET LOCAL ROLE registration_owner;
 \ir operations/events_delete.sql
 \ir operations/events_search.sql
 
+\ir schema/idempotency.sql
+\ir operations/idempotent.sql
+\ir operations/forget_idempotency_keys.sql
+
 \ir operations/recount.sql
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM PUBLIC;

@@ -11,7 +11,7 @@ from scratch import OnScratch
 
 OPERATIONS = {"live_register", "groups_register", "groups_get_group", "groups_get_plan",
               "groups_get_member", "families_register", "events_create", "events_get",
-              "events_update", "events_delete", "events_search"}
+              "events_update", "events_delete", "events_search", "idempotent"}
 
 # What an administrator gives; everything else has a default.
 GIVEN = {
@@ -74,6 +74,7 @@ def test_the_service_may_not_touch_a_table(service, sql, expect_log):
     "SELECT registration.cancel_live_registration(gen_random_uuid())",
     "SELECT registration.remove_group_member(gen_random_uuid())",
     "SELECT registration.remove_family('x')",
+    "SELECT registration.forget_idempotency_keys()",
     "CREATE TABLE registration.x (y integer)",
     "CREATE FUNCTION registration.x() RETURNS integer RETURN 1",
     "SET ROLE registration_owner",
