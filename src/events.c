@@ -6,6 +6,7 @@
 #include "events.h"
 
 #include "etag.h"
+#include "idempotency.h"
 #include "ids.h"
 #include "json.h"
 #include "query.h"
@@ -14,8 +15,8 @@
 #include <apr_strings.h>
 #include <string.h>
 
-static const reg_operation_t events_create = {
-    .name = "events_create", .parameters = 10, .key = 1};
+static const reg_operation_t events_create =
+    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 4);
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
 static const reg_operation_t events_update = {.name = "events_update", .parameters = 6};
 static const reg_operation_t events_delete = {.name = "events_delete", .parameters = 5};
@@ -95,9 +96,21 @@ static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
     return reg_reply_answer(request, answer, rules);
 }
 
-/* Calls an operation, whose first value is the registration's id, unless something is
- * wrong with the request. A success carries the entity tag, or is 304 where the client
- * has what it would get. */
+/* The address of the registration that a body shows. Its id is not always the one made
+ * for this request: a repeated request is answered with the first one's. */
+static void set_location(reg_request_t *request, reg_reply_t *reply)
+{
+    const char *quoted_id = reg_json_raw(request->pool, reply->body, "id", NULL);
+
+    if (quoted_id) {
+        apr_table_setn(reply->headers, "Location",
+                       apr_psprintf(request->pool, "%s/%.*s", request->mount,
+                                    (int)strlen(quoted_id) - 2, quoted_id + 1));
+    }
+}
+
+/* Calls an operation, unless something is wrong with the request. A success carries the
+ * entity tag, or is 304 where the client has what it would get. */
 static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems,
                           const reg_operation_t *operation, const char *const *values)
 {
@@ -110,7 +123,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
     if (problems->list) {
         return reg_reply_error(request, &invalid);
     }
-    request->host->call(request, operation, values, &answer);
+    reg_idempotency_call(request, operation, values, &answer);
     reply = reply_to(request, &answer);
     if (reply->status >= 300) {
         return reply;
@@ -122,8 +135,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
     }
     apr_table_setn(reply->headers, "ETag", etag);
     if (answer.outcome == REG_CREATED) {
-        apr_table_setn(reply->headers, "Location",
-                       apr_pstrcat(request->pool, request->mount, "/", values[0], NULL));
+        set_location(request, reply);
     }
     return reply;
 }

@@ -4,6 +4,7 @@
  * first check that fails answers. */
 
 #include "check.h"
+#include "idempotency.h"
 #include "ids.h"
 #include "json.h"
 #include "reply.h"
@@ -18,8 +19,8 @@
 /** bcrypt reads no more of a password than this. */
 #define MAX_PASSWORD_BYTES 72
 
-static const reg_operation_t families_register = {
-    .name = "families_register", .parameters = 5, .key = 1};
+static const reg_operation_t families_register =
+    REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << 2);
 
 /* A family as the request has it. */
 typedef struct {
@@ -258,6 +259,6 @@ reg_reply_t *reg_families_register(reg_request_t *request)
                             family.institution,
                             apr_array_pstrcat(request->pool, family.children_ids, ',')};
 
-    request->host->call(request, &families_register, values, &answer);
+    reg_idempotency_call(request, &families_register, values, &answer);
     return reply(request, &answer);
 }

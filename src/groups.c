@@ -5,6 +5,7 @@
  * here. */
 
 #include "check.h"
+#include "idempotency.h"
 #include "ids.h"
 #include "json.h"
 #include "reply.h"
@@ -13,8 +14,8 @@
 #include <apr_time.h>
 #include <string.h>
 
-static const reg_operation_t groups_register = {
-    .name = "groups_register", .parameters = 16, .key = 3};
+static const reg_operation_t groups_register =
+    REG_KEYED_OPERATION("groups_register", 16, 3, 1U << 0 | 1U << 2);
 static const reg_operation_t groups_get_group = {.name = "groups_get_group",
                                                  .parameters = 2};
 static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
@@ -206,7 +207,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
                                 m.start_date,
                                 m.end_date};
 
-        request->host->call(request, &groups_register, values, &answer);
+        reg_idempotency_call(request, &groups_register, values, &answer);
     }
     if (answer.outcome == REG_INVALID) {
         add_faults(&problems, answer.detail);

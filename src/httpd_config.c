@@ -14,6 +14,7 @@ APLOG_USE_MODULE(registration);
 #define DEFAULT_MAX_PAGE_SIZE 1000
 #define DEFAULT_PASSWORD_COST 10
 #define DEFAULT_GROUPS_PATH "/api/v1/groups"
+#define DEFAULT_IDEMPOTENCY_TTL 86400
 
 const reg_dir_conf_t *reg_dir_conf(const request_rec *r)
 {
@@ -34,6 +35,7 @@ void *reg_dir_conf_create(apr_pool_t *pool, char *dir)
     conf->max_body = UNSET;
     conf->max_page_size = UNSET;
     conf->password_cost = UNSET;
+    conf->idempotency_ttl = UNSET;
     return conf;
 }
 
@@ -51,6 +53,8 @@ void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->password_cost =
         inner->password_cost != UNSET ? inner->password_cost : outer->password_cost;
     conf->groups_path = inner->groups_path ? inner->groups_path : outer->groups_path;
+    conf->idempotency_ttl =
+        inner->idempotency_ttl != UNSET ? inner->idempotency_ttl : outer->idempotency_ttl;
     return conf;
 }
 
@@ -89,6 +93,8 @@ reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf)
     settings->password_cost =
         conf->password_cost != UNSET ? conf->password_cost : DEFAULT_PASSWORD_COST;
     settings->groups_path = conf->groups_path ? conf->groups_path : DEFAULT_GROUPS_PATH;
+    settings->idempotency_ttl =
+        conf->idempotency_ttl != UNSET ? conf->idempotency_ttl : DEFAULT_IDEMPOTENCY_TTL;
     return settings;
 }
 
@@ -211,6 +217,16 @@ static const char *set_groups_path(cmd_parms *cmd, void *config, const char *val
     return NULL;
 }
 
+static const char *set_idempotency_ttl(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+    apr_int64_t seconds;
+    const char *error = read_number(cmd, value, 1, 31536000, &seconds);
+
+    conf->idempotency_ttl = (int)seconds;
+    return error;
+}
+
 static const char *set_timeout(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t seconds;
@@ -254,6 +270,9 @@ const command_rec reg_directives[] = {
                   RSRC_CONF | ACCESS_CONF, "cost of bcrypt"),
     AP_INIT_TAKE1("RegistrationGroupsPath", set_groups_path, NULL,
                   RSRC_CONF | ACCESS_CONF, "where the groups API is mounted"),
+    AP_INIT_TAKE1("RegistrationIdempotencyTTL", set_idempotency_ttl, NULL,
+                  RSRC_CONF | ACCESS_CONF,
+                  "seconds for which an Idempotency-Key is kept"),
     AP_INIT_TAKE1("RegistrationTimeout", set_timeout, NULL, RSRC_CONF,
                   "seconds within which an operation is answered"),
     AP_INIT_TAKE1("RegistrationConnections", set_connections, NULL, RSRC_CONF,

@@ -20,6 +20,7 @@ typedef struct reg_dir_conf_t {
     int max_page_size;
     int password_cost;
     const char *groups_path;
+    int idempotency_ttl; /* seconds */
 } reg_dir_conf_t;
 
 struct reg_gate_t;

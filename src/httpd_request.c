@@ -151,6 +151,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->user = r->user && *r->user ? r->user : NULL;
     request->if_match = apr_table_get(r->headers_in, "If-Match");
     request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
+    request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");
     return request;
 }
 

@@ -3,13 +3,14 @@
 /* Live sessions (Loop Health): POST /v1/sessions/{id}/register. */
 
 #include "check.h"
+#include "idempotency.h"
 #include "ids.h"
 #include "reply.h"
 
 #include <string.h>
 
-static const reg_operation_t live_register = {
-    .name = "live_register", .parameters = 5, .key = 1};
+static const reg_operation_t live_register =
+    REG_KEYED_OPERATION("live_register", 5, 1, 1U << 0);
 
 static const reg_rule_t rules[] = {
     {REG_CREATED, {.status = 201}},
@@ -74,7 +75,7 @@ reg_reply_t *reg_live_register(reg_request_t *request)
         const char *values[] = {reg_id_uuid(request->pool), session, patient, guest,
                                 role};
 
-        request->host->call(request, &live_register, values, &answer);
+        reg_idempotency_call(request, &live_register, values, &answer);
     }
     return reg_reply_answer(request, &answer, rules);
 }

@@ -22,7 +22,8 @@
  * libpq, only json.c knows jansson. Everything else is tested without them. Beside what
  * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
- * who waits for a connection, query.c reads query strings, etag.c entity tags.
+ * who waits for a connection, query.c reads query strings, etag.c entity tags,
+ * idempotency.c the Idempotency-Key.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -33,7 +34,7 @@
 
 /** Most captured path segments a route has, most parameters an operation takes. */
 #define REG_MAX_CAPTURES 2
-#define REG_MAX_PARAMETERS 16
+#define REG_MAX_PARAMETERS 19
 
 /** A parsed JSON value; only json.c looks inside. */
 typedef struct json_t reg_json_t;
@@ -76,6 +77,8 @@ typedef enum {
     REG_INVALID, /* detail says what is wrong */
     REG_CHILDREN_UNKNOWN,
     REG_INSTITUTION_UNKNOWN,
+    REG_KEY_REUSED,  /* the Idempotency-Key belongs to another request */
+    REG_KEY_INVALID, /* it is none; no operation was called */
     /* The store's own: */
     REG_BAD_DATA,    /* the database refuses a value of this request */
     REG_LOCKED,      /* somebody else holds what it needs; nothing was done, try again */
@@ -90,8 +93,11 @@ typedef enum {
 typedef struct reg_operation_t {
     const char *name;
     int parameters;
-    int key;   /* the parameter that tells what requests compete for */
-    int alone; /* takes long: is not combined with others */
+    int key;           /* the parameter that tells what requests compete for */
+    int alone;         /* takes long: is not combined with others */
+    const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
+    unsigned made;     /* see idempotency.h, as for `keyed` */
+    const struct reg_operation_t *keyed; /* the same under an Idempotency-Key, or NULL */
 } reg_operation_t;
 
 /** What an operation answered to one request. */
@@ -107,6 +113,7 @@ typedef struct reg_settings_t {
     int max_page_size;       /* registrations */
     int password_cost;       /* bcrypt's, log2 of its rounds */
     const char *groups_path; /* where the groups API is mounted */
+    int idempotency_ttl;     /* seconds */
 } reg_settings_t;
 
 typedef struct reg_request_t reg_request_t;
@@ -137,16 +144,17 @@ struct reg_request_t {
 
     reg_api_t api;
     reg_method_t method;
-    const char *mount;         /* path of the <Location>, without a slash at its end */
-    const char *path;          /* what follows it: "" or "/…", decoded */
-    const char *query;         /* undecoded, or NULL */
-    const char *content_type;  /* or NULL */
-    int has_body;              /* the client announced one */
-    int has_bearer_token;      /* Authorization: Bearer … was sent */
-    const char *user;          /* authenticated caller, or NULL */
-    const char *organization;  /* UUID that limits the events API, or NULL */
-    const char *if_match;      /* or NULL */
-    const char *if_none_match; /* or NULL */
+    const char *mount;           /* path of the <Location>, without a slash at its end */
+    const char *path;            /* what follows it: "" or "/…", decoded */
+    const char *query;           /* undecoded, or NULL */
+    const char *content_type;    /* or NULL */
+    int has_body;                /* the client announced one */
+    int has_bearer_token;        /* Authorization: Bearer … was sent */
+    const char *user;            /* authenticated caller, or NULL */
+    const char *organization;    /* UUID that limits the events API, or NULL */
+    const char *if_match;        /* or NULL */
+    const char *if_none_match;   /* or NULL */
+    const char *idempotency_key; /* as it was sent, or NULL */
 
     const char *captures[REG_MAX_CAPTURES]; /* set by the route: {…} of its pattern */
     const char *body;                       /* set by read_body; ends in a NUL */

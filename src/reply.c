@@ -231,24 +231,35 @@ reg_reply_t *reg_reply_status(reg_request_t *request, int status)
     return reg_reply_error(request, &error);
 }
 
-/* What every API makes of what the store itself says. */
-static int store_status(const reg_request_t *request, reg_outcome_t outcome)
+/* What every API makes of an outcome that it has no rule for. */
+static reg_error_t common_error(const reg_request_t *request, reg_outcome_t outcome)
 {
     int groups = request->api == REG_API_GROUPS || request->api == REG_API_USERS;
 
     switch (outcome) {
+    case REG_KEY_INVALID:
+        return (reg_error_t){.status = 400,
+                             .message = "The Idempotency-Key must be 1 to 255 visible "
+                                        "ASCII characters, quoted or not."};
+    case REG_KEY_REUSED:
+        return (reg_error_t){.status = 422,
+                             .code = "idempotency_key_reused",
+                             .message = "Another request was made under this "
+                                        "Idempotency-Key."};
     case REG_BAD_DATA:
-        return groups ? 422 : 400;
+        return (reg_error_t){.status = groups ? 422 : 400};
     case REG_UNAVAILABLE:
-        return 503;
+        return (reg_error_t){.status = 503};
     default:
-        return 500;
+        return (reg_error_t){.status = 500};
     }
 }
 
 reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer,
                               const reg_rule_t *rules)
 {
+    const reg_error_t common = common_error(request, answer->outcome);
+
     for (; rules->error.status; rules++) {
         if (rules->outcome != answer->outcome) {
             continue;
@@ -260,5 +271,5 @@ reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer
         return answer->body ? reg_reply(request, rules->error.status, answer->body)
                             : reg_reply_status(request, 500);
     }
-    return reg_reply_status(request, store_status(request, answer->outcome));
+    return reg_reply_error(request, &common);
 }

@@ -45,7 +45,8 @@ reg_reply_t *reg_reply_status(reg_request_t *request, int status);
 /**
  * The reply to what an operation answered.
  * @param rules of this API, up to one whose status is 0. An outcome that has none is one
- *        that every API words alike: 400 or 422 for bad data, 503, 500.
+ *        that every API words alike: 400 or 422 for bad data or a bad Idempotency-Key,
+ * 503, 500.
  */
 reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer,
                               const reg_rule_t *rules);

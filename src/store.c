@@ -43,7 +43,8 @@ static const struct {
                 {"changed", REG_CHANGED},
                 {"invalid", REG_INVALID},
                 {"children_unknown", REG_CHILDREN_UNKNOWN},
-                {"institution_unknown", REG_INSTITUTION_UNKNOWN}};
+                {"institution_unknown", REG_INSTITUTION_UNKNOWN},
+                {"key_reused", REG_KEY_REUSED}};
 
 /* What became of a call as a whole. */
 typedef enum {
@@ -281,24 +282,28 @@ static verdict_t configure(const call_t *call, reg_connection_t *connection)
 /* Prepares the operation on a connection that does not have it yet. */
 static verdict_t prepare(const call_t *call, reg_connection_t *connection)
 {
+    const reg_operation_t *operation = call->operation;
     const char *placeholders = "$1";
-    const char *statement;
+    const char *function, *statement;
     verdict_t verdict;
 
-    if (is_prepared(connection, call->operation)) {
+    if (is_prepared(connection, operation)) {
         return DONE;
     }
-    for (int i = 2; i <= call->operation->parameters; i++) {
+    for (int i = 2; i <= operation->parameters; i++) {
         placeholders = apr_psprintf(call->pool, "%s, $%d", placeholders, i);
     }
-    statement = apr_psprintf(
-        call->pool, "SELECT item, outcome, detail, body FROM registration.%s(%s)",
-        call->operation->name, placeholders);
-    verdict = complete(
-        call, connection,
-        PQsendPrepare(connection->pg, call->operation->name, statement, 0, NULL));
+    function = operation->inner
+                   ? apr_psprintf(call->pool, "idempotent('%s', ", operation->inner)
+                   : apr_psprintf(call->pool, "%s(", operation->name);
+    statement = apr_psprintf(call->pool,
+                             "SELECT item, outcome, detail, body FROM registration.%s%s)",
+                             function, placeholders);
+    verdict =
+        complete(call, connection,
+                 PQsendPrepare(connection->pg, operation->name, statement, 0, NULL));
     if (verdict == DONE && connection->prepared_count < REG_MAX_OPERATIONS) {
-        connection->prepared[connection->prepared_count++] = call->operation;
+        connection->prepared[connection->prepared_count++] = operation;
     }
     return verdict;
 }

@@ -13,7 +13,7 @@
 #include "registration.h"
 
 /** Operations one connection can have prepared; there are fewer. */
-#define REG_MAX_OPERATIONS 16
+#define REG_MAX_OPERATIONS 24
 
 /** Milliseconds a call waits for a lock before it gives up with REG_LOCKED. Long compared
  *  with a transaction, short compared with a person in front of psql. */

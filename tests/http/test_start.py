@@ -32,6 +32,10 @@ WRONG = [
     ("location", "RegistrationPasswordCost 18", ["RegistrationPasswordCost", "18", "4", "17"]),
     ("location", "RegistrationGroupsPath api/v1/groups",
      ["RegistrationGroupsPath", "api/v1/groups", "/"]),
+    ("location", "RegistrationIdempotencyTTL 0",
+     ["RegistrationIdempotencyTTL", "0", "1", "31536000"]),
+    ("location", "RegistrationIdempotencyTTL 31536001", ["RegistrationIdempotencyTTL"]),
+    ("host", "RegistrationIdempotencyTTL 1d", ["RegistrationIdempotencyTTL", "1d"]),
     ("location", "RegistrationOrganization %{reqenv:", ["RegistrationOrganization"]),
     ("location", "Require registration-scope", ["registration-scope"]),
     ("host", "RegistrationTimeout 0", ["RegistrationTimeout", "0", "1", "60"]),
@@ -59,6 +63,7 @@ def test_a_wrong_directive_is_refused(start_httpd, where, line, words):
 RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationMaxPageSize 1", "RegistrationMaxPageSize 10000",
          "RegistrationPasswordCost 4", "RegistrationPasswordCost 17",
+         "RegistrationIdempotencyTTL 1", "RegistrationIdempotencyTTL 31536000",
          "RegistrationTimeout 60", "RegistrationConnections 1", "RegistrationConnections 8",
          "RegistrationGroupsPath /groups"]
 

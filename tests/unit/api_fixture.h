@@ -84,7 +84,8 @@ static inline reg_request_t *request_for(fake_host_t *host, reg_api_t api,
     static const reg_settings_t settings = {.max_body = 1048576,
                                             .max_page_size = 50,
                                             .password_cost = 4,
-                                            .groups_path = "/groups"};
+                                            .groups_path = "/groups",
+                                            .idempotency_ttl = 3600};
     reg_request_t *request = apr_pcalloc(host->pool, sizeof(*request));
 
     host->body = body;

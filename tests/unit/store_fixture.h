@@ -118,6 +118,14 @@ static const char schema_of_the_tests[] =
     "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON at_commit"
     "    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION run_at_commit();"
 
+    /* Tells what it is to run, and with what. */
+    "CREATE FUNCTION registration.idempotent(operation text, keys text[],"
+    "                                        VARIADIC arguments text[])"
+    "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
+    "    LANGUAGE sql AS $$"
+    "    SELECT n::integer, 'created', operation, k || arguments::text"
+    "      FROM unnest(keys) WITH ORDINALITY AS e (k, n) $$;"
+
     "GRANT ALL ON ALL TABLES IN SCHEMA public TO registration;"
     "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO registration;";
 
@@ -303,6 +311,7 @@ static inline const char *outcome_name(reg_outcome_t outcome)
         [REG_INVALID] = "invalid",
         [REG_CHILDREN_UNKNOWN] = "children_unknown",
         [REG_INSTITUTION_UNKNOWN] = "institution_unknown",
+        [REG_KEY_REUSED] = "key_reused",
         [REG_BAD_DATA] = "BAD_DATA",
         [REG_LOCKED] = "LOCKED",
         [REG_UNAVAILABLE] = "UNAVAILABLE",

@@ -294,6 +294,8 @@ static void an_answer_without_a_rule_is_worded_alike_everywhere(void **state)
         reg_outcome_t outcome;
         int status, groups;
     } rows[] = {
+        {REG_KEY_INVALID, 400, 400},
+        {REG_KEY_REUSED, 422, 422},
         {REG_BAD_DATA, 400, 422},
         {REG_UNAVAILABLE, 503, 503},
         {REG_FAULT, 500, 500},

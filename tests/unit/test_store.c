@@ -26,7 +26,8 @@ static void an_outcome_has_one_name_in_sql(void **state)
                                         "changed",
                                         "invalid",
                                         "children_unknown",
-                                        "institution_unknown"};
+                                        "institution_unknown",
+                                        "key_reused"};
     store_t *store = *state;
 
     for (size_t i = 0; i < LENGTH(names); i++) {
@@ -134,6 +135,23 @@ static void values_arrive_and_answers_return_unchanged(void **state)
         assert_text("together", answers[i].detail, batch[i][0]);
         assert_text("together", answers[i].body, batch[i][1]);
     }
+}
+
+/* What is to be run under keys is named, and is given what follows them. */
+static void an_operation_may_be_run_by_another(void **state)
+{
+    static const reg_operation_t outer = {
+        .name = "echo_under_key", .inner = "echo", .parameters = 3};
+    store_t *store = *state;
+    const char *const values[] = {"key", "a", "b"}, *const others[] = {"other", "c",
+                                                                       NULL};
+    const char *const *batch[] = {values, others};
+    const reg_answer_t *answers = call(store, &outer, batch, 2, SOON);
+
+    assert_text("first", answers[0].detail, "echo");
+    assert_text("first", answers[0].body,
+                "key{\"{\\\"a\\\",\\\"c\\\"}\",\"{\\\"b\\\",NULL}\"}");
+    assert_text("second", apr_pstrmemdup(store->pool, answers[1].body, 5), "other");
 }
 
 /* More than the buffers between here and there can hold, one way and the other. */
@@ -519,6 +537,7 @@ int main(void)
         STORE_TEST(an_outcome_has_one_name_in_sql),
         STORE_TEST(each_request_gets_the_answer_with_its_number),
         STORE_TEST(values_arrive_and_answers_return_unchanged),
+        STORE_TEST(an_operation_may_be_run_by_another),
         STORE_TEST(a_call_may_be_large),
         STORE_TEST(an_answer_outlives_the_call),
         STORE_TEST(a_failure_is_answered_by_its_sqlstate),

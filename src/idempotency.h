@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_IDEMPOTENCY_H
+#define REGISTRATION_IDEMPOTENCY_H
+
+/**
+ * The header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a client that
+ * does not know whether its registration was done sends it again under the same key, and
+ * gets the first answer again.
+ *
+ * The keys are kept by PostgreSQL, in the transaction of the registration itself (see
+ * sql/operations/idempotent.sql). Each is the caller's own, and belongs to one path.
+ */
+
+#include "registration.h"
+
+/** The parameters that come before those of the operation: key, fingerprint, seconds. */
+#define REG_KEY_PARAMETERS 3
+
+/**
+ * An operation that may be called under a key.
+ * @param made_here bits of the values that are no part of what the client asks for, as
+ *        they are made here: 1 << n for the nth. A password's hash is one of them, so a
+ *        password is not compared: a fast hash of it, kept, would undo the slow one.
+ */
+#define REG_KEYED_OPERATION(its_name, count, competed_for, made_here)                    \
+    {                                                                                    \
+        .name = (its_name), .parameters = (count), .key = (competed_for),                \
+        .made = (made_here), .keyed = &(const reg_operation_t)                           \
+        {                                                                                \
+            .name = its_name "_under_key", .inner = (its_name),                          \
+            .parameters = (count) + REG_KEY_PARAMETERS,                                  \
+            .key = (competed_for) + REG_KEY_PARAMETERS                                   \
+        }                                                                                \
+    }
+
+/**
+ * Calls an operation for a request, under its key if it has one. The answer of a repeated
+ * request is that of the first, with another id in it than among the values.
+ * @param answer beside what the operation says: REG_KEY_INVALID, without a call, and
+ *        REG_KEY_REUSED.
+ */
+void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operation,
+                          const char *const *values, reg_answer_t *answer);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api_fixture.h"
+
+#define ID "11111111-1111-4111-8111-111111111111"
+#define OTHER_ID "22222222-2222-4222-8222-222222222222"
+#define OBJECT_ID "5a62be07de34500146d9c544"
+
+/* Serves a request under a key; what the operation was called with is in the host. */
+static const reg_reply_t *serve(fake_host_t *host, reg_api_t api, const char *path,
+                                const char *key, const char *body)
+{
+    reg_request_t *request = request_for(host, api, REG_METHOD_POST, path, body);
+
+    request->idempotency_key = key;
+    return reg_serve(request);
+}
+
+/* A key as it is sent, and the key it is; NULL when it is none. */
+static const struct {
+    const char *sent, *key;
+} keys[] = {
+    {"a", "a"},
+    {"!~", "%21%7e"},
+    {"8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"},
+    {"\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", "8e03978e-40d5-43dd-bc93-6894a57f9324"},
+    {"a\"b", "a%22b"},
+    {"a\\b", "a%5cb"},
+    {"'a'", "%27a%27"},
+    {"\"a\\\"b\"", "a%22b"},
+    {"\"a\\\\b\"", "a%5cb"},
+    {"\"\\\\\"", "%5c"},
+
+    {"", NULL},
+    {"\"\"", NULL},
+    {"\"", NULL},
+    {"\"a", NULL},
+    {"\"a\\\"", NULL},
+    {"\"a\\", NULL},
+    {"\"a\\b\"", NULL},
+    {"\"a\"b", NULL},
+    {"\"a\" ", NULL},
+    {"\"a\"; b=1", NULL},
+    {"\"a\", \"b\"", NULL},
+    {"a b", NULL},
+    {"\"a b\"", NULL},
+    {"a\tb", NULL},
+    {"a\x7F", NULL},
+    {"\xC3\xA9", NULL},
+    {"\"\xC3\xA9\"", NULL},
+    {"\xFF", NULL},
+};
+
+static void a_key_is_read_quoted_or_bare(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+
+    for (size_t i = 0; i < LENGTH(keys); i++) {
+        const reg_reply_t *reply = serve(&host, REG_API_LIVE, "/" ID "/register",
+                                         keys[i].sent, "{\"patient_id\":\"p\"}");
+
+        assert_number(keys[i].sent, reply->status, keys[i].key ? 201 : 400);
+        assert_number(keys[i].sent, host.calls, keys[i].key ? 1 : 0);
+        if (keys[i].key) {
+            assert_text(keys[i].sent, strrchr(host.values[0], '&') + 1, keys[i].key);
+        }
+    }
+}
+
+static void a_key_has_255_characters_at_most(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+    const char *longest = repeated(*state, "k", 255);
+    const char *const sent[] = {
+        longest, apr_psprintf(*state, "\"%s\"", longest),
+        apr_psprintf(*state, "\"%s\"", repeated(*state, "\\\\", 255)),
+        repeated(*state, "k", 256), apr_psprintf(*state, "\"%sk\"", longest)};
+
+    for (size_t i = 0; i < LENGTH(sent); i++) {
+        assert_number(sent[i],
+                      serve(&host, REG_API_LIVE, "/" ID "/register", sent[i],
+                            "{\"patient_id\":\"p\"}")
+                          ->status,
+                      i < 3 ? 201 : 400);
+    }
+}
+
+/* A request under the key "k", the operation that is called for it, and the fingerprint.
+ */
+static const struct {
+    reg_api_t api;
+    const char *path, *body, *operation, *fingerprint;
+    int parameters;
+} requests[] = {
+    {REG_API_LIVE, "/" ID "/register", "{\"patient_id\":\"p\",\"role\":\"host\"}",
+     "live_register_under_key", "live_register,,36:" ID ",1:p,,4:host", 8},
+    {REG_API_GROUPS, "/" ID "/members",
+     "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
+     "groups_register_under_key", "groups_register,,36:" ID ",,1:c,3:a@b,,,,,,,,,,,", 19},
+    {REG_API_USERS, "",
+     "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
+     "groups_register_under_key", "groups_register,,,,1:c,3:a@b,,,,,,,,,,,", 19},
+    {REG_API_FAMILIES, "",
+     "{\"username\":\"u\",\"password\":\"SECRET\",\"institution_id\":\"" OBJECT_ID
+     "\",\"children\":[\"" OBJECT_ID "\"]}",
+     "families_register_under_key",
+     "families_register,,1:u,,24:" OBJECT_ID ",24:" OBJECT_ID, 8},
+    {REG_API_EVENTS, "",
+     "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\",\"fields\":{\"email\":\"\"}}",
+     "events_create_under_key", "events_create,,36:" ID ",1:u,12:{\"email\":\"\"},,,,,,",
+     13},
+};
+
+static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
+{
+    for (size_t i = 0; i < LENGTH(requests); i++) {
+        const char *row = requests[i].operation;
+        fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+
+        assert_number(
+            row,
+            serve(&host, requests[i].api, requests[i].path, "k", requests[i].body)
+                ->status,
+            201);
+        assert_text(row, apr_pstrmemdup(*state, host.called, strcspn(host.called, "(")),
+                    row);
+        assert_text(row, host.values[1], requests[i].fingerprint);
+        assert_text(row, host.values[2], "3600");
+    }
+}
+
+static void what_follows_is_what_the_operation_is_given_without_a_key(void **state)
+{
+    for (size_t i = 0; i < LENGTH(requests); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+        const char *with, *without;
+
+        serve(&host, requests[i].api, requests[i].path, "k", requests[i].body);
+        with = strstr(host.called, ", 3600, ") + strlen(", 3600, ");
+        serve(&host, requests[i].api, requests[i].path, NULL, requests[i].body);
+        without = strchr(host.called, '(') + 1;
+        assert_text(requests[i].operation, with, without);
+        assert_null(strstr(host.called, "_under_key"));
+    }
+}
+
+/* Whose key it is. No two of these are the same. */
+static const struct {
+    const char *user, *organization, *mount, *key;
+} scopes[] = {
+    {NULL, NULL, "/mount", "k"},        {NULL, NULL, "/mount", "K"},
+    {"me", NULL, "/mount", "k"},        {"ME", NULL, "/mount", "k"},
+    {"me", ID, "/mount", "k"},          {"me", OTHER_ID, "/mount", "k"},
+    {NULL, ID, "/mount", "k"},          {ID, NULL, "/mount", "k"},
+    {"me", NULL, "/tenant", "k"},       {"me&", NULL, "/mount", "k"},
+    {"&me", NULL, "/mount", "k"},       {"me", NULL, "/mount", "&k"},
+    {"me", NULL, "/mount", "%26k"},     {"me%26", NULL, "/mount", "k"},
+    {"me", NULL, "/mount&", "k"},       {"me&&%2fmount", NULL, "", "k"},
+    {"m\xE9", NULL, "/mount", "k"},     {"m\xE8", NULL, "/mount", "k"},
+    {"m\xC3\xA9", NULL, "/mount", "k"},
+};
+
+static void a_key_is_the_caller_s_the_organization_s_and_the_path_s(void **state)
+{
+    const char *all[LENGTH(scopes)];
+
+    for (size_t i = 0; i < LENGTH(scopes); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{}"}};
+        reg_request_t *request =
+            request_for(&host, REG_API_EVENTS, REG_METHOD_POST, "",
+                        "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\"}");
+
+        request->user = scopes[i].user;
+        request->organization = scopes[i].organization;
+        request->mount = scopes[i].mount;
+        request->idempotency_key = scopes[i].key;
+        assert_int_equal(reg_serve(request)->status, 201);
+        all[i] = host.values[0];
+        for (size_t j = 0; j < i; j++) {
+            assert_string_not_equal(all[i], all[j]);
+        }
+        /* It has to be UTF-8 to get into the database. */
+        assert_true(reg_check_is_utf8(all[i]));
+    }
+}
+
+static void a_key_belongs_to_one_session(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+    const char *first;
+
+    serve(&host, REG_API_LIVE, "/" ID "/register", "k", "{\"patient_id\":\"p\"}");
+    first = host.values[0];
+    serve(&host, REG_API_LIVE, "/" OTHER_ID "/register", "k", "{\"patient_id\":\"p\"}");
+    assert_string_not_equal(first, host.values[0]);
+}
+
+static void only_a_post_has_one(void **state)
+{
+    static const reg_method_t methods[] = {REG_METHOD_GET, REG_METHOD_PUT,
+                                           REG_METHOD_DELETE};
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "1", "{}"}};
+
+    for (size_t i = 0; i < LENGTH(methods); i++) {
+        reg_request_t *request =
+            request_for(&host, REG_API_EVENTS, methods[i], "/" ID, "{}");
+
+        request->idempotency_key = "not a key";
+        assert_int_equal(reg_serve(request)->status, 200);
+        assert_null(strstr(host.called, "_under_key"));
+    }
+}
+
+static void what_is_wrong_in_the_body_is_told_first(void **state)
+{
+    fake_host_t host = {.pool = *state};
+    const reg_reply_t *reply =
+        serve(&host, REG_API_EVENTS, "", "not a key", "{\"occurrenceId\":1}");
+
+    assert_int_equal(reply->status, 400);
+    assert_string_equal(fields_at_fault(*state, reply), "externalUserId occurrenceId");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(a_key_is_read_quoted_or_bare),
+        POOL_TEST(a_key_has_255_characters_at_most),
+        POOL_TEST(a_fingerprint_is_all_that_the_client_asks_for),
+        POOL_TEST(what_follows_is_what_the_operation_is_given_without_a_key),
+        POOL_TEST(a_key_is_the_caller_s_the_organization_s_and_the_path_s),
+        POOL_TEST(a_key_belongs_to_one_session),
+        POOL_TEST(only_a_post_has_one),
+        POOL_TEST(what_is_wrong_in_the_body_is_told_first),
+    };
+
+    return RUN_TESTS(tests);
+}
