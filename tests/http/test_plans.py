@@ -111,10 +111,20 @@ SELECT left(md5('family ' || n), 24), 'family ' || n, 1, left(md5('child ' || n 
 """
 
 
+# Half of the keys have expired.
+FILL_KEYS = """
+INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
+SELECT sha256(convert_to('key ' || n, 'UTF8')), sha256(convert_to('print', 'UTF8')), '{}',
+       CASE n % 2 WHEN 1 THEN '2025-01-01' ELSE '2100-01-01' END::timestamptz
+       + n * interval '1 second'
+  FROM generate_series(0, :n - 1) AS n;
+"""
+
 # With the tables whose indexes are made in one go, after the rows: that is much faster.
 FILLS = [(FILL_EVENTS, ["event_registrations", "event_users"]),
          (FILL_OTHERS, ["live_registrations", "group_members", "member_emails", "families",
-                        "family_children"])]
+                        "family_children"]),
+         (FILL_KEYS, ["idempotency_keys"])]
 
 
 def fill(postgres, database, count, script, tables):
@@ -218,7 +228,18 @@ def family(username):
                 uuid("hot")[:24], f"{uuid('child 1')[:24]},{uuid('child 2')[:24]}")
 
 
+def keyed(key, request):
+    """The same request under a key."""
+    _, [keys, prints, seconds] = call("", key, "print", 60)
+    statement, arrays = request
+    return (statement.replace("live_register(", "idempotent('live_register', %s, %s, %s, "),
+            [keys, prints, seconds, *arrays])
+
+
 CALLS = {
+    "idempotent": keyed("a new key", live("new", "new@example.org")),
+    "idempotent, kept": keyed("key 8", live("new", "new@example.org")),
+    "idempotent, expired": keyed("key 7", live("new", "new@example.org")),
     "live_register": live("new", "new@example.org"),
     "live_register, known": live("patient 5", None),
     "groups_register": member("new@example.org"),
@@ -346,9 +367,11 @@ def test_of_a_common_text_s_matches_no_more_are_read_than_are_counted(cursors, n
     ("SELECT registration.cancel_live_registration(%s)", uuid("live 7")),
     ("SELECT registration.remove_group_member(%s)", uuid("member 7")),
     ("SELECT registration.remove_family(%s)", "family 7"),
+    ("SELECT registration.forget_idempotency_keys(%s)", 10),
     ("UPDATE registration.occurrences SET capacity = capacity + 1 WHERE id = %s",
      uuid("hot"))],
-    ids=["cancel_live_registration", "remove_group_member", "remove_family", "capacity"])
+    ids=["cancel_live_registration", "remove_group_member", "remove_family",
+         "forget_idempotency_keys", "capacity"])
 def test_what_an_administrator_does_costs_no_more_either(administrators, statement, argument):
     small, large = (pages(cursor, (statement, (argument,))) for cursor in administrators)
     assert large <= most_pages("", small)
@@ -359,7 +382,8 @@ def test_what_an_administrator_does_costs_no_more_either(administrators, stateme
 NEW = {"live_register": lambda n: live(f"new {n}", f"new{n}@example.org"),
        "groups_register": lambda n: member(f"new{n}@example.org"),
        "families_register": lambda n: family(f"new {n}"),
-       "events_create": lambda n: create(f"new {n}", "hot")}
+       "events_create": lambda n: create(f"new {n}", "hot"),
+       "idempotent": lambda n: keyed(f"new {n}", live(f"keyed {n}", f"keyed{n}@example.org"))}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,557 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Idempotency-Key: what was registered under a key is answered once more, not done again."""
+
+import concurrent.futures
+import json
+import secrets
+import socket
+import time
+
+import psycopg2
+import pytest
+
+import servers
+from apis import MOUNTS, check_error, each_api, good   # noqa: F401 (fixtures)
+from conftest import ORGANIZATION, new_uuid
+from event_registrations import OTHER_ORGANIZATION, TENANT_MOUNT
+from faults import caller, own_postgres, postgres_to_break, statuses   # noqa: F401
+from scratch import OnScratch
+
+CROWD = 40
+
+# Where a registration is found again, and by which field of the body.
+ROWS = {"live": ("live_registrations", "patient_id", "patient_id"),
+        "groups": ("group_members", "invite_code", "inviteCode"),
+        "users": ("group_members", "invite_code", "inviteCode"),
+        "families": ("families", "username", "username"),
+        "events": ("event_registrations", "occurrence_id", "occurrenceId")}
+
+
+def other_body(body):
+    """One that asks for something else."""
+    other = json.loads(json.dumps(body))
+    if "groupMember" in body:
+        other["groupMember"]["user"]["firstName"] = "Another"
+    elif "username" in body:
+        other["username"] += " another"
+    elif "externalUserId" in body:
+        other["fields"] = {"another": True}
+    else:
+        other["role"] = "host"
+    return other
+
+
+def send(api, path, body, key, **headers):
+    return api.post(path, data=json.dumps(body),
+                    headers={"Content-Type": "application/json", "Idempotency-Key": key,
+                             **headers})
+
+
+def seen(answer):
+    """All that tells one answer from another."""
+    return (answer.status_code, answer.headers["Content-Type"], answer.headers.get("Location"),
+            answer.headers.get("ETag"), answer.content)
+
+
+@pytest.fixture
+def rows(sql):
+    """rows("live", body): how many registrations there are of it."""
+    def count(api, body):
+        table, column, field = ROWS[api]
+        return sql(f"SELECT count(*) FROM {table} WHERE {column} = %s", body[field])[0][0]
+    return count
+
+
+@pytest.fixture
+def pool():
+    with concurrent.futures.ThreadPoolExecutor(CROWD) as pool:
+        yield pool
+
+
+# --- The same request ----------------------------------------------------------------------
+
+def test_the_same_request_gets_the_same_answer(admin, good, rows, each_api):
+    request, key = good(each_api), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201
+    assert ("Location" in first.headers) == (each_api in ("groups", "users", "events"))
+    assert ("ETag" in first.headers) == (each_api == "events")
+    for again in (key, key, f'"{key}"'):
+        assert seen(send(admin, request.path, request.body, again)) == seen(first)
+    assert rows(each_api, request.body) == 1
+
+
+def test_without_the_key_it_is_done_again(admin, good, each_api):
+    """Or the tests here would prove nothing."""
+    request = good(each_api)
+    assert send(admin, request.path, request.body, new_uuid()).status_code == 201
+    assert send(admin, request.path, request.body, new_uuid()).status_code in (409, 422)
+    assert admin.post(request.path, json=request.body).status_code in (409, 422)
+
+
+def test_every_child_process_knows_it(admin, good):
+    request, key = good("live"), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    for _ in range(12):   # each on a new connection, which either of them may take
+        assert seen(send(admin, request.path, request.body, key,
+                         Connection="close")) == seen(first)
+
+
+def test_the_location_is_that_of_the_first_registration(api, good):
+    request, key = good("events"), new_uuid()
+    first, again = (send(api, request.path, request.body, key) for _ in range(2))
+    found = api.get(again.headers["Location"])
+    assert found.json()["id"] == first.json()["id"]
+    assert found.headers["ETag"] == again.headers["ETag"]
+
+
+def test_the_answer_stays_what_it_was(admin, sql, good):
+    """Whatever has become of the registration since."""
+    requests, key = {api: good(api) for api in MOUNTS}, new_uuid()
+    first = {api: send(admin, one.path, one.body, key) for api, one in requests.items()}
+    assert statuses(first.values()) == [201] * len(MOUNTS)
+
+    def check_all():
+        for api, one in requests.items():
+            assert seen(send(admin, one.path, one.body, key)) == seen(first[api])
+    address = first["events"].headers["Location"]
+    assert admin.put(address, json={"fields": {"more": 1}}).status_code == 200
+    sql("UPDATE group_members SET first_name = 'Another' WHERE id = %s",
+        first["groups"].headers["Location"].split("/")[-1])
+    check_all()
+    assert admin.delete(address).status_code == 200
+    sql("SELECT cancel_live_registration(%s)", first["live"].json()["id"])
+    sql("SELECT remove_family(%s)", first["families"].json()["id"])
+    for api in ("groups", "users"):
+        assert sql("SELECT remove_group_member(%s)",
+                   first[api].headers["Location"].split("/")[-1]) == [(True,)]
+    check_all()
+
+
+def test_a_password_is_not_compared(admin, good):
+    request, key = good("families"), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert seen(send(admin, request.path, {**request.body, "password": "an0ther"}, key)) == \
+        seen(first)
+
+
+def test_neither_order_nor_what_is_ignored_is_compared(admin, good):
+    request, key = good("families"), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    body = {"ignored": 1, **dict(reversed(request.body.items()))}
+    assert seen(send(admin, request.path, body, key)) == seen(first)
+
+
+def test_any_value_may_be_registered_under_a_key(api, good):
+    """They go through an array of arrays, each as text."""
+    request = good("events")
+    fields = {"firstName": "'; DROP TABLE x; --", "lastName": "\\\"{},NULL\\", "email": "é@b",
+              "other": ["", "NULL", "{\"a\"}", "日本 \U0001f600", 0.10, None, {"\\": "\"'"}]}
+    request.body.update(fields=fields, externalUserId="{\"\\'$1,NULL}")
+    key = new_uuid()
+    first = send(api, request.path, request.body, key)
+    assert (first.status_code, first.json()["fields"]) == (201, fields)
+    assert first.json()["user"]["lastName"] == fields["lastName"]
+    assert seen(send(api, request.path, request.body, key)) == seen(first)
+
+
+# --- Another request -----------------------------------------------------------------------
+
+def test_another_request_under_the_key_is_422(admin, good, rows, each_api):
+    request, key = good(each_api), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    body = check_error(send(admin, request.path, other_body(request.body), key), each_api, 422)
+    assert "Idempotency-Key" in body["message"]
+    assert rows(each_api, request.body) == 1
+    assert seen(send(admin, request.path, request.body, key)) == seen(first)
+
+
+NO_KEYS = ["", '""', '"', '"open', "a b", '"a" b', '"a"; b=1', '"a", "b"', '"\\a"', "k" * 256,
+           '"' + "k" * 256 + '"', "é".encode(), b"\xff", "a\tb"]
+
+
+@pytest.mark.parametrize("key", NO_KEYS, ids=ascii)
+def test_what_is_no_key_is_400(admin, good, rows, each_api, key):
+    request = good(each_api)
+    body = check_error(send(admin, request.path, request.body, key), each_api, 400)
+    assert "Idempotency-Key" in body["message"]
+    assert rows(each_api, request.body) == 0
+
+
+def test_two_keys_are_none(raw, good, token):
+    request = good("live")
+    check_error(raw((f"POST {request.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                     f"Authorization: Bearer {token}\r\nContent-Length: {len(request.text)}\r\n"
+                     f"Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n{request.text}").encode()),
+                "live", 400)
+
+
+@pytest.mark.parametrize("key", ["k", "!~", "k" * 255, '"' + "k" * 255 + '"', '"a\\"b\\\\"',
+                                 "';--", "%s$1{}[],&="])
+def test_what_is_a_key(api, good, key):
+    request = good("live")
+    first = send(api, request.path, request.body, key)
+    assert first.status_code == 201
+    assert seen(send(api, request.path, request.body, key)) == seen(first)
+
+
+# --- Whose key it is -----------------------------------------------------------------------
+
+def test_another_caller_s_key_is_another_key(client, issuer, good, rows):
+    request, key = good("live"), new_uuid()
+    callers = [client(issuer.token(name)) for name in ("one", "another", "one&", "ONE")]
+    assert send(callers[0], request.path, request.body, key).status_code == 201
+    for other in callers[1:]:
+        check_error(send(other, request.path, request.body, key), "live", 409)
+        body = {"patient_id": secrets.token_hex(8)}
+        assert send(other, request.path, body, key).status_code == 201
+
+
+def test_another_path_s_key_is_another_key(api, good):
+    key, body = new_uuid(), {"patient_id": secrets.token_hex(8)}
+    ids = {send(api, good("live").path, body, key).json()["id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+def test_another_organization_s_key_is_another_key(client, issuer, occurrence, sql, event):
+    one, other = (client(issuer.token("somebody", org=organization))
+                  for organization in (ORGANIZATION, OTHER_ORGANIZATION))
+    key = new_uuid()
+    body = {"occurrenceId": occurrence(), "externalUserId": "somebody"}
+    first = send(one, TENANT_MOUNT, body, key)
+    assert first.status_code == 201
+    # Nor does it tell what another organization's registration is.
+    check_error(send(other, TENANT_MOUNT, body, key), "events", 404)
+    body["occurrenceId"] = occurrence(event_id=event(OTHER_ORGANIZATION))
+    assert send(other, TENANT_MOUNT, body, key).status_code == 201
+
+
+# --- What failed ---------------------------------------------------------------------------
+
+def test_what_failed_may_be_tried_again(api, live_session, sql):
+    session, key = live_session(0), new_uuid()
+    path, body = f"/v1/sessions/{session}/register", {"patient_id": "p"}
+    check_error(send(api, path, body, key), "live", 412)
+    sql("UPDATE live_sessions SET max_participants = 1 WHERE id = %s", session)
+    first = send(api, path, body, key)
+    assert first.status_code == 201
+    assert seen(send(api, path, body, key)) == seen(first)
+
+
+def test_what_failed_may_be_mended(admin, good, each_api):
+    request, key = good(each_api), new_uuid()
+    wrong = {"live": {"role": "nobody"}, "families": {"institution_id": "0" * 24},
+             "events": {"occurrenceId": new_uuid()}}.get(each_api, {"inviteCode": "unknown"})
+    assert send(admin, request.path, {**request.body, **wrong}, key).status_code in (
+        400, 404, 422)
+    assert send(admin, request.path, request.body, key).status_code == 201
+
+
+# --- How long a key is kept ----------------------------------------------------------------
+
+def seconds_kept(sql, answer):
+    [[seconds]] = sql("SELECT extract(epoch FROM expires_at - now())::float"
+                      " FROM idempotency_keys WHERE body = %s", answer.text)
+    return seconds
+
+
+def test_a_key_is_kept_for_a_day(admin, good, sql, each_api):
+    request = good(each_api)
+    answer = send(admin, request.path, request.body, new_uuid())
+    assert 86400 - 60 < seconds_kept(sql, answer) <= 86400
+
+
+def test_or_as_long_as_the_directive_says(start_httpd, client, token, good, sql):
+    """That of the <Location> wins over that of the host."""
+    httpd = start_httpd(inside='RegistrationIdempotencyTTL 600\n<Location "/v1/sessions">\n'
+                               "RegistrationIdempotencyTTL 7200\n</Location>")
+    for name, seconds in (("live", 7200), ("events", 600)):
+        request = good(name)
+        answer = send(client(token, httpd), request.path, request.body, new_uuid())
+        assert seconds - 60 < seconds_kept(sql, answer) <= seconds
+
+
+def test_an_expired_key_is_a_new_one(admin, good, sql, each_api):
+    request, key = good(each_api), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201
+    sql("UPDATE idempotency_keys SET expires_at = now() WHERE body = %s", first.text)
+    assert send(admin, request.path, request.body, key).status_code in (409, 422)
+    other = good(each_api)
+    if each_api in ("live", "groups"):   # whose path is part of the key
+        other.path = request.path
+        other.body["inviteCode"] = request.body.get("inviteCode")
+    second = send(admin, request.path, other.body, key)
+    assert second.status_code == 201
+    assert seconds_kept(sql, second) > 86000
+    assert seen(send(admin, request.path, other.body, key)) == seen(second)
+    check_error(send(admin, request.path, request.body, key), each_api, 422)
+
+
+def expire(connection, count):
+    """Makes so many keys that have expired."""
+    connection.cursor().execute(
+        "INSERT INTO registration.idempotency_keys (key, fingerprint, body, expires_at)"
+        " SELECT sha256(gen_random_uuid()::text::bytea), sha256(''), '{}', now() - '1 s'::interval"
+        "   FROM generate_series(1, %s)", (count,))
+
+
+def forget(connection, *most):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT registration.forget_idempotency_keys({'%s' * len(most)})", most)
+        return cursor.fetchone()[0]
+
+
+def forget_at_once(database):
+    """What two find to delete at the same time, 7 keys being there."""
+    one, other = database.connect(), database.connect()
+    try:
+        while forget(one):
+            pass
+        expire(one, 7)
+        one.autocommit = False
+        other.cursor().execute("SET lock_timeout = '5s'")
+        return forget(one, 5), forget(other, 5), forget(other)
+    finally:
+        one.close()
+        other.close()
+
+
+def test_a_clean_up_waits_for_no_other(postgres):
+    assert forget_at_once(postgres) == (5, 2, 0)
+
+
+class TestWithoutSkipping(OnScratch):
+    broken = """DO $$ BEGIN EXECUTE replace(pg_get_functiondef(
+        'forget_idempotency_keys'::regproc), 'SKIP LOCKED', ''); END $$;"""
+
+    def test_it_would_wait(self, database, expect_log):
+        expect_log("canceling statement due to lock timeout")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            forget_at_once(database)
+
+
+def test_a_clean_up_holds_nobody_up(postgres, admin, good, each_api, sql):
+    kept, new, key = good(each_api), good(each_api), new_uuid()
+    first = send(admin, kept.path, kept.body, key)
+    connection = postgres.connect()
+    try:
+        expire(connection, 20000)
+        connection.autocommit = False
+        assert forget(connection) == 10000
+        # As long as the transaction lasts.
+        assert seen(send(admin, kept.path, kept.body, key)) == seen(first)
+        assert send(admin, new.path, new.body, new_uuid()).status_code == 201
+        connection.commit()
+        assert forget(connection, 20000) >= 10000
+        connection.commit()
+    finally:
+        connection.close()
+    assert sql("SELECT count(*) FROM idempotency_keys WHERE expires_at < now()") == [(0,)]
+    assert seen(send(admin, kept.path, kept.body, key)) == seen(first)
+
+
+# --- At the same time ----------------------------------------------------------------------
+
+def crowd(at_once, api, request, key):
+    """A whole crowd sends the same under one key; the answers."""
+    api.close()   # An httpd that gets busy closes idle connections.
+    return at_once(CROWD, lambda _: send(api, request.path, request.body, key))
+
+
+def check_one_registration(answers):
+    assert set(statuses(answers)) == {201}
+    assert len({seen(answer) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("directive", ["", "RegistrationBatchSize 1"],
+                         ids=["combined", "one by one"])
+def test_many_at_once_are_one_registration(start_httpd, client, admin_token, at_once, good,
+                                           rows, directive):
+    """Of two child processes."""
+    admin = client(admin_token, start_httpd(inside=directive))
+    for name in MOUNTS:
+        for _ in range(3):
+            request = good(name)
+            check_one_registration(crowd(at_once, admin, request, new_uuid()))
+            assert rows(name, request.body) == 1
+
+
+def test_of_many_different_ones_under_a_key_one_is_done(admin, at_once, live_session):
+    session, key = live_session(), new_uuid()
+    answers = at_once(CROWD, lambda n: send(admin, f"/v1/sessions/{session}/register",
+                                            {"patient_id": f"p{n % 10}"}, key))
+    won = [answer for answer in answers if answer.status_code == 201]
+    assert len({seen(answer) for answer in won}) == 1
+    assert len(won) == CROWD / 10
+    assert statuses(answers).count(422) == CROWD - len(won)
+
+
+class TestWithoutLocks(OnScratch):
+    # A key is looked up while the first request under it is still at work.
+    broken = r"""
+        DO $$ BEGIN EXECUTE replace(pg_get_functiondef('idempotent'::regproc),
+                                    'PERFORM pg_advisory_xact_lock(lock);', 'NULL;'); END $$;
+        CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+        CREATE TRIGGER pause BEFORE INSERT ON idempotency_keys
+            FOR EACH ROW EXECUTE FUNCTION pause();
+    """
+    directives = "RegistrationBatchSize 1"
+
+    def test_many_at_once_would_be_noticed(self, admin, at_once, good, each_api, expect_log):
+        expect_log("REG030[34]", "canceling statement due to lock timeout")
+        answers = crowd(at_once, admin, good(each_api), new_uuid())
+        with pytest.raises(AssertionError):
+            check_one_registration(answers)
+
+
+# --- With others in one call ---------------------------------------------------------------
+
+@pytest.fixture
+def service(postgres):
+    connection = postgres.connect("registration")
+    yield connection
+    connection.close()
+
+
+def live_call(service, *requests, operation="live_register"):
+    """One call; requests are key, fingerprint, session and patient. The answers' outcomes
+    in their order, and the patients in their bodies."""
+    keys, prints, sessions, patients = (list(values) for values in zip(*requests))
+    arrays = [[new_uuid() for _ in requests], sessions, patients, [None] * len(requests),
+              ["host"] * len(requests)]
+    texts = ["{" + ",".join("NULL" if value is None else f'"{value}"' for value in array) + "}"
+             for array in arrays]
+    with service.cursor() as cursor:
+        cursor.execute("SELECT item, outcome, body::json->>'patient_id'"
+                       "  FROM registration.idempotent(%s, %s, %s, %s, VARIADIC %s)",
+                       (operation, keys, prints, [60] * len(requests), texts))
+        answers = sorted(cursor.fetchall())
+    assert [item for item, _, _ in answers] == list(range(1, len(requests) + 1))
+    return [answer[1:] for answer in answers]
+
+
+def test_requests_of_one_call_get_their_own_answers(service, live_session):
+    session, unknown = live_session(), new_uuid()
+    kept, twice, reused, failing, mended = (new_uuid() for _ in range(5))
+    assert live_call(service, (kept, "f", session, "a")) == [("created", "a")]
+    assert live_call(
+        service,
+        (new_uuid(), "f", session, "b"),
+        (twice, "f", session, "c"),
+        (kept, "other", session, "d"),     # was used before
+        (reused, "f", session, "e"),
+        (kept, "f", session, "a"),         # was answered before
+        (twice, "f", session, "c"),        # is answered from the other in this call
+        (reused, "other", session, "g"),   # comes too late
+        (failing, "f", unknown, "h"),
+        (failing, "f", unknown, "h"),
+        (mended, "f", unknown, "i"),       # fails, and the key is free again
+        (mended, "other", session, "j"),
+        (new_uuid(), "f", session, "b"),
+    ) == [("created", "b"), ("created", "c"), ("key_reused", None), ("created", "e"),
+          ("created", "a"), ("created", "c"), ("key_reused", None), ("not_found", None),
+          ("not_found", None), ("not_found", None), ("created", "j"), ("duplicate", None)]
+    assert live_call(service, (failing, "new", session, "k"), (mended, "other", session, "j"),
+                     (twice, "f", session, "c")) == [
+        ("created", "k"), ("created", "j"), ("created", "c")]
+
+
+@pytest.mark.parametrize("operation", ["events_delete", "recount", "forget_idempotency_keys",
+                                       "live_register(NULL)", "", "LIVE_REGISTER"])
+def test_no_other_function_is_called_under_a_key(service, live_session, expect_log, operation):
+    expect_log("cannot be called under a key")
+    with pytest.raises(psycopg2.errors.RaiseException):
+        live_call(service, (new_uuid(), "f", live_session(), "p"), operation=operation)
+
+
+def test_a_second_call_waits_for_the_first(service, postgres, live_session, expect_log):
+    expect_log("canceling statement due to lock timeout")
+    other = postgres.connect("registration")
+    session, key = live_session(), new_uuid()
+    other.cursor().execute("SET lock_timeout = '50ms'")
+    try:
+        service.autocommit = False
+        for end in (service.rollback, service.commit):
+            assert live_call(service, (key, "f", session, "p")) == [("created", "p")]
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                live_call(other, (key, "other", new_uuid(), "q"))
+            assert live_call(other, (new_uuid(), "f", new_uuid(), "r")) == [
+                ("not_found", None)]
+            end()
+        assert live_call(other, (key, "other", session, "q")) == [("key_reused", None)]
+    finally:
+        other.close()
+
+
+def register_together(one, postgres, pool, session, patients):
+    """Registers them while the session is locked, so that they wait together; the answers."""
+    path, keys = f"/v1/sessions/{session}/register", [new_uuid() for _ in patients]
+    with postgres.locked(session):
+        answers = [pool.submit(send, one, path, {"patient_id": patient}, key)
+                   for patient, key in zip(patients, keys)]
+        time.sleep(0.5)
+    return [answer.result() for answer in answers]
+
+
+def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool):
+    one, session = caller(combining=True), postgres_to_break.live_session()
+    answers = register_together(one, postgres_to_break, pool, session,
+                                [new_uuid() for _ in range(CROWD)])
+    assert statuses(answers) == [201] * CROWD
+    [[transactions]] = postgres_to_break.query(
+        "SELECT count(DISTINCT k.xmin::text) FROM idempotency_keys AS k"
+        " WHERE k.body::json->>'session_id' = %s", session)
+    assert transactions <= 4
+
+
+def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
+                                                    expect_log):
+    expect_log("violates check constraint")
+    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT no_poison"
+                            " CHECK (patient_id <> 'poison')")
+    try:
+        one, session = caller(combining=True), postgres_to_break.live_session()
+        patients = [new_uuid() for _ in range(20)]
+        patients[7] = "poison"
+        answers = register_together(one, postgres_to_break, pool, session, patients)
+        assert statuses(answers) == [201] * 7 + [400] + [201] * 12
+        kept = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
+                                       " WHERE body::json->>'session_id' = %s", session)
+        assert kept == [(19,)]
+    finally:
+        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT no_poison")
+
+
+# --- What it is for ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("key, status", [("a-key", 201), (None, 409)])
+def test_who_lost_his_connection_asks_again(caller, postgres_to_break, key, status):
+    one, session = caller(), postgres_to_break.live_session()
+    path, body = f"/v1/sessions/{session}/register", b'{"patient_id": "p"}'
+    header = f"Idempotency-Key: {key}\r\n" if key else ""
+    with postgres_to_break.locked(session):
+        with socket.create_connection(("127.0.0.1", one.httpd.port)) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}"
+                               f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            time.sleep(0.3)
+    servers.wait_until(lambda: postgres_to_break.query(
+        "SELECT 1 FROM live_registrations WHERE session_id = %s", session), 10, "it was not done")
+    again = one.post(path, data=body, headers={"Idempotency-Key": key} if key else {})
+    assert again.status_code == status
+
+
+# --- What the log tells --------------------------------------------------------------------
+
+def test_no_value_of_a_request_gets_into_a_log(caller, postgres_to_break):
+    """PostgreSQL logs an error with the statements that led to it."""
+    one, session, patient = caller(), postgres_to_break.live_session(), new_uuid()
+    key = secrets.token_hex(8)
+    before = len(postgres_to_break.log.text())
+    with postgres_to_break.locked(session):
+        answer = send(one, f"/v1/sessions/{session}/register", {"patient_id": patient}, key)
+    assert answer.status_code == 503
+    log = postgres_to_break.log.text()[before:] + one.httpd.log.text()
+    assert "PL/pgSQL function idempotent(" in log
+    assert patient not in log and key not in log
