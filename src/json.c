@@ -112,7 +112,7 @@ reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length
     json_error_t where;
     json_t *value;
 
-    *error = blank_numbers(pool, copy);
+    *error = memchr(text, '\0', length) ? "a NUL character" : blank_numbers(pool, copy);
     if (*error) {
         return NULL;
     }

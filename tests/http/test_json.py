@@ -79,6 +79,8 @@ MALFORMED = {
     "an underscore": b'{MEMBERS, "x": 1_000}',
     "two numbers": b'{MEMBERS, "x": 1 2}',
     "a difference": b'{MEMBERS, "x": 1-1}',
+    "a NUL behind a number": b'{MEMBERS, "x": 1\0}',
+    "a NUL before free JSON": b'{MEMBERS, "x": 1\0, "fields": {}}',
     "a digit of another script": '{MEMBERS, "x": ١}'.encode(),
     # Strings.
     "an escaped NUL": rb'{MEMBERS, "x": "a\u0000b"}',

@@ -145,10 +145,13 @@ static void a_nul_byte_ends_no_text_early(void **state)
 {
     static const char behind[] = "{}\0";
     static const char inside[] = "{\"a\":\"b\0c\"}";
+    static const char number[] = "{\"a\":1\0,\"b\":2}"; /* jansson does not see it */
     const char *error;
 
     assert_null(reg_json_parse(*state, behind, sizeof(behind) - 1, &error));
     assert_null(reg_json_parse(*state, inside, sizeof(inside) - 1, &error));
+    assert_null(reg_json_parse(*state, number, sizeof(number) - 1, &error));
+    assert_text("number", error, "a NUL character");
 }
 
 static void the_text_ends_where_its_length_says(void **state)
