@@ -3,6 +3,7 @@
 
 #include <apr_siphash.h>
 #include <apr_strings.h>
+#include <apr_tables.h>
 #include <string.h>
 
 /* One entity tag of a list. */
@@ -76,19 +77,20 @@ int reg_etag_matches(const char *if_none_match, const char *etag)
 
 const char *reg_etag_versions(apr_pool_t *pool, const char *if_match)
 {
-    const char *versions = "";
+    apr_array_header_t *versions;
     tag_t tag;
 
     if (!if_match || is_any(if_match)) {
         return NULL;
     }
+    versions = apr_array_make(pool, 1, sizeof(const char *));
     while (next_tag(&if_match, &tag)) {
         apr_size_t digits = strspn(tag.start, "0123456789");
 
         if (!tag.weak && digits > 0 && digits < tag.length && tag.start[digits] == '-') {
-            versions = apr_pstrcat(pool, versions, *versions ? " " : "",
-                                   apr_pstrmemdup(pool, tag.start, digits), NULL);
+            APR_ARRAY_PUSH(versions, const char *) =
+                apr_pstrmemdup(pool, tag.start, digits);
         }
     }
-    return versions;
+    return apr_array_pstrcat(pool, versions, ' ');
 }

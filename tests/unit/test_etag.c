@@ -3,6 +3,8 @@
 
 #include "etag.h"
 
+#include <sys/resource.h>
+
 #include <stdio.h>
 
 static void a_tag_tells_version_and_answer_apart(void **state)
@@ -100,6 +102,24 @@ static void if_match_names_versions_whatever_the_answer(void **state)
     }
 }
 
+static long most_memory(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+/* httpd makes one header of up to a hundred fields of 8 KB. */
+static void many_tags_take_memory_in_proportion(void **state)
+{
+    const char *header = repeated(*state, "\"1-0\",", 20000);
+    long before = most_memory();
+
+    assert_int_equal(strlen(reg_etag_versions(*state, header)), 2 * 20000 - 1);
+    assert_in_range(most_memory() - before, 0, 50 * 1024);
+}
+
 static void a_tag_made_here_matches_itself(void **state)
 {
     const char *tag = reg_etag(*state, "41", "{}");
@@ -114,6 +134,7 @@ int main(void)
         POOL_TEST(a_tag_tells_version_and_answer_apart),
         POOL_TEST(if_none_match_compares_all_of_a_tag_weakly),
         POOL_TEST(if_match_names_versions_whatever_the_answer),
+        POOL_TEST(many_tags_take_memory_in_proportion),
         POOL_TEST(a_tag_made_here_matches_itself),
     };
 
