@@ -267,7 +267,7 @@ def test_http_2_has_the_same_errors(start_httpd, certificates, admin_token,
                    f"https://localhost:{httpd.port}{path}"]
         # mod_http2 may reset a stream whose answer came before its body was read; curl then
         # exits with 92. It does so for httpd's own errors too.
-        for _ in range(10):
+        for _ in range(100):
             result = subprocess.run(command, text=True, stdout=subprocess.PIPE)
             if result.returncode != 92:
                 break
