@@ -53,6 +53,7 @@ typedef enum {
     UNPREPARED, /* what was prepared is not there or not valid any more: prepare again */
     REFUSED,    /* a value of some request is at fault */
     LOCKED,     /* somebody else holds what some request needs */
+    CANCELLED,  /* by a time-out, of the statement's or of a lock's: see judge() */
     BROKEN, /* the connection is no good; if it was sent, nobody knows what became of it
              */
     UNAVAILABLE, /* 503 */
@@ -64,20 +65,20 @@ static const struct {
     const char *prefix;
     verdict_t verdict;
 } verdicts[] = {
-    {"40001", CONFLICT},    /* serialization_failure */
-    {"40P01", CONFLICT},    /* deadlock_detected */
-    {"26000", UNPREPARED},  /* invalid_sql_statement_name */
-    {"42P05", UNPREPARED},  /* duplicate_prepared_statement */
-    {"0A000", UNPREPARED},  /* cached plan must not change result type */
-    {"55P03", LOCKED},      /* lock_not_available */
-    {"57014", UNAVAILABLE}, /* query_canceled: statement_timeout */
-    {"57P0", BROKEN},       /* shutting down, starting up */
-    {"25006", BROKEN},      /* read_only_sql_transaction: a standby */
-    {"08", BROKEN},         /* connection exceptions */
-    {"53", UNAVAILABLE},    /* insufficient resources */
-    {"58", UNAVAILABLE},    /* system errors */
-    {"22", REFUSED},        /* data exceptions */
-    {"23", REFUSED},        /* constraint violations */
+    {"40001", CONFLICT},   /* serialization_failure */
+    {"40P01", CONFLICT},   /* deadlock_detected */
+    {"26000", UNPREPARED}, /* invalid_sql_statement_name */
+    {"42P05", UNPREPARED}, /* duplicate_prepared_statement */
+    {"0A000", UNPREPARED}, /* cached plan must not change result type */
+    {"55P03", LOCKED},     /* lock_not_available */
+    {"57014", CANCELLED},  /* query_canceled */
+    {"57P0", BROKEN},      /* shutting down, starting up */
+    {"25006", BROKEN},     /* read_only_sql_transaction: a standby */
+    {"08", BROKEN},        /* connection exceptions */
+    {"53", UNAVAILABLE},   /* insufficient resources */
+    {"58", UNAVAILABLE},   /* system errors */
+    {"22", REFUSED},       /* data exceptions */
+    {"23", REFUSED},       /* constraint violations */
 };
 
 /* One call being made. */
@@ -211,9 +212,9 @@ static PGresult *finish(PGconn *pg, apr_time_t deadline)
     return result;
 }
 
-/* What a result means. What an administrator should know of is reported by its code, as
- * its message may hold data. */
-static verdict_t judge(const call_t *call, const PGresult *result)
+/* What the result of what was sent then means. What an administrator should know of is
+ * reported by its code, as its message may hold data. */
+static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t sent)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     verdict_t verdict = FAULT;
@@ -236,6 +237,15 @@ static verdict_t judge(const call_t *call, const PGresult *result)
             verdict = verdicts[i].verdict;
         }
     }
+    if (verdict == CANCELLED) {
+        /* PostgreSQL gets a lock at the moment at which it gives up waiting for it, and
+         * then takes its own time-out for a request of somebody's. statement_timeout is
+         * longer. */
+        verdict = apr_time_now() - sent
+                          < apr_time_from_msec(call->lock_timeout + REG_LOCK_TIMEOUT)
+                      ? LOCKED
+                      : UNAVAILABLE;
+    }
     if (verdict == BROKEN || verdict == UNAVAILABLE || verdict == FAULT) {
         report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
                                   call->operation->name, state));
@@ -255,10 +265,11 @@ static int is_prepared(const reg_connection_t *connection,
 }
 
 /* The verdict on a command that returns nothing, once it has been sent. */
-static verdict_t complete(const call_t *call, reg_connection_t *connection, int sent)
+static verdict_t complete(const call_t *call, reg_connection_t *connection, int is_sent)
 {
-    PGresult *result = sent ? finish(connection->pg, call->deadline) : NULL;
-    verdict_t verdict = judge(call, result);
+    apr_time_t sent = apr_time_now();
+    PGresult *result = is_sent ? finish(connection->pg, call->deadline) : NULL;
+    verdict_t verdict = judge(call, result, sent);
 
     PQclear(result);
     return verdict;
@@ -376,6 +387,7 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
 {
     const char *arrays[REG_MAX_PARAMETERS];
     verdict_t verdict = configure(call, connection);
+    apr_time_t sent;
     PGresult *result;
 
     if (verdict == DONE) {
@@ -388,11 +400,12 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
         arrays[i] = array_of(call, i);
     }
     connection->unreplicated = 0;
+    sent = apr_time_now();
     result = PQsendQueryPrepared(connection->pg, call->operation->name,
                                  call->operation->parameters, arrays, NULL, NULL, 0)
                  ? finish(connection->pg, call->deadline)
                  : NULL;
-    verdict = judge(call, result);
+    verdict = judge(call, result, sent);
     if (verdict == DONE && connection->unreplicated) {
         report(call, apr_psprintf(call->pool, "operation %s did not wait for the standby",
                                   call->operation->name));
@@ -543,6 +556,7 @@ static void make(const call_t *call)
         answer_all(call, REG_UNAVAILABLE);
         break;
     case BROKEN:
+    case CANCELLED:
     case UNAVAILABLE:
         answer_all(call, REG_UNAVAILABLE);
         break;

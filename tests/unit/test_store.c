@@ -226,12 +226,12 @@ static const struct {
     {"53100", "UNAVAILABLE", 1}, /* disk_full */
     {"53200", "UNAVAILABLE", 1}, /* out_of_memory */
     {"53300", "UNAVAILABLE", 1}, /* too_many_connections */
-    {"57014", "UNAVAILABLE", 1}, /* query_canceled */
     {"58000", "UNAVAILABLE", 1}, /* system_error */
     {"58030", "UNAVAILABLE", 1}, /* io_error */
 
     /* Somebody else's doing; whoever called tries again. */
     {"55P03", "LOCKED", 1}, /* lock_not_available */
+    {"57014", "LOCKED", 1}, /* query_canceled, before any time-out of the statement's */
 
     /* The data of the request. */
     {"22000", "BAD_DATA", 1}, /* data_exception */
@@ -288,6 +288,19 @@ static void a_failure_is_answered_by_its_sqlstate(void **state)
         }
     }
     assert_text("afterwards", run(store, SOON, CREATED), "created");
+}
+
+/* Where it comes late it may be the statement's time-out, and is not tried again. */
+static void a_late_cancellation_ends_the_call(void **state)
+{
+    store_t *store = *state;
+    int before = runs(store);
+
+    assert_string_equal(
+        run(store, SOON, "SELECT $1, fail('57014'), NULL, NULL FROM pg_sleep(0.5)"),
+        "UNAVAILABLE");
+    assert_int_equal(runs(store) - before, 1);
+    assert_non_null(strstr(store->reports, "57014"));
 }
 
 /* What PostgreSQL itself says to a request, in place of fail(). */
@@ -544,6 +557,7 @@ int main(void)
         STORE_TEST(what_postgresql_refuses_is_the_request_s_own_fault),
         STORE_TEST(only_the_culprit_of_a_batch_fails),
         STORE_TEST(what_a_batch_wrote_is_written_once),
+        STORE_TEST(a_late_cancellation_ends_the_call),
         STORE_TEST(a_call_that_lost_a_conflict_is_made_again),
         STORE_TEST(a_call_that_deadlocked_is_made_again),
         STORE_TEST(an_answer_counts_only_once_it_is_committed),
