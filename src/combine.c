@@ -4,6 +4,7 @@
 #include <apr_thread_mutex.h>
 #include <errno.h>
 #include <semaphore.h>
+#include <sys/param.h>
 
 /* A request in the queue; on the stack of the thread that waits for it. */
 typedef struct waiter_t {
@@ -116,27 +117,44 @@ static int next_size(const reg_queue_t *queue)
     return size < queue->batch ? size : queue->batch;
 }
 
+/* When the requests of a batch have to be answered. */
+typedef struct {
+    apr_time_t earliest, latest;
+} deadlines_t;
+
+/* Adds a request to a batch, unless that would leave somebody in it less than half of
+ * his time: one that has waited long must not take with it those who have just come. */
+static int admit(deadlines_t *batch, apr_time_t deadline, apr_time_t now)
+{
+    deadlines_t all = {MIN(batch->earliest, deadline), MAX(batch->latest, deadline)};
+
+    if (all.latest - now > 2 * (all.earliest - now)) {
+        return 0;
+    }
+    *batch = all;
+    return 1;
+}
+
 /* Runs the leader's own request and others that are queued. */
 static void lead(reg_queue_t *queue, apr_pool_t *pool, const waiter_t *own, void *leader)
 {
     waiter_t **waiters = apr_palloc(pool, sizeof(void *) * (apr_size_t)queue->batch);
     void **requests = apr_palloc(pool, sizeof(void *) * (apr_size_t)queue->batch);
-    apr_time_t deadline = own->deadline;
+    deadlines_t batch = {own->deadline, own->deadline};
+    apr_time_t now = apr_time_now();
     int count = 1, size;
 
     requests[0] = own->request;
     apr_thread_mutex_lock(queue->mutex);
     size = next_size(queue);
-    while (count < size) {
-        waiter_t *waiter = pop(queue);
-
-        waiters[count] = waiter;
-        requests[count++] = waiter->request;
-        deadline = deadline < waiter->deadline ? deadline : waiter->deadline;
+    while (count < size && admit(&batch, queue->first->deadline, now)) {
+        waiters[count] = pop(queue);
+        requests[count] = waiters[count]->request;
+        count++;
     }
     queue->last = count;
     apr_thread_mutex_unlock(queue->mutex);
-    queue->run(leader, requests, count, deadline);
+    queue->run(leader, requests, count, batch.earliest);
     pass_lane(queue);
     for (int i = 1; i < count; i++) {
         wake(waiters[i], 0);

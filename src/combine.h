@@ -19,7 +19,8 @@
  * Requests leave the queue in the order in which they came. Whoever waits may leave at
  * the deadline as long as nobody has taken the request; once a leader has it, its memory
  * is the leader's until it has been run, which is why running has to end by a deadline of
- * its own.
+ * its own: the earliest of the batch. Those are carried together of whom none has more
+ * than twice as long as another.
  *
  * A queue knows neither what a request is nor how it is run.
  */

@@ -29,7 +29,8 @@ struct reg_dispatch_t {
     int count;
 };
 
-/* What the thread that leads a batch calls with. */
+/* What the thread that leads a batch calls with. The deadline of a batch is when it has
+ * to have begun: by then a connection may have to be made. */
 typedef struct {
     const reg_connections_t *connections;
     apr_pool_t *pool;
@@ -41,7 +42,8 @@ static void run_batch(void *data, void *const *items, int count, apr_time_t dead
     const leader_t *leader = data;
 
     reg_store_call(leader->connections, leader->pool, leader->operation,
-                   (reg_item_t *const *)items, count, deadline);
+                   (reg_item_t *const *)items, count,
+                   deadline + leader->connections->connect_time);
 }
 
 reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
@@ -103,16 +105,18 @@ static void set_stuck(reg_dispatch_t *d, lane_t *lane, stuck_t *own, int is)
     apr_thread_mutex_unlock(d->mutex);
 }
 
-/* Runs the request in a queue, or by itself where nothing is combined. */
+/* Runs the request in a queue, or by itself where nothing is combined. Who leaves the
+ * queue later would get no connection any more. */
 static void run_once(const reg_dispatch_t *d, reg_queue_t *queue, leader_t *leader,
                      reg_item_t *item, apr_time_t deadline)
 {
+    apr_time_t latest = deadline - leader->connections->connect_time;
     void *items[] = {item};
 
     if (d->batch == 1 || leader->operation->alone) {
-        run_batch(leader, items, 1, deadline);
+        run_batch(leader, items, 1, latest);
     }
-    else if (!reg_queue_run(queue, leader->pool, item, leader, deadline)) {
+    else if (!reg_queue_run(queue, leader->pool, item, leader, latest)) {
         item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
     }
 }

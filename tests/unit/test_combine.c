@@ -311,7 +311,8 @@ static void who_has_been_taken_stays_until_it_was_run(void **state)
     line_t line;
     client_t *client;
 
-    line_up(&line, *state, 8, 1);
+    line_up(&line, *state, 8, 0);
+    line_up_one(&line, patience);
     client = line_up_one(&line, patience);
     let_one_go_on(&line);
     apr_sleep(patience + apr_time_from_msec(100));
@@ -326,11 +327,28 @@ static void a_batch_s_deadline_is_its_earliest(void **state)
     line_t line;
 
     line_up(&line, *state, 8, 1);
-    line_up_one(&line, apr_time_from_sec(10));
+    line_up_one(&line, apr_time_from_sec(20));
     go_on(&line);
     assert_text("batches", line.backend.order, "0 12");
-    assert_in_range(line.backend.deadline, start + apr_time_from_sec(10),
-                    start + apr_time_from_sec(20));
+    assert_in_range(line.backend.deadline, start + apr_time_from_sec(20),
+                    start + apr_time_from_sec(25));
+}
+
+/* Neither one that leads nor one that would be led. */
+static void nobody_s_time_is_cut_to_less_than_half(void **state)
+{
+    const apr_interval_time_t half = apr_time_from_sec(14);
+    line_t line;
+
+    line_up(&line, *state, 8, 0);
+    line_up_one(&line, half);
+    line_up_one(&line, half);
+    for (int i = 0; i < 4; i++) {
+        line_up_one(&line, FOR_EVER);
+    }
+    line_up_one(&line, half);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12 3456 7");
 }
 
 /* Whoever leads, is led or waits when a database answers no call before its deadline. */
@@ -455,6 +473,7 @@ int main(void)
         POOL_TEST(who_has_not_been_taken_leaves_at_the_deadline),
         POOL_TEST(who_has_been_taken_stays_until_it_was_run),
         POOL_TEST(a_batch_s_deadline_is_its_earliest),
+        POOL_TEST(nobody_s_time_is_cut_to_less_than_half),
         POOL_TEST(nobody_stays_longer_than_a_stalling_batch),
         POOL_TEST(no_more_batches_are_run_at_a_time_than_there_are_lanes),
         POOL_TEST(one_queue_does_not_hold_up_another),

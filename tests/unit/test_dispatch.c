@@ -266,6 +266,27 @@ static void an_operation_does_not_wait_for_another(void **state)
     await(stalled, 3, REG_CREATED);
 }
 
+/* Who leads later would be given no connection, nor those that are led. */
+static void who_waits_leaves_while_a_connection_could_still_be_made(void **state)
+{
+    service_t *service = *state;
+    client_t *stalled;
+    apr_time_t start;
+
+    service->connections.connect_time = apr_time_from_sec(5);
+    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
+    stalled = begin_many(service, 1, STALLED);
+    WAIT_FOR(runs(service->store) >= 1);
+    start = apr_time_now();
+    await(begin(service, &run_operation, STALLED, apr_time_from_msec(5300)), 1,
+          REG_UNAVAILABLE);
+    assert_in_range(apr_time_now() - start, apr_time_from_msec(300),
+                    apr_time_from_sec(5));
+    assert_waiting(stalled, 1);
+    sql(service->observer, "DELETE FROM stalled");
+    await(stalled, 1, REG_CREATED);
+}
+
 /*
  * Locked rows
  */
@@ -414,6 +435,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DISPATCH_TEST(requests_share_a_call_where_they_may),
         DISPATCH_TEST(an_operation_does_not_wait_for_another),
+        DISPATCH_TEST(who_waits_leaves_while_a_connection_could_still_be_made),
         DISPATCH_TEST(a_locked_row_holds_up_only_those_who_want_it),
         DISPATCH_TEST(a_row_that_is_free_again_does_not_wait_for_another),
         DISPATCH_TEST(each_waits_on_a_connection_of_its_own_where_nothing_is_combined),
