@@ -17,6 +17,11 @@ class OnScratch:
     broken = ""      # SQL that breaks the database once it is installed
     directives = ""  # more configuration for httpd, at the end of its virtual host
 
+    @staticmethod
+    def change(site):
+        """Makes the site that httpd runs from the one that the tests share."""
+        return site
+
     @pytest.fixture(scope="class")
     def database(self, postgres):
         database = copy.copy(postgres)
@@ -34,7 +39,7 @@ class OnScratch:
         port = servers.free_port()
         site = servers.example_site(port, certificates, issuer, database)
         site = site.replace("</VirtualHost>", f"{self.directives}\n</VirtualHost>")
-        httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port)
+        httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), self.change(site), port)
         httpd.start()
         yield httpd
         httpd.stop()

@@ -319,12 +319,6 @@ def test_the_conflict_comes_before_the_capacity(register, live_session, again):
 
 # --- Who may -------------------------------------------------------------------------------
 
-def test_unauthenticated(anonymous, live_session):
-    answer = anonymous.post(path(live_session()), json={"patient_id": "p"})
-    assert_error(answer, 401, "unauthenticated")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-
-
 def test_not_allowed(start_httpd, client, token, live_session):
     httpd = start_httpd(inside='<Location "/v1/sessions">\nRequire user chief\n</Location>')
     answer = client(token, httpd).post(path(live_session()), json={"patient_id": "p"})

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may do what: every operation at every mount, for every kind of caller.
+
+The operations are those of the one table in src/routes.c, the mounts those of the site that
+the tests run, so that a new one is in the matrix by itself. What a caller gets follows from
+what the site's configuration says of the mount; see expected().
+"""
+
+import functools
+import re
+import time
+import types
+
+import jwt
+import pytest
+
+import servers
+from apis import APIS, check_error
+from apis import good   # noqa: F401, a fixture
+from conftest import ALL_SCOPES, ORGANIZATION, Client
+from event_registrations import OTHER_ORGANIZATION
+from scratch import OnScratch
+
+SITE = (servers.ROOT / "conf" / "example-site.conf").read_text() + servers.TENANT_MOUNT
+
+
+# --- The operations ------------------------------------------------------------------------
+
+class Operation(types.SimpleNamespace):
+    """api, method and pattern of a route, mount, the scope it takes, whether it is limited
+    to the caller's organization."""
+
+    def __str__(self):
+        return f"{self.method} {self.mount}{self.pattern}"
+
+
+def mounts():
+    """Path, API, scope and whether there is a RegistrationOrganization, of each mount."""
+    for path, inside in re.findall(r'(?s)<Location "([^"]+)">(.*?)</Location>', SITE):
+        directives = re.sub(r"(?m)^\s*#.*$", "", inside)
+        api = re.search(r"RegistrationAPI (\w+)", directives)
+        scope = re.search(r"Require registration-scope (\S+)", directives)
+        if api:
+            yield (path, api[1], scope and scope[1],
+                   "RegistrationOrganization " in directives)
+
+
+def routes():
+    """API, method and pattern of each route; GET is HEAD too, and each path has OPTIONS."""
+    table = re.findall(r'{REG_API_(\w+), REG_METHOD_(\w+), "([^"]*)", reg_',
+                       (servers.ROOT / "src" / "routes.c").read_text())
+    more = {"GET": ["GET", "HEAD"]}
+    found = [(api.lower(), one, pattern) for api, method, pattern in table
+             for one in [*more.get(method, [method]), "OPTIONS"]]
+    return list(dict.fromkeys(found))
+
+
+OPERATIONS = [Operation(api=api, method=method, pattern=pattern, mount=mount, scope=scope,
+                        limited=limited)
+              for mount, mounted, scope, limited in mounts()
+              for api, method, pattern in routes() if api == mounted]
+
+CREATED, READ, NOTHING = 201, 200, 204
+SUCCESS = {"POST": CREATED, "OPTIONS": NOTHING}
+WRITING = ("POST", "PUT", "DELETE")
+
+
+def test_the_matrix_has_every_mount_and_route():
+    assert {operation.api for operation in OPERATIONS} == set(APIS)
+    assert len(routes()) == len(set(routes()))
+    source = (servers.ROOT / "src" / "routes.c").read_text()
+    assert len([1 for _, method, _ in routes() if method not in ("HEAD", "OPTIONS")]) == (
+        source.count("{REG_API_"))
+    assert len({operation.mount for operation in OPERATIONS}) == (
+        SITE.count("    RegistrationAPI "))
+    assert [o.mount for o in OPERATIONS if o.scope] == ["/v1/families"] * 2
+    assert {o.mount for o in OPERATIONS if o.limited} == {
+        "/tenant/api/v1/event-registrations"}
+
+
+# --- The callers ---------------------------------------------------------------------------
+
+class Caller(types.SimpleNamespace):
+    """What Authorization says, and what of it is true: `known`, `scopes`, `org`."""
+
+    def __str__(self):
+        return self.name
+
+
+def caller(name, header, known=True, scopes=ALL_SCOPES, org=ORGANIZATION, sent=None):
+    """header(issuer, claims) makes the value of Authorization. `sent` are claims that are
+    not taken from `scopes` and `org`."""
+    claims = {"scope": scopes, "org": org, **(sent or {})}
+    return Caller(name=name, known=known, scopes=(scopes or "").split(), org=org,
+                  header=lambda issuer: header(issuer, claims))
+
+
+def bearer(issuer, claims):
+    return "Bearer " + issuer.token(**{"sub": "somebody", **claims})
+
+
+def expired(issuer, claims):
+    return "Bearer " + issuer.token("somebody", -60, **claims)
+
+
+@functools.cache
+def another_issuer():
+    return servers.TokenIssuer()
+
+
+def of_another_key(_, claims):
+    return bearer(another_issuer(), claims)
+
+
+def unsigned(_, claims):
+    return "Bearer " + jwt.encode({"sub": "somebody", "exp": int(time.time()) + 60, **claims},
+                                  None, "none")
+
+
+def cut(issuer, claims):
+    return bearer(issuer, claims)[:-4]
+
+
+def with_another_payload(issuer, claims):
+    """The signature of a token that is good, under claims that are better."""
+    head, _, signature = bearer(issuer, {}).split(".")
+    return ".".join([head, bearer(issuer, claims).split(".")[1], signature])
+
+
+CALLERS = [
+    caller("nobody", lambda *_: None, known=False),
+    caller("no token", lambda *_: "Bearer", known=False),
+    caller("a malformed token", lambda *_: "Bearer nonsense", known=False),
+    caller("a token cut short", cut, known=False),
+    caller("a password", lambda *_: "Basic YWRtaW46YWRtaW4=", known=False),
+    caller("an expired token", expired, known=False),
+    caller("a token of another key", of_another_key, known=False),
+    caller("an unsigned token", unsigned, known=False),
+    caller("a token with other claims than were signed", with_another_payload, known=False),
+    caller("a token of no name", bearer, known=False, sent={"sub": None}),
+    caller("a token without a scope", bearer, scopes=None),
+    caller("a token of another scope", bearer, scopes="families:read registrations:write"),
+    caller("a token of no organization", bearer, org=None),
+    caller("a token of what is no organization", bearer, org="Tech Corp"),
+    caller("a token of another organization", bearer, org=OTHER_ORGANIZATION),
+    caller("the right token", bearer),
+]
+
+# What of another organization's does not show that it is there, and is no 404 either: a
+# search that finds nothing, and OPTIONS, which look at no registration.
+NOT_404 = {("GET", ""): READ, ("HEAD", ""): READ, ("OPTIONS", ""): NOTHING,
+           ("OPTIONS", "/{id}"): NOTHING}
+
+
+def expected(operation, caller):
+    """The status a caller gets, by what the site's configuration says."""
+    if not caller.known:
+        return 401
+    if operation.scope and operation.scope not in caller.scopes:
+        return 403
+    if operation.limited and caller.org not in (ORGANIZATION, OTHER_ORGANIZATION):
+        return 403
+    if operation.limited and caller.org != ORGANIZATION:
+        return NOT_404.get((operation.method, operation.pattern), 404)
+    return SUCCESS.get(operation.method, READ)
+
+
+def is_served(operation, caller):
+    return expected(operation, caller) < 300 and (
+        not operation.limited or caller.org == ORGANIZATION)
+
+
+def check_challenge(answer, operation, caller, status):
+    challenge = answer.headers.get("WWW-Authenticate", "")
+    if status == 401:
+        assert challenge.startswith("Bearer ") and "error=" in challenge
+    elif status == 403 and operation.scope:
+        assert 'error="insufficient_scope"' in challenge
+        assert f'scope="{operation.scope}"' in challenge
+    else:
+        assert challenge == ""
+
+
+def check_cell(answer, operation, caller):
+    """Is this the answer that this caller has to get?"""
+    status = expected(operation, caller)
+    head = operation.method == "HEAD"
+    assert answer.status_code == status, answer.text
+    check_challenge(answer, operation, caller, status)
+    if status >= 400:
+        check_error(answer, operation.api, status, head)
+    elif status != NOTHING and not is_served(operation, caller):
+        assert answer.text == ("" if head else "[]")
+        assert answer.headers["X-Total-Count"] == "0"
+
+
+# --- The matrix ----------------------------------------------------------------------------
+
+class Matrix(OnScratch):
+    """In a database of its own, so that whatever changes is the cell's doing."""
+
+    directives = "RegistrationPasswordCost 4"
+
+    @pytest.fixture(scope="class")
+    def sender(self, httpd, certificates):
+        """One connection for all cells."""
+        with Client(httpd, certificates) as sender:
+            yield sender
+
+    @pytest.fixture
+    def contents(self, sql):
+        """contents(): every table's number of rows and their versions, every sequence's
+        last value."""
+        names = {kind: [name for name, in sql(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = ANY (%s)"
+            " AND relnamespace = 'registration'::regnamespace", list(kind))]
+            for kind in ("rp", "S")}
+        assert "live_registrations" in names["rp"]
+        query = " UNION ALL ".join(
+            [f"SELECT '{name}', count(*), sum(xmin::text::bigint) FROM {name}"
+             for name in names["rp"]]
+            + [f"SELECT '{name}', last_value, is_called::int FROM {name}"
+               for name in names["S"]])
+        return lambda: sql(query)
+
+    @pytest.fixture
+    def request_of(self, sender, good, sql, issuer):
+        """request_of(operation): method, address and body of one that can be served."""
+        right = {"Authorization": CALLERS[-1].header(issuer)}
+
+        def ids_of(operation, one):
+            """What to put in the place of {...} in its pattern."""
+            if operation.method == "POST" or operation.api == "live":
+                return dict.fromkeys(("session", "group"), one.path.split("/")[-2])
+            made = sender.post(one.path, json=one.body, headers=right)
+            if operation.api == "events":
+                return {"id": made.json()["id"]}
+            group, _, user = made.headers["Location"].split("/")[-3:]
+            [[plan]] = sql("SELECT plan_id::text FROM group_members WHERE id = %s", user)
+            return {"group": group, "user": user, "plan": plan}
+
+        def make(operation):
+            one = good(operation.api)
+            # A search needs one to find, so that to find none says something.
+            needed = "{" in operation.pattern or operation.method in ("GET", "HEAD")
+            ids = ids_of(operation, one) if needed else {}
+            path = operation.mount + operation.pattern.format(**ids)
+            return operation.method, path, {
+                "POST": one.body,
+                "PUT": {"status": "CANCELLED", "fields": {"changed": True}}}.get(
+                    operation.method)
+        return make
+
+    @pytest.fixture(scope="class")
+    def unused(self):
+        """The requests that were not served, by operation: they can be sent again."""
+        return {}
+
+    @pytest.fixture
+    def cell(self, sender, issuer, request_of, contents, unused):
+        """cell(operation, caller): the answer, and whether it has changed the database."""
+        def send(operation, caller):
+            name = str(operation)
+            method, path, body = unused.pop(name, None) or request_of(operation)
+            header = caller.header(issuer)
+            before = contents()
+            answer = sender.request(method, path, json=body, headers=(
+                {"Authorization": header} if header else {}))
+            changed = contents() != before
+            if not changed:
+                unused[name] = method, path, body
+            return answer, changed
+        return send
+
+
+class TestTheMatrix(Matrix):
+    @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+    @pytest.mark.parametrize("caller", CALLERS, ids=str)
+    def test_who_may_do_what(self, cell, operation, caller):
+        answer, changed = cell(operation, caller)
+        check_cell(answer, operation, caller)
+        assert changed == (operation.method in WRITING and is_served(operation, caller))
+
+
+class TestControlWithoutTheDirectives(Matrix):
+    """With what keeps them out taken from the configuration, they get in, and the matrix
+    notices."""
+
+    @staticmethod
+    def change(site):
+        site = re.sub(r"(?m)^ *(Require|RegistrationOrganization|Auth\w+|OAuth2Target\w+"
+                      r"|OAuth2TokenVerify) .*\n", "", site)
+        return site.replace("RegistrationAPI", "Require all granted\nRegistrationAPI")
+
+    @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+    def test_control_everybody_is_let_in(self, cell, operation):
+        for caller in CALLERS:
+            if not is_served(operation, caller) and expected(operation, caller) != NOTHING:
+                answer, changed = cell(operation, caller)
+                with pytest.raises(AssertionError):
+                    check_cell(answer, operation, caller)
+                assert answer.status_code == SUCCESS.get(operation.method, READ)
+                assert changed == (operation.method in WRITING)
