@@ -21,6 +21,9 @@ SET LOCAL client_min_messages = warning;
 
 SET LOCAL ROLE registration_owner;
 
+-- What follows grants the operations, and nothing that somebody has granted before stays.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
+
 \ir operations/common.sql
 
 \ir schema/live.sql

@@ -23,13 +23,23 @@ BEGIN
       INTO wrong
       FROM pg_class c
      WHERE c.relowner = 'registration_owner'::regrole
-       AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND (has_table_privilege('registration', c.oid,
-                                'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
-            OR has_any_column_privilege('registration', c.oid,
-                                        'SELECT, INSERT, UPDATE'));
+       AND CASE
+           WHEN c.relkind IN ('r', 'p', 'v', 'm')
+           THEN has_table_privilege('registration', c.oid,
+                                    'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, '
+                                    'REFERENCES, TRIGGER')
+                OR has_any_column_privilege('registration', c.oid,
+                                            'SELECT, INSERT, UPDATE, REFERENCES')
+           WHEN c.relkind = 'S'
+           THEN has_sequence_privilege('registration', c.oid, 'USAGE, SELECT, UPDATE')
+       END;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION 'role registration must not reach these itself: %', wrong;
+    END IF;
+
+    IF has_schema_privilege('registration', 'registration', 'CREATE')
+       OR pg_has_role('registration', 'registration_owner', 'MEMBER') THEN
+        RAISE EXCEPTION 'role registration must not make anything in schema registration';
     END IF;
 END
 $$;

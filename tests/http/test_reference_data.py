@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the database is besides the operations: rights, comments, counts, installation."""
+"""What the database is besides the operations: comments, counts, installation."""
 
-import psycopg2
 import pytest
 
 import samples
 import servers
-from conftest import new_object_id, new_uuid
 from scratch import OnScratch
-
-OPERATIONS = {"live_register", "groups_register", "groups_get_group", "groups_get_plan",
-              "groups_get_member", "families_register", "events_create", "events_get",
-              "events_update", "events_delete", "events_search", "idempotent"}
 
 # What an administrator gives; everything else has a default.
 GIVEN = {
@@ -29,90 +23,6 @@ GIVEN = {
     "event_users": "id organization_id external_id email first_name last_name phone role"
                    " avatar is_active",
 }
-REGISTRATIONS = ["live_registrations", "group_members", "families", "family_children",
-                 "event_registrations"]
-
-
-# --- The least rights that work ------------------------------------------------------------
-
-@pytest.fixture
-def service(postgres):
-    """service(query): on a connection of the role that the module has."""
-    connection = postgres.connect("registration")
-
-    def run(query, *parameters):
-        with connection.cursor() as cursor:
-            cursor.execute(query, parameters or None)
-            return cursor.fetchall() if cursor.description else None
-    yield run
-    connection.close()
-
-
-def test_the_service_may_execute_the_operations_and_nothing_else(service):
-    may = service("SELECT proname FROM pg_proc"
-                  " WHERE pronamespace = 'registration'::regnamespace"
-                  " AND has_function_privilege(oid, 'EXECUTE')")
-    assert sorted(name for name, in may) == sorted(OPERATIONS)
-
-
-def test_the_service_may_not_touch_a_table(service, sql, expect_log):
-    expect_log("permission denied for ", "must be owner of table ")
-    tables = [name for name, in sql("SELECT tablename FROM pg_tables"
-                                    " WHERE schemaname = 'registration'")]
-    assert set(GIVEN) | set(REGISTRATIONS) <= set(tables)
-    for table in tables:
-        for statement in ("SELECT * FROM registration.{}", "DELETE FROM registration.{}",
-                          "SELECT 1 FROM registration.{} FOR SHARE",
-                          "TRUNCATE registration.{}", "DROP TABLE registration.{}",
-                          "COPY registration.{} TO STDOUT"):
-            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                service(statement.format(table))
-
-
-@pytest.mark.parametrize("statement", [
-    "SELECT registration.recount()",
-    "SELECT registration.cancel_live_registration(gen_random_uuid())",
-    "SELECT registration.remove_group_member(gen_random_uuid())",
-    "SELECT registration.remove_family('x')",
-    "SELECT registration.forget_idempotency_keys()",
-    "CREATE TABLE registration.x (y integer)",
-    "CREATE FUNCTION registration.x() RETURNS integer RETURN 1",
-    "SET ROLE registration_owner",
-    "SELECT nextval(oid::regclass) FROM pg_class WHERE relkind = 'S'"
-    " AND relnamespace = 'registration'::regnamespace",
-    "SELECT * FROM pg_authid",
-])
-def test_what_else_the_service_may_not(service, expect_log, statement):
-    expect_log("permission denied ")
-    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        service(statement)
-
-
-def test_a_table_of_one_s_own_does_not_deceive_an_operation(service, live_session):
-    """pg_temp comes last in the operations' search path."""
-    session = live_session(0)
-    service("CREATE TEMP TABLE live_sessions AS SELECT %s::uuid AS id, 'live' AS status,"
-            " 9 AS max_participants, 0 AS registered_count", session)
-    assert service("SELECT outcome FROM registration.live_register(ARRAY[%s]::uuid[],"
-                   " ARRAY[%s]::uuid[], '{p}', '{NULL}', '{host}')",
-                   new_uuid(), session) == [("full",)]
-
-
-def test_other_roles_may_do_nothing(sql, postgres, expect_log):
-    expect_log("permission denied for ")
-    role = f"other_{new_object_id()}"
-    sql(f"CREATE ROLE {role} LOGIN")
-    connection = postgres.connect(role)
-    try:
-        for statement in ("SELECT * FROM registration.live_sessions",
-                          "SELECT registration.recount()"):
-            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                connection.cursor().execute(statement)
-    finally:
-        connection.close()
-    assert sql("SELECT proname FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
-               " AND has_function_privilege(%s, oid, 'EXECUTE')", role) == []
-    sql(f"DROP ROLE {role}")
 
 
 # --- Tables --------------------------------------------------------------------------------

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service's database role can call the operations, and do nothing else.
+
+What there is to try is listed from the catalog, and the operations from the C, so that a new
+table or function is covered by itself. Everything is tried in a transaction that is rolled
+back, as the controls, which grant too much, let it happen.
+"""
+
+import re
+
+import psycopg2
+import pytest
+
+import servers
+from conftest import new_object_id, new_uuid
+from scratch import OnScratch
+
+
+def operations():
+    """The functions that the module calls, by their names in the C."""
+    sources = "".join(path.read_text() for path in (servers.ROOT / "src").glob("*.c"))
+    keyed = re.findall(r'REG_KEYED_OPERATION\("(\w+)"', sources)
+    plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
+    assert len(keyed + plain) == len(re.findall(r"static const reg_operation_t \w+ =", sources))
+    assert '"idempotent(' in sources
+    return {*keyed, *plain, "idempotent"}
+
+
+# What is tried on everything of a kind, as pg_class has them.
+ON_TABLES = [
+    "SELECT * FROM {name}", "SELECT count(*) FROM {name}", "SELECT 1 FROM {name} FOR SHARE",
+    "SELECT {column} FROM {name}", "SELECT t FROM {name} AS t", "TABLE {name}",
+    "INSERT INTO {name} DEFAULT VALUES", "INSERT INTO {name} ({column}) SELECT {column} FROM {name}",
+    "INSERT INTO {name} ({column}) VALUES (NULL)", "UPDATE {name} SET {column} = {column}",
+    "UPDATE {name} SET {column} = NULL", "DELETE FROM {name}",
+    "LOCK TABLE {name} IN ACCESS SHARE MODE", "COPY {name} TO STDOUT",
+    "COPY (SELECT * FROM {name}) TO STDOUT", "ALTER TABLE {name} RENAME TO stolen",
+    "ALTER TABLE {name} OWNER TO registration", "COMMENT ON COLUMN {name}.{column} IS 'x'",
+    "GRANT SELECT ON {name} TO PUBLIC", "CREATE TEMP TABLE stolen AS TABLE {name}",
+    "CREATE TEMP VIEW stolen AS TABLE {name}; TABLE stolen",
+    "DO $$ BEGIN PERFORM * FROM {name}; END $$"]
+ON_KINDS = {
+    "r": [*ON_TABLES, "TRUNCATE {name}", "TRUNCATE {name} CASCADE", "DROP TABLE {name} CASCADE",
+          "COPY {name} FROM STDIN",
+          "CREATE INDEX ON {name} ({column})", "ALTER TABLE {name} DISABLE TRIGGER ALL",
+          "CREATE TRIGGER x BEFORE UPDATE ON {name}"
+          " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+          "CREATE RULE x AS ON INSERT TO {name} DO INSTEAD NOTHING",
+          "CREATE TEMP TABLE x () INHERITS ({name})",
+          "MERGE INTO {name} USING (SELECT 1) AS x ON true WHEN MATCHED THEN DELETE"],
+    "v": [*ON_TABLES, "DROP VIEW {name} CASCADE", "CREATE OR REPLACE VIEW {name} AS SELECT 1"],
+    "S": ["SELECT nextval('{name}')", "SELECT setval('{name}', 1)", "SELECT currval('{name}')",
+          "SELECT * FROM {name}", "SELECT last_value FROM {name}", "DROP SEQUENCE {name}",
+          "ALTER SEQUENCE {name} RESTART"],
+}
+ON_KINDS["p"] = ON_KINDS["r"]
+ON_KINDS["m"] = [*ON_KINDS["v"], "REFRESH MATERIALIZED VIEW {name}"]
+
+ELSEWHERE = [
+    "CREATE TABLE registration.x (y integer)", "CREATE VIEW registration.x AS SELECT 1",
+    "CREATE FUNCTION registration.x() RETURNS integer RETURN 1",
+    "CREATE SEQUENCE registration.x", "CREATE TYPE registration.x AS (y integer)",
+    "DROP SCHEMA registration CASCADE", "ALTER SCHEMA registration RENAME TO x",
+    "CREATE SCHEMA x", "CREATE TABLE public.x (y integer)",
+    "CREATE FUNCTION public.x() RETURNS integer RETURN 1",
+    "CREATE OPERATOR public.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = uuid_ne)",
+    "CREATE TABLE pg_catalog.x (y integer)", "CREATE EXTENSION dblink", "CREATE ROLE x",
+    "CREATE DATABASE x", "SET ROLE registration_owner", "SET ROLE postgres",
+    "SET SESSION AUTHORIZATION registration_owner", "ALTER ROLE registration SUPERUSER",
+    "ALTER ROLE registration BYPASSRLS", "GRANT registration_owner TO registration",
+    "ALTER FUNCTION registration.recount() OWNER TO registration",
+    "SELECT * FROM pg_authid", "SELECT * FROM pg_statistic", "SELECT * FROM pg_user_mapping",
+    "SELECT pg_read_file('postgresql.conf')", "SELECT pg_ls_dir('.')",
+    "COPY (SELECT 1) TO '/nowhere'", "COPY (SELECT 1) TO PROGRAM 'true'", "SELECT lo_import('/etc/hostname')",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
+    "SELECT pg_reload_conf()", "ALTER SYSTEM SET log_statement = 'all'", "CHECKPOINT",
+    "SET session_replication_role = replica", "SET log_statement = 'all'", "LOAD 'plpgsql'",
+]
+
+NOT_ALLOWED = (psycopg2.errors.InsufficientPrivilege,
+               psycopg2.errors.ObjectNotInPrerequisiteState,   # currval() before nextval()
+               psycopg2.errors.UndefinedFile)                  # an extension not installed
+
+
+class Service:
+    """A connection of the role that the module has."""
+
+    def __init__(self, database):
+        self.connection = database.connect("registration")
+
+    def rows(self, query, *parameters):
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, parameters or None)
+            return cursor.fetchall() if cursor.description else None
+
+    def refusal(self, statement):
+        """The error that a statement is refused with; None when it is not. Whatever it did
+        is undone."""
+        alone = re.match("CREATE DATABASE|ALTER SYSTEM", statement)
+        self.connection.autocommit = bool(alone)
+        try:
+            with self.connection.cursor() as cursor:
+                if "STDIN" in statement or "STDOUT" in statement:
+                    cursor.copy_expert(statement, open("/dev/null", "r+"))
+                else:
+                    cursor.execute(statement)
+        except psycopg2.Error as error:
+            return error
+        finally:
+            self.connection.rollback()
+            self.connection.autocommit = True
+        return None
+
+    def reaches(self, statements):
+        """Those that are not refused for want of rights."""
+        return [statement for statement in statements
+                if not isinstance(self.refusal(statement), NOT_ALLOWED)]
+
+
+class InADatabaseOfItsOwn(OnScratch):
+    @pytest.fixture(autouse=True)
+    def refusals_are_logged(self, expect_log):
+        expect_log(r"registration@scratch_\w+ (ERROR|WARNING):  ")
+
+    @pytest.fixture
+    def service(self, database):
+        service = Service(database)
+        yield service
+        service.connection.close()
+
+    @pytest.fixture
+    def relations(self, sql):
+        """Kind, name and a column of everything in the schema that has rows or values."""
+        found = sql("SELECT c.relkind::text, c.oid::regclass::text, quote_ident(a.attname)"
+                    " FROM pg_class AS c LEFT JOIN pg_attribute AS a"
+                    " ON a.attrelid = c.oid AND a.attnum = 1"
+                    " WHERE c.relnamespace = 'registration'::regnamespace"
+                    " AND c.relkind NOT IN ('i', 'I', 'c', 't') ORDER BY 2")
+        return [(kind, f"registration.{name}", column) for kind, name, column in found]
+
+    @pytest.fixture
+    def on_relations(self, relations, service):
+        """The statements to try on all of them."""
+        version = service.connection.server_version
+        assert {kind for kind, *_ in relations} >= {"r", "v", "S"}
+        return [statement.format(name=name, column=column)
+                for kind, name, column in relations for statement in ON_KINDS[kind]
+                if version >= 150000 or not statement.startswith("MERGE")]
+
+    @pytest.fixture
+    def functions(self, sql):
+        """Calls of all functions of the schema but the operations, with nulls that the
+        planner cannot see, as it answers a strict function's call itself."""
+        found = sql("SELECT proname, format('SELECT registration.%I(%s)', proname, ("
+                    "  SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ')"
+                    "    FROM unnest(proargtypes) AS t))"
+                    " FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
+                    " AND prorettype <> 'trigger'::regtype")
+        names = {name for name, _ in found}
+        assert operations() < names and {"recount", "remove_family"} < names
+        return [call for name, call in found if name not in operations()]
+
+
+class TestTheServicesRole(InADatabaseOfItsOwn):
+    def test_no_table_view_or_sequence_can_be_reached(self, service, on_relations):
+        assert service.reaches(on_relations) == []
+
+    def test_nothing_else_can_be_done(self, service):
+        assert service.reaches(ELSEWHERE) == []
+
+    def test_no_function_but_the_operations_can_be_called(self, service, functions):
+        assert service.reaches(functions) == []
+
+    def test_what_it_may_execute_is_the_operations(self, service):
+        may = service.rows("SELECT proname FROM pg_proc"
+                           " WHERE pronamespace = 'registration'::regnamespace"
+                           " AND has_function_privilege(oid, 'EXECUTE')")
+        assert sorted(name for name, in may) == sorted(operations())
+
+    def test_elsewhere_it_may_execute_what_everybody_may(self, service):
+        assert service.rows(
+            "SELECT p.oid::regprocedure::text FROM pg_proc AS p, aclexplode(p.proacl) AS a"
+            " WHERE a.grantee = 'registration'::regrole"
+            " AND p.pronamespace <> 'registration'::regnamespace") == []
+
+    def test_it_has_no_attribute_of_a_role_and_is_in_no_other(self, service):
+        assert service.rows(
+            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,"
+            " (SELECT count(*) FROM pg_auth_members WHERE member = r.oid)"
+            " FROM pg_roles AS r WHERE rolname = 'registration'") == [
+                (False, False, False, False, False, 0)]
+
+    def test_other_roles_may_do_nothing(self, sql, database, on_relations, functions):
+        role = f"other_{new_object_id()}"
+        sql(f"CREATE ROLE {role} LOGIN")
+        connection = database.connect(role)
+        try:
+            for statement in ("SELECT * FROM registration.live_sessions",
+                              "SELECT registration.recount()"):
+                with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                    connection.cursor().execute(statement)
+        finally:
+            connection.close()
+        assert sql("SELECT proname FROM pg_proc"
+                   " WHERE pronamespace = 'registration'::regnamespace"
+                   " AND has_function_privilege(%s, oid, 'EXECUTE')", role) == []
+        sql(f"DROP ROLE {role}")
+
+    @pytest.fixture(autouse=True)
+    def others_are_logged(self, expect_log):
+        expect_log(r"other_\w+@scratch_\w+ ERROR:  permission denied")
+
+
+# What somebody may grant by mistake.
+MISTAKES = [
+    *(f"GRANT {right} ON live_registrations TO registration" for right in
+      ("SELECT", "SELECT (id)", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER")),
+    "GRANT SELECT ON live_registrations TO PUBLIC",
+    "GRANT SELECT ON occurrence_answers TO registration",
+    "GRANT USAGE ON SEQUENCE event_waiting_numbers TO registration",
+    "GRANT EXECUTE ON FUNCTION recount TO registration",
+    "GRANT EXECUTE ON FUNCTION iso_timestamp TO PUBLIC",
+    "GRANT CREATE ON SCHEMA registration TO registration",
+    "GRANT registration_owner TO registration",
+    "ALTER ROLE registration SUPERUSER",
+]
+
+
+def taken_back(grant):
+    return (grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM ")
+            .replace(" SUPERUSER", " NOSUPERUSER"))
+
+
+class TestControlOfMistakes(InADatabaseOfItsOwn):
+    """Each would be noticed here, and the installation mends it or refuses to go on."""
+
+    @pytest.fixture
+    def mistake(self, sql, request):
+        sql(request.param)
+        yield request.param
+        sql(taken_back(request.param))
+
+    @pytest.mark.parametrize("mistake", MISTAKES, indirect=True)
+    def test_control_a_mistake_is_noticed(self, service, database, mistake, on_relations,
+                                          functions, expect_log):
+        everything = on_relations + functions
+        if "SCHEMA" in mistake or "GRANT registration_owner" in mistake:
+            # Not as a superuser: not all of that could be undone.
+            everything += ELSEWHERE
+        assert service.reaches(everything) != []
+        if "FUNCTION" in mistake:
+            # The installation grants functions anew. What else is too much it only tells.
+            database.install("install.sql")
+            assert service.reaches(everything) == []
+        else:
+            expect_log("postgres@scratch_")
+            with pytest.raises(servers.ServerError, match="role registration must not"):
+                database.install("install.sql")
+
+
+# --- What is found by name -----------------------------------------------------------------
+
+# What an operation uses, once more in a schema that others may write to.
+PLANTED_SESSIONS = """
+CREATE TABLE {0}.live_sessions
+    (id uuid, status text, max_participants integer, registered_count integer);
+INSERT INTO {0}.live_sessions VALUES ('{1}', 'live', 9, 0), ('{2}', 'live', 9, 0);
+GRANT ALL ON {0}.live_sessions TO PUBLIC;
+"""
+PLANTED = PLANTED_SESSIONS + """
+CREATE FUNCTION {0}.lower(text) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'planted'; END $$;
+CREATE FUNCTION {0}.iso_timestamp(timestamptz) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'planted'; END $$;
+CREATE FUNCTION {0}.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'planted'; END $$;
+CREATE FUNCTION {0}.not_equal(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'planted'; END $$;
+CREATE OPERATOR {0}.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = {0}.not_equal);
+CREATE TABLE {0}.live_registrations (id uuid, session_id uuid, patient_id text,
+    guest_email text, role text, registered_at timestamptz);
+CREATE TYPE {0}.live_answer AS (planted text);
+"""
+
+
+def register(session):
+    return ("SELECT outcome FROM registration.live_register("
+            f"'{{{new_uuid()}}}', '{{{session}}}', '{{{new_uuid()}}}', '{{NULL}}', '{{host}}')")
+
+
+class TestWhatIsPlanted(InADatabaseOfItsOwn):
+    """The operations see nothing of what others put in their way."""
+
+    def test_nothing_planted_is_picked_up(self, sql, service, live_session):
+        """Neither where everybody may look, nor in the temporary schema, which comes first
+        where it is not named."""
+        full, free = live_session(0), live_session(3)
+        sql(PLANTED.format("public", full, free))
+        service.rows(PLANTED.format("pg_temp", full, free))
+        for path in ("public, registration", "pg_temp, public, pg_catalog, registration",
+                     "registration, public"):
+            service.rows(f"SET search_path = {path}")
+            assert service.rows(register(full)) == [("full",)]
+            assert service.rows(register(free)) == [("created",)]
+        assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", free) == [(3,)]
+
+    def test_whatever_runs_with_the_owners_rights_has_a_search_path(self, sql):
+        found = dict(sql("SELECT proname, proconfig FROM pg_proc WHERE prosecdef"
+                         " AND pronamespace = 'registration'::regnamespace"))
+        assert operations() < set(found)
+        for name, settings in found.items():
+            assert "search_path=registration, pg_catalog, pg_temp" in settings, name
+
+    def test_control_without_its_search_path_an_operation_is_deceived(self, sql, service,
+                                                                      live_session):
+        full = live_session(0)
+        sql("ALTER FUNCTION live_register RESET search_path")
+        try:
+            service.rows(PLANTED_SESSIONS.format("pg_temp", full, full))
+            service.rows("SET search_path = registration, pg_catalog")
+            assert service.rows(register(full)) == [("created",)]
+        finally:
+            sql("ALTER FUNCTION live_register"
+                " SET search_path = registration, pg_catalog, pg_temp")
+
+    def test_control_the_installation_refuses_a_function_without_one(self, sql, database,
+                                                                     expect_log):
+        expect_log("postgres@scratch_")
+        sql("CREATE FUNCTION careless() RETURNS integer SECURITY DEFINER RETURN 1;"
+            "ALTER FUNCTION careless() OWNER TO registration_owner;"
+            "REVOKE ALL ON FUNCTION careless() FROM PUBLIC")
+        try:
+            with pytest.raises(servers.ServerError, match="without a search_path: .*careless"):
+                database.install("install.sql")
+        finally:
+            sql("DROP FUNCTION careless()")
