@@ -2,11 +2,14 @@
 """Clients of all four APIs at once, and what must be true of what they were told."""
 
 import concurrent.futures
+import http.client
 import itertools
+import json
 import secrets
 import threading
 import time
 
+from conftest import new_uuid
 from event_registrations import DEMO_EVENT, MOUNT
 from samples import family, member
 
@@ -24,6 +27,88 @@ CHILDREN = "MinSpareThreads 1\n"
 # How far an event registration has come, by its status and whether it is deleted.
 STEPS = {("CONFIRMED", False): 1, ("ATTENDED", False): 2, ("ATTENDED", True): 3,
          ("CONFIRMED", True): 3}
+
+
+class Lost(Exception):
+    """No answer came, though it was asked for again where that was right."""
+
+
+class Answer:
+    """What tests look at; `again`: it is the answer to a request that was sent twice."""
+
+    def __init__(self, response, again, begin):
+        self.status_code = response.status
+        self.headers = response.headers
+        self.content = response.read()
+        self.text = self.content.decode()
+        self.again = again
+        self.seconds = time.monotonic() - begin
+
+    def json(self):
+        return json.loads(self.content)
+
+
+class KeptCaller:
+    """A Caller whose threads keep a connection each. When one turns out to have been closed
+    before an octet of the answer came, as httpd may do with one that is not in use, the
+    request is sent once more on a new one: with the same Idempotency-Key, `with_keys`.
+    """
+
+    def __init__(self, httpd, with_keys=False):
+        self.httpd = httpd
+        self.with_keys = with_keys
+        self.own = threading.local()
+
+    def connection(self):
+        if not hasattr(self.own, "connection"):
+            self.own.connection = http.client.HTTPConnection("127.0.0.1", self.httpd.port,
+                                                             timeout=30)
+        return self.own.connection
+
+    def request(self, method, path, json=None, headers=None):
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        if self.with_keys and method == "POST":
+            headers["Idempotency-Key"] = new_uuid()
+        return self.send(method, path, None if json is None else encode(json), headers)
+
+    def send(self, *request):
+        begin, connection = time.monotonic(), self.connection()
+        was_kept, again = connection.sock is not None, False
+        try:
+            try:
+                connection.request(*request)
+                response = connection.getresponse()
+            except (ConnectionResetError, BrokenPipeError):
+                connection.close()
+                if not was_kept:
+                    raise
+                again = True
+                connection.request(*request)
+                response = connection.getresponse()
+            return Answer(response, again, begin)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Lost(repr(error)) from error
+
+    def get(self, path, **options):
+        return self.request("GET", path, **options)
+
+    def post(self, path, **options):
+        return self.request("POST", path, **options)
+
+    def put(self, path, **options):
+        return self.request("PUT", path, **options)
+
+    def delete(self, path, **options):
+        return self.request("DELETE", path, **options)
+
+    def register(self, session, patient=None):
+        return self.post(f"/v1/sessions/{session}/register",
+                         json={"patient_id": patient or new_uuid()})
+
+
+def encode(body):
+    return json.dumps(body).encode()
 
 
 class Rooms:
@@ -104,6 +189,8 @@ class Load:
         self.done = {}          # steps that were confirmed, by name
         self.unknown = set()    # names of which another step was answered 503
         self.refused = []       # all answers else; there must be none
+        self.lost = []          # names of which another step got no answer at all
+        self.slowest = 0        # seconds that the slowest answer took
         self.confirmed_at = []  # when, by the clock of time.monotonic()
         self.ended = threading.Event()
         self.pool = concurrent.futures.ThreadPoolExecutor(CLIENTS)
@@ -126,16 +213,25 @@ class Load:
             kind = KINDS[kind]
             name = f"{kind}-{number}-{self.rooms.token}"
             self.done[name] = 0
-            for answer in self.ask(kind, number, name):
-                if answer.status_code in (200, 201):
-                    self.done[name] += 1
-                    self.confirmed_at.append(time.monotonic())
-                    continue
+            try:
+                for answer in self.ask(kind, number, name):
+                    if not self.is_confirmed(name, answer):
+                        self.ended.wait(PAUSE)
+                        break
+            except Lost:
                 self.unknown.add(name)
-                if answer.status_code != 503:
-                    self.refused.append((name, answer.status_code, answer.text))
-                self.ended.wait(PAUSE)
-                break
+                self.lost.append(name)
+
+    def is_confirmed(self, name, answer):
+        self.slowest = max(self.slowest, answer.seconds)
+        if answer.status_code in (200, 201):
+            self.done[name] += 1
+            self.confirmed_at.append(time.monotonic())
+            return True
+        self.unknown.add(name)
+        if answer.status_code != 503:
+            self.refused.append((name, answer.status_code, answer.text))
+        return False
 
     def __enter__(self):
         self.clients = [self.pool.submit(self.client) for _ in range(CLIENTS)]

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that happens to places and waiting lists, written down as it happens, and read again.
+
+Triggers note each change in the database itself, under the lock under which it was made: so
+the notes of one room (a session, an occurrence, an invite code) are in the order in which
+things happened, and those of one transaction stand together. A model that knows nothing of
+the operations goes through them then and says what should not have been.
+"""
+
+import collections
+
+INSTALL = """
+CREATE SCHEMA history;
+CREATE TABLE history.notes (
+    n bigserial PRIMARY KEY,
+    transaction bigint NOT NULL DEFAULT txid_current(),
+    room text NOT NULL,
+    -- of a room:
+    capacity integer,
+    kept integer,
+    may_come boolean,
+    may_wait boolean,
+    -- of a registration:
+    registration uuid,
+    version integer,
+    person text,
+    before text,
+    after text
+);
+
+CREATE FUNCTION history.of_live_session() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO history.notes (room, capacity, kept, may_come, may_wait)
+    VALUES (NEW.id, NEW.max_participants, NEW.registered_count,
+            NEW.status IN ('scheduled', 'live'), false);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION history.of_invite_code() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    -- Its uses are not counted while it has no limit.
+    INSERT INTO history.notes (room, capacity, kept, may_come, may_wait)
+    VALUES (NEW.code, NEW.max_uses, CASE WHEN NEW.max_uses IS NOT NULL THEN NEW.uses END,
+            true, false);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION history.of_occurrence() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO history.notes (room, capacity, kept, may_come, may_wait)
+    VALUES (NEW.id, NEW.capacity, NEW.registrations, true, NEW.waiting_list);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION history.of_live_registration() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO history.notes (room, registration, person, before, after)
+    VALUES (coalesce(NEW.session_id, OLD.session_id), coalesce(NEW.id, OLD.id),
+            coalesce(NEW.patient_id, OLD.patient_id),
+            CASE WHEN OLD.id IS NOT NULL THEN 'holds' END,
+            CASE WHEN NEW.id IS NOT NULL THEN 'holds' END);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION history.of_member() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO history.notes (room, registration, person, before, after)
+    VALUES (coalesce(NEW.invite_code, OLD.invite_code), coalesce(NEW.id, OLD.id),
+            coalesce(NEW.email, OLD.email),
+            CASE WHEN OLD.id IS NOT NULL THEN 'holds' END,
+            CASE WHEN NEW.id IS NOT NULL THEN 'holds' END);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION history.state(status text, deleted_at timestamptz) RETURNS text
+LANGUAGE sql RETURN CASE
+    WHEN deleted_at IS NOT NULL THEN 'trashed'
+    WHEN status = 'CANCELLED' THEN 'cancelled'
+    WHEN status = 'WAITING_LIST' THEN 'waits'
+    WHEN status IS NOT NULL THEN 'holds'
+END;
+CREATE FUNCTION history.of_event_registration() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO history.notes (room, registration, version, person, before, after)
+    VALUES (NEW.occurrence_id, NEW.id, NEW.version, NEW.user_id,
+            history.state(OLD.status, OLD.deleted_at),
+            history.state(NEW.status, NEW.deleted_at));
+    RETURN NULL;
+END $$;
+
+-- By name they come before the triggers that promote.
+CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON live_sessions
+    FOR EACH ROW EXECUTE FUNCTION history.of_live_session();
+CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON invite_codes
+    FOR EACH ROW EXECUTE FUNCTION history.of_invite_code();
+CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON occurrences
+    FOR EACH ROW EXECUTE FUNCTION history.of_occurrence();
+CREATE TRIGGER a_note AFTER INSERT OR DELETE ON live_registrations
+    FOR EACH ROW EXECUTE FUNCTION history.of_live_registration();
+CREATE TRIGGER a_note AFTER INSERT OR DELETE ON group_members
+    FOR EACH ROW EXECUTE FUNCTION history.of_member();
+CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON event_registrations
+    FOR EACH ROW EXECUTE FUNCTION history.of_event_registration();
+"""
+
+# States that only one of a person's registrations in a room may have.
+COUNTING = ("holds", "waits")
+
+Note = collections.namedtuple("Note", "n transaction room capacity kept may_come may_wait"
+                                      " registration version person before after")
+
+# What is wrong.
+MISSED = "something happened that was not noted"
+NO_PLACE = "a place was given while none was free"
+NOT_OPEN = "a place was given while nobody may come"
+NOT_FIRST = "somebody was promoted who was not the first to wait"
+OVERTAKEN = "somebody got a place while others waited"
+NO_LIST = "somebody came to wait while the waiting list was switched off"
+BACK = "a trashed registration came back"
+COUNT = "the count does not fit the rows"
+LEFT_WAITING = "somebody was left waiting while a place was free"
+TWICE = "somebody was registered twice"
+
+
+class Room:
+    """What the notes of one room come to. `faults` has what is wrong, and where it is."""
+
+    def __init__(self):
+        self.state = {}      # of each registration
+        self.people = collections.Counter()   # how many each of them has that count
+        self.waiting = []    # registrations, the longest-waiting first
+        self.held = 0
+        self.room = None     # the last note of the room itself
+        self.transaction = None
+        self.last = None
+        self.faults = []
+
+    def read(self, note):
+        if self.transaction not in (None, note.transaction):
+            self.check_commit()
+        self.transaction, self.last = note.transaction, note
+        if note.registration is None:
+            self.room = note
+        else:
+            self.change(note)
+
+    def change(self, note):
+        before, after = self.state.get(note.registration), note.after
+        self.check(before == note.before, MISSED)
+        self.check(before != "trashed" or after == "trashed", BACK)
+        self.state[note.registration] = after
+        self.people[note.person] += (after in COUNTING) - (before in COUNTING)
+        if before == after:
+            return
+        if after == "holds":
+            self.give_place(note.registration, before)
+        if before == "holds":
+            self.held -= 1
+        if before == "waits":
+            self.waiting.remove(note.registration)
+        if after == "waits":
+            self.check(self.room.may_wait, NO_LIST)
+            self.waiting.append(note.registration)
+
+    def give_place(self, registration, before):
+        self.check(self.has_place(), NO_PLACE)
+        self.check(self.room.may_come, NOT_OPEN)
+        if before == "waits":
+            self.check(self.waiting[0] == registration, NOT_FIRST)
+        else:
+            self.check(not self.waiting, OVERTAKEN)
+        self.held += 1
+
+    def has_place(self):
+        return self.room.capacity is None or self.held < self.room.capacity
+
+    def check_commit(self):
+        """What holds whenever a transaction has ended."""
+        self.check(self.room.kept in (None, self.held), COUNT)
+        self.check(not (self.waiting and self.has_place()), LEFT_WAITING)
+        self.check(max(self.people.values(), default=0) <= 1, TWICE)
+
+    def check(self, is_right, fault):
+        if not is_right:
+            self.faults.append((fault, self.last))
+
+
+class History:
+    """The notes of some rooms."""
+
+    def __init__(self, postgres, rooms):
+        self.notes = [Note(*row) for row in postgres.query(
+            "SELECT * FROM history.notes WHERE room = ANY (%s) ORDER BY n", rooms)]
+
+    def faults(self):
+        """What is wrong, each with the note at which it was."""
+        rooms = collections.defaultdict(Room)
+        for note in self.notes:
+            rooms[note.room].read(note)
+        for room in rooms.values():
+            room.check_commit()
+        return [fault for room in rooms.values() for fault in room.faults]
+
+    def made(self):
+        """The registrations that were made."""
+        return {note.registration for note in self.notes if note.registration
+                and note.before is None}
+
+    def states(self):
+        """The state of each version of each event registration."""
+        return {(note.registration, note.version): note.after for note in self.notes
+                if note.version is not None}
