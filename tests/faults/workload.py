@@ -15,7 +15,8 @@ from samples import family, member
 
 CLIENTS = 64
 PLACES = 40   # in each session and occurrence, and uses of each invite code
-KINDS = ("live", "group", "user", "family", "event")
+KINDS = {"live": "live", "group": "groups", "user": "users", "family": "families",
+         "event": "events"}   # and the APIs they are for
 
 # Seconds after which a client asks for something else when it was told 503.
 PAUSE = 0.5
@@ -188,6 +189,7 @@ class Load:
         self.numbers = itertools.count()
         self.done = {}          # steps that were confirmed, by name
         self.unknown = set()    # names of which another step was answered 503
+        self.unavailable = []   # these names and answers
         self.refused = []       # all answers else; there must be none
         self.lost = []          # names of which another step got no answer at all
         self.slowest = 0        # seconds that the slowest answer took
@@ -210,7 +212,7 @@ class Load:
     def client(self):
         while not self.ended.is_set():
             number, kind = divmod(next(self.numbers), len(KINDS))
-            kind = KINDS[kind]
+            kind = list(KINDS)[kind]
             name = f"{kind}-{number}-{self.rooms.token}"
             self.done[name] = 0
             try:
@@ -229,7 +231,9 @@ class Load:
             self.confirmed_at.append(time.monotonic())
             return True
         self.unknown.add(name)
-        if answer.status_code != 503:
+        if answer.status_code == 503:
+            self.unavailable.append((name, answer))
+        else:
             self.refused.append((name, answer.status_code, answer.text))
         return False
 

@@ -174,13 +174,13 @@ class BreakablePostgres(servers.Postgres):
             self.query(f"ALTER ROLE registration RESET {name}")
 
     @contextlib.contextmanager
-    def locked(self, row, table="live_sessions"):
+    def locked(self, row, table="live_sessions", key="id"):
         """Somebody, an administrator in psql, keeps a row to himself."""
         connection = self.connect()
         connection.autocommit = False
         try:
             with connection.cursor() as cursor:
-                cursor.execute(f"SELECT 1 FROM registration.{table} WHERE id = %s"
+                cursor.execute(f"SELECT 1 FROM registration.{table} WHERE {key} = %s"
                                " FOR UPDATE", (row,))
             yield
         finally:
