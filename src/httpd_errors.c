@@ -29,6 +29,19 @@ static const reg_dir_conf_t *mount_of(request_rec *r)
     return reg_dir_conf(r);
 }
 
+/* Whoever refused the request may have said it already, in either table. Else it goes to
+ * the one that a `Header always set` of the site writes to after this, and so replaces.
+ */
+static void set_retry_after(request_rec *r)
+{
+    const char *seconds = reg_reply_retry_after(r->status);
+
+    if (seconds && !apr_table_get(r->headers_out, "Retry-After")
+        && !apr_table_get(r->err_headers_out, "Retry-After")) {
+        apr_table_setn(r->err_headers_out, "Retry-After", seconds);
+    }
+}
+
 /* The body that says why a request was refused; r is the one that answers it. */
 static const char *make_body(request_rec *r, request_rec *refused)
 {
@@ -45,9 +58,7 @@ static const char *make_body(request_rec *r, request_rec *refused)
     if (r->status == HTTP_METHOD_NOT_ALLOWED && allow) {
         apr_table_setn(r->headers_out, "Allow", allow);
     }
-    if (r->status == HTTP_SERVICE_UNAVAILABLE) {
-        apr_table_setn(r->headers_out, "Retry-After", REG_RETRY_AFTER);
-    }
+    set_retry_after(r);
     return reg_reply_error_body(request, &error);
 }
 

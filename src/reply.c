@@ -210,13 +210,27 @@ reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
     return reply;
 }
 
+const char *reg_reply_retry_after(int status)
+{
+    switch (status) {
+    case 429: /* A limit counts over seconds or minutes: one second would be refused too.
+               */
+        return "10";
+    case 503:
+        return "1";
+    default:
+        return NULL;
+    }
+}
+
 reg_reply_t *reg_reply_error(reg_request_t *request, const reg_error_t *error)
 {
     reg_reply_t *reply =
         reg_reply(request, error->status, reg_reply_error_body(request, error));
+    const char *retry_after = reg_reply_retry_after(error->status);
 
-    if (error->status == 503) {
-        apr_table_setn(reply->headers, "Retry-After", REG_RETRY_AFTER);
+    if (retry_after) {
+        apr_table_setn(reply->headers, "Retry-After", retry_after);
     }
     if (error->status == 405) {
         apr_table_setn(reply->headers, "Allow", reg_route_allow(request));

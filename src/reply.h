@@ -15,9 +15,6 @@
 #include "check.h"
 #include "registration.h"
 
-/** Seconds after which a client that got a 503 may try again. */
-#define REG_RETRY_AFTER "1"
-
 /** A failure, in words. What is left NULL is filled in from the status. */
 typedef struct reg_error_t {
     int status;
@@ -50,6 +47,12 @@ reg_reply_t *reg_reply_status(reg_request_t *request, int status);
  */
 reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer,
                               const reg_rule_t *rules);
+
+/**
+ * Seconds after which a request that was answered so may be made again, where nobody who
+ * knows better has said it; NULL where that does not depend on time.
+ */
+const char *reg_reply_retry_after(int status);
 
 /** The body of an error, for answers that httpd or another of its modules makes. */
 const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t *error);

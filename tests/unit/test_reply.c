@@ -44,17 +44,20 @@ static const struct {
     {REG_API_LIVE, 403, "{\"error\":\"forbidden\",\"message\":\"…\"}"},
     {REG_API_LIVE, 404, "{\"error\":\"not_found\",\"message\":\"…\"}"},
     {REG_API_LIVE, 409, "{\"error\":\"conflict\",\"message\":\"…\"}"},
+    {REG_API_LIVE, 429, "{\"error\":\"too_many_requests\",\"message\":\"…\"}"},
     {REG_API_LIVE, 500, "{\"error\":\"internal_error\",\"message\":\"…\"}"},
     {REG_API_LIVE, 503, "{\"error\":\"unavailable\",\"message\":\"…\"}"},
 
     {REG_API_GROUPS, 400, "{\"status\":400,\"message\":\"…\"}"},
     {REG_API_GROUPS, 401, "{\"status\":401,\"message\":\"…\"}"},
     {REG_API_GROUPS, 404, "{\"status\":404,\"message\":\"…\"}"},
+    {REG_API_GROUPS, 429, "{\"status\":429,\"message\":\"…\"}"},
     {REG_API_USERS, 413, "{\"status\":413,\"message\":\"…\"}"},
     {REG_API_USERS, 503, "{\"status\":503,\"message\":\"…\"}"},
 
     {REG_API_FAMILIES, 404, "{\"code\":404,\"message\":\"…\",\"description\":\"…\"}"},
     {REG_API_FAMILIES, 415, "{\"code\":415,\"message\":\"…\",\"description\":\"…\"}"},
+    {REG_API_FAMILIES, 429, "{\"code\":429,\"message\":\"…\",\"description\":\"…\"}"},
     {REG_API_FAMILIES, 503, "{\"code\":503,\"message\":\"…\",\"description\":\"…\"}"},
 
     {REG_API_EVENTS, 400,
@@ -77,6 +80,8 @@ static const struct {
      "{\"statusCode\":412,\"message\":\"…\",\"error\":\"Precondition Failed\"}"},
     {REG_API_EVENTS, 415,
      "{\"statusCode\":415,\"message\":\"…\",\"error\":\"Unsupported Media Type\"}"},
+    {REG_API_EVENTS, 429,
+     "{\"statusCode\":429,\"message\":\"…\",\"error\":\"Too Many Requests\"}"},
     {REG_API_EVENTS, 431,
      "{\"statusCode\":431,\"message\":\"…\",\"error\":\"Request Header Fields Too "
      "Large\"}"},
@@ -239,7 +244,7 @@ static void fields_at_fault_are_told_in_the_shape_of_the_api(void **state)
 
 static void headers_belong_to_their_status(void **state)
 {
-    static const int statuses[] = {400, 401, 404, 405, 409, 412, 500, 503};
+    static const int statuses[] = {400, 401, 404, 405, 409, 412, 429, 500, 503};
 
     for (size_t i = 0; i < LENGTH(statuses); i++) {
         reg_request_t request = request_of(*state, REG_API_FAMILIES);
@@ -247,7 +252,9 @@ static void headers_belong_to_their_status(void **state)
         const char *row = row_of(*state, REG_API_FAMILIES, statuses[i]);
 
         assert_text(row, apr_table_get(reply->headers, "Retry-After"),
-                    statuses[i] == 503 ? "1" : NULL);
+                    statuses[i] == 503   ? "1"
+                    : statuses[i] == 429 ? "10"
+                                         : NULL);
         assert_text(row, apr_table_get(reply->headers, "Allow"),
                     statuses[i] == 405 ? "POST, OPTIONS" : NULL);
     }
