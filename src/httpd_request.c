@@ -37,7 +37,7 @@ typedef struct {
 
 static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_t length)
 {
-    if (body->length + length >= body->capacity) {
+    if (!body->data || length >= body->capacity - body->length) {
         char *grown;
 
         body->capacity = 2 * body->length + length + 1;
