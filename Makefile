@@ -131,6 +131,7 @@ install: $(MODULE)
 	test -e $(DESTDIR)$(CONFDIR)/registration.conf || \
 	    install -D -m 644 conf/registration.conf $(DESTDIR)$(CONFDIR)/registration.conf
 	install -D -m 644 conf/example-site.conf $(DESTDIR)$(SHAREDIR)/example-site.conf
+	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
 	cd sql && find . -name '*.sql' -exec \
 	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
 
@@ -159,7 +160,8 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-d
 DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
-    libapache2-mod-auth-openidc libcmocka-dev clang clang-format clang-tidy cppcheck
+    libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
+    clang clang-format clang-tidy cppcheck
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

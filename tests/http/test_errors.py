@@ -143,6 +143,7 @@ def guarded(start_httpd):
                  "rewrite", "dir"],
         inside=inside + """
         Header always set X-Everywhere yes
+        Header always set Retry-After 7 "expr=%{REQUEST_URI} =~ m#/its-own/#"
         DirectoryIndex index.html
         RewriteEngine On
         RewriteRule "^(.*)/forbidden$" - [F]
@@ -163,6 +164,11 @@ def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, 
             answer = one.get(f"{path}/{name}")
             check_error(answer, api, status)
             assert answer.headers["X-Everywhere"] == "yes"
+        # A limit that does not say when to come back, and a site that does.
+        assert one.get(f"{path}/slow-down").headers["Retry-After"] == "10"
+        for name in ("slow-down", "later"):
+            answer = one.get(f"{path}/its-own/{name}")
+            assert answer.headers["Retry-After"] == "7"
         # mod_allowmethods
         answer = one.delete(post_path(api))
         check_error(answer, api, 405)
