@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_scope.h"
 
-#include "json.h"
+#include "scope.h"
 
 #include <apr_strings.h>
 #include <http_protocol.h>
@@ -12,40 +12,6 @@
  * lets the request in, and is looked at only when none did. */
 #define MISSING_NOTE "registration-missing-scope"
 
-/* Whether a list, its items parted by any of the separators, has the scope. */
-static int list_has(const char *list, const char *separators, const char *scope)
-{
-    apr_size_t length = strlen(scope);
-
-    while (*list) {
-        apr_size_t item = strcspn(list, separators);
-
-        if (item == length && strncmp(list, scope, length) == 0) {
-            return 1;
-        }
-        list += item + (list[item] != '\0');
-    }
-    return 0;
-}
-
-/* Whether a JSON array has the scope as one of its strings. */
-static int array_has(apr_pool_t *pool, const char *array, const char *scope)
-{
-    const char *error;
-    const char *text = apr_pstrcat(pool, "{\"scope\":", array, "}", NULL);
-    const reg_json_t *list =
-        reg_json_get(reg_json_parse(pool, text, strlen(text), &error), "scope");
-
-    for (apr_size_t i = 0; i < reg_json_length(list); i++) {
-        const char *item = reg_json_string(reg_json_item(list, i));
-
-        if (item && strcmp(item, scope) == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 /* Whether the token has the scope. mod_oauth2 gives a claim that is an array as JSON,
  * mod_auth_openidc with commas between. Only the environment is looked at, which a client
  * cannot set. */
@@ -55,10 +21,10 @@ static int token_has(const request_rec *r, const char *scope)
     const char *openidc = apr_table_get(r->subprocess_env, "OIDC_CLAIM_scope");
 
     if (oauth2) {
-        return *oauth2 == '[' ? array_has(r->pool, oauth2, scope)
-                              : list_has(oauth2, " ", scope);
+        return *oauth2 == '[' ? reg_scope_in_array(r->pool, oauth2, scope)
+                              : reg_scope_in_list(oauth2, " ", scope);
     }
-    return openidc && list_has(openidc, " ,", scope);
+    return openidc && reg_scope_in_list(openidc, " ,", scope);
 }
 
 static authz_status check(request_rec *r, const char *line, const void *parsed)

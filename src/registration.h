@@ -22,8 +22,8 @@
  * libpq, only json.c knows jansson. Everything else is tested without them. Beside what
  * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
- * who waits for a connection, query.c reads query strings, etag.c entity tags,
- * idempotency.c the Idempotency-Key.
+ * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
+ * token's scopes, idempotency.c the Idempotency-Key.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
