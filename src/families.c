@@ -10,10 +10,10 @@
 #include "reply.h"
 
 #include <apr_general.h>
-#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_md5.h>
 #include <apr_strings.h>
+#include <stdlib.h>
 #include <string.h>
 
 /** bcrypt reads no more of a password than this. */
@@ -113,11 +113,48 @@ static reg_reply_t *check_institution(reg_request_t *request, family_t *family)
     return NULL;
 }
 
-/* Collects the children's ids, each once, the first kept. */
+/* By the ids, what is equal in the order of the array that the pointers point into. */
+static int compare_children(const void *a, const void *b)
+{
+    const char **first = *(const char ***)a, **second = *(const char ***)b;
+    int order = strcmp(*first, *second);
+
+    return order ? order : (first > second) - (first < second);
+}
+
+/* Drops ids that are there already, the first kept. Sorted and not hashed, as anybody can
+ * make ids that collide in an apr_hash_t, and would have a core at work for seconds. */
+static void drop_repeated(reg_request_t *request, apr_array_header_t *ids)
+{
+    apr_size_t count = (apr_size_t)ids->nelts;
+    const char **id = (const char **)ids->elts;
+    const char ***sorted = apr_palloc(request->pool, count * sizeof(*sorted) + 1);
+    const char *last = NULL;
+
+    for (apr_size_t i = 0; i < count; i++) {
+        sorted[i] = &id[i];
+    }
+    qsort(sorted, count, sizeof(*sorted), compare_children);
+    for (apr_size_t i = 0; i < count; i++) {
+        if (last && strcmp(*sorted[i], last) == 0) {
+            *sorted[i] = NULL;
+        }
+        else {
+            last = *sorted[i];
+        }
+    }
+    ids->nelts = 0;
+    for (apr_size_t i = 0; i < count; i++) {
+        if (id[i]) {
+            APR_ARRAY_PUSH(ids, const char *) = id[i];
+        }
+    }
+}
+
+/* Collects the children's ids, each once. */
 static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
 {
     apr_size_t count = reg_json_length(family->children);
-    apr_hash_t *seen = apr_hash_make(request->pool);
 
     for (apr_size_t i = 0; i < count; i++) {
         const char *id = reg_json_string(reg_json_item(family->children, i));
@@ -128,12 +165,9 @@ static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
                           "item in the array is a 24-byte hex string like this: "
                           "507f191e810c19729de860ea");
         }
-        id = lower_id(request, id);
-        if (!apr_hash_get(seen, id, APR_HASH_KEY_STRING)) {
-            apr_hash_set(seen, id, APR_HASH_KEY_STRING, id);
-            APR_ARRAY_PUSH(family->children_ids, const char *) = id;
-        }
+        APR_ARRAY_PUSH(family->children_ids, const char *) = lower_id(request, id);
     }
+    drop_repeated(request, family->children_ids);
     return NULL;
 }
 

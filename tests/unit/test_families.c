@@ -5,7 +5,9 @@
 
 #include "api_fixture.h"
 
+#include <apr_hash.h>
 #include <apr_md5.h>
+#include <time.h>
 
 #define INSTITUTION "5a62be07de34500146d9c624"
 #define CHILD1 "5a62be07de34500146d9c544"
@@ -184,6 +186,46 @@ static void children_are_given_once_each_in_their_order(void **state)
     }
 }
 
+/* A body with so many children, whose ids are numbers in bits written so. */
+static const char *children_of(apr_pool_t *pool, const char *zero, const char *one,
+                               int count)
+{
+    apr_array_header_t *all = apr_array_make(pool, count * 16, sizeof(const char *));
+
+    for (int i = 0; i < count; i++) {
+        APR_ARRAY_PUSH(all, const char *) = i ? ",\"" : "\"";
+        for (int bit = 0; bit < 14; bit++) {
+            APR_ARRAY_PUSH(all, const char *) = i >> bit & 1 ? one : zero;
+        }
+        APR_ARRAY_PUSH(all, const char *) = "\"";
+    }
+    return apr_pstrcat(pool, "{\"username\":\"u\",\"children\":[",
+                       apr_array_pstrcat(pool, all, '\0'), "]}", NULL);
+}
+
+/* The processor time that it takes to refuse a body. */
+static clock_t time_to_refuse(fake_host_t *host, const char *body)
+{
+    clock_t start = clock();
+
+    assert_int_equal(post(host, body)->status, 400);
+    return clock() - start;
+}
+
+/* Made so that they have one hash, a body of them once took a core for seconds. */
+static void ids_that_collide_take_no_longer_than_others(void **state)
+{
+    enum { COUNT = 1 << 14 };
+    fake_host_t host = {.pool = *state};
+    apr_ssize_t length = 2;
+
+    assert_int_equal(apr_hashfunc_default("Ab", &length),
+                     apr_hashfunc_default("BA", &length));
+    assert_true(time_to_refuse(&host, children_of(*state, "Ab", "BA", COUNT))
+                < 10 * time_to_refuse(&host, children_of(*state, "Ab", "Ac", COUNT))
+                      + CLOCKS_PER_SEC / 10);
+}
+
 static void a_family_is_created(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{\"id\":\"x\"}"}};
@@ -288,6 +330,7 @@ int main(void)
         POOL_TEST(the_first_check_that_fails_answers),
         POOL_TEST(lengths_have_a_limit),
         POOL_TEST(children_are_given_once_each_in_their_order),
+        POOL_TEST(ids_that_collide_take_no_longer_than_others),
         POOL_TEST(a_family_is_created),
         POOL_TEST(a_password_is_kept_as_bcrypt_only),
         POOL_TEST(the_same_password_has_another_hash_each_time),
