@@ -494,7 +494,8 @@ TENANT_MOUNT = """
 def example_site(port, certificates, issuer, postgres):
     """conf/example-site.conf with its Define lines filled in, and the tenant mount."""
     values = {"HOST": "localhost", "PORT": port, "CERTIFICATE": certificates.certificate,
-              "KEY": certificates.key, "DATABASE": postgres.dsn(),
+              "KEY": certificates.key, "ACCESS_LOG": "access.log",
+              "DATABASE": postgres.dsn(),
               "TOKEN_KEYS": f"jwk '{issuer.jwk()}'"}
     site = (ROOT / "conf" / "example-site.conf").read_text()
     for name, value in values.items():

@@ -19,6 +19,13 @@ COMMENT ON ROLE registration_owner IS
 COMMENT ON ROLE registration IS
     'mod_registration connects as this role; it may execute the operations only.';
 
+-- What the module sends is people's data, and PostgreSQL's log is no place for it: an error's
+-- detail holds the row that was refused, and a statement logged for its duration its
+-- parameters. ALTER ROLE registration IN DATABASE ... SET goes before these.
+ALTER ROLE registration SET log_error_verbosity = 'terse';
+ALTER ROLE registration SET log_parameter_max_length = 0;
+ALTER ROLE registration SET log_parameter_max_length_on_error = 0;
+
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
 CREATE SCHEMA IF NOT EXISTS registration AUTHORIZATION registration_owner;

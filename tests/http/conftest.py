@@ -21,6 +21,7 @@ import uuid
 import pytest
 import requests
 
+import sent
 import servers
 
 ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo data
@@ -61,7 +62,7 @@ def httpd(tmp_path_factory, certificates, issuer, postgres):
     """The httpd that the tests share."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres)
-    httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port)
+    httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port, log_level="info")
     httpd.start()
     yield httpd
     httpd.stop()
@@ -86,7 +87,7 @@ def start_httpd(tmp_path, certificates, issuer, postgres, watched_logs):
             site = change(site)
         site = site.replace("</VirtualHost>", f"{inside}\n</VirtualHost>")
         httpd = servers.Httpd(tmp_path / f"httpd{len(started)}", f"{site}\n{extra}", port,
-                              **options)
+                              **{"log_level": "info", **options})
         started.append(httpd)
         watched_logs.append(httpd.log)
         if start:
@@ -121,6 +122,14 @@ def expect_log(expected_lines):
     return lambda *patterns: expected_lines.extend(patterns)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_log_tells_what_was_sent(tmp_path_factory):
+    """At the end, all logs of all servers, at level info, are searched for it."""
+    yield
+    fail_on([f"sent by a client: {leak}"
+             for leak in sent.leaks(tmp_path_factory.getbasetemp())])
+
+
 @pytest.fixture(autouse=True)
 def quiet_logs(watched_logs, expected_lines):
     yield
@@ -134,7 +143,7 @@ class Client(requests.Session):
 
     def __init__(self, httpd, certificates, token=None):
         super().__init__()
-        self.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        self.mount("https://", sent.Adapter(pool_maxsize=64))
         self.base = f"https://localhost:{httpd.port}"
         self.verify = str(certificates.authority)
         self.trust_env = False
@@ -199,6 +208,7 @@ def raw(httpd, certificates):
         with socket.create_connection(("127.0.0.1", httpd.port), timeout) as plain, \
                 context.wrap_socket(plain, server_hostname="localhost") as connection:
             connection.sendall(octets)
+            sent.note(octets)
             if half_close:
                 # Below TLS: its own shutdown would end reading too.
                 socket.socket.shutdown(connection, socket.SHUT_WR)

@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 import requests
 
+import sent
 import servers
 from apis import check_error
 from conftest import new_uuid
@@ -292,7 +293,7 @@ class Caller(requests.Session):
 
     def __init__(self, httpd, host="localhost"):
         super().__init__()
-        self.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        self.mount("http://", sent.Adapter(pool_maxsize=64))
         self.httpd = httpd
         self.base = f"http://127.0.0.1:{httpd.port}"
         self.trust_env = False

@@ -39,7 +39,8 @@ class OnScratch:
         port = servers.free_port()
         site = servers.example_site(port, certificates, issuer, database)
         site = site.replace("</VirtualHost>", f"{self.directives}\n</VirtualHost>")
-        httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), self.change(site), port)
+        httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), self.change(site), port,
+                              log_level="info")
         httpd.start()
         yield httpd
         httpd.stop()

@@ -9,6 +9,8 @@ import types
 
 import pytest
 
+import sent
+
 
 class KeptOpen(io.BufferedReader):
     """What is read from, one answer after the other: none of them may close it."""
@@ -37,6 +39,7 @@ class Wire:
         self.file = KeptOpen(self.socket.makefile("rb", buffering=0))
 
     def send(self, octets):
+        sent.note(octets)
         self.socket.sendall(octets)
 
     def send_no_more(self):
