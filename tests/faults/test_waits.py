@@ -25,6 +25,7 @@ from faults import own_postgres, postgres_to_break, proxy   # noqa: F401, fixtur
 from wire import Wire, message
 from workload import CHILDREN, CLIENTS, KINDS, KeptCaller, Load, Rooms
 
+PATIENT = 8     # seconds: RegistrationTimeout where somebody is to wait for a lock
 THREADS = 128   # of both child processes
 
 STATUS = """
@@ -231,3 +232,198 @@ def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk):
     assert {name.partition("-")[0] for name, _ in load.unavailable} == set(KINDS)
     check_waits(load)
     check_threads(load)
+
+
+# --- Locks of others -----------------------------------------------------------------------
+
+CROWD = 12   # who want what is locked, of each kind
+
+LOCKED_KINDS = ("live", "group", "user", "event")
+
+
+def keep_asking(one, rooms, kind, number, ended):
+    """Somebody's attempts to get what is locked; the answers."""
+    answers = []
+    while not ended.is_set():
+        answers.append(rooms.register(one, kind, 0, f"{kind}-{number}-{rooms.token}"))
+    return kind, answers
+
+
+@contextlib.contextmanager
+def locks(postgres, rooms):
+    """Somebody holds the locks of everything that there is to register for in these."""
+    connection = postgres.connect()
+    connection.autocommit = False
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for table, key, rows in [("live_sessions", "id::text", rooms.sessions),
+                                 ("occurrences", "id::text", rooms.occurrences),
+                                 ("invite_codes", "code", rooms.codes)]:
+            cursor.execute(f"SELECT 1 FROM registration.{table} WHERE {key} = ANY (%s)"
+                           " FOR UPDATE", (rows,))
+        yield
+
+
+def pace(load, seconds):
+    """Confirmations a second."""
+    before = len(load.confirmed_at)
+    time.sleep(seconds)
+    return (len(load.confirmed_at) - before) / seconds
+
+
+def test_a_locked_row_holds_up_only_who_wants_it(load, postgres_to_break):
+    locked, ended = Rooms(postgres_to_break, 1), threading.Event()
+    crowd = [(kind, number) for kind in LOCKED_KINDS for number in range(CROWD)]
+    with load(most=10, timeout=PATIENT) as load, \
+            concurrent.futures.ThreadPoolExecutor(len(crowd)) as pool:
+        load.wait_for_more()
+        before = pace(load, 2)
+        with locks(postgres_to_break, locked):
+            held_up = [pool.submit(keep_asking, load.one, locked, *each, ended)
+                       for each in crowd]
+            meanwhile = pace(load, PATIENT)
+            ended.set()
+            told = [each.result() for each in held_up]
+    for kind, answers in told:
+        for answer in answers:
+            check_error(answer, KINDS[kind], 503)
+            assert answer.seconds < PATIENT + GRACE
+    check_waits(load, PATIENT)
+    assert not load.unknown
+    assert meanwhile > before / 4
+    check_threads(load)
+
+
+def test_control_a_lock_that_all_want_holds_up_all(load, postgres_to_break):
+    with load(most=10, timeout=PATIENT) as load:
+        load.wait_for_more()
+        before = pace(load, 2)
+        with locks(postgres_to_break, load.rooms):
+            time.sleep(1)
+            meanwhile = pace(load, 2)
+    assert meanwhile < before / 4
+
+
+# --- Slow clients --------------------------------------------------------------------------
+
+SLOW = 20   # of each sort
+
+
+class SlowClient:
+    """Sends its request octet by octet, if at all to the end, and does not read."""
+
+    def __init__(self, httpd, whole_head=b"", slowly=b""):
+        self.wire = Wire(httpd, receive_buffer=2048)
+        self.wire.send(whole_head)
+        self.rest = slowly
+        self.cut_off = False
+
+    def go_on(self):
+        """Another octet, unless httpd has had enough."""
+        try:
+            if self.rest and not self.cut_off:
+                self.wire.send(self.rest[:1])
+                self.rest = self.rest[1:]
+        except (BrokenPipeError, ConnectionResetError):
+            self.cut_off = True
+
+
+def crowd_of_slow_clients(httpd, rooms, long_list):
+    """Who sends his head slowly, who his body, and who does not read what he asked for."""
+    path = f"/v1/sessions/{rooms.sessions[0]}/register"
+    request = message("POST", path, b'{"patient_id": "' + b"x" * 200 + b'"}')
+    head, body = request[:-217], request[-217:]
+    return [*(SlowClient(httpd, b"POST ", request[5:]) for _ in range(SLOW)),
+            *(SlowClient(httpd, head, body) for _ in range(SLOW)),
+            *(SlowClient(httpd, message("GET", long_list)) for _ in range(SLOW))]
+
+
+@pytest.fixture
+def long_list(postgres_to_break):
+    """The address of a list that no buffer holds."""
+    [[occurrence]] = postgres_to_break.query(
+        "INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1 RETURNING id")
+    postgres_to_break.query("""
+        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
+                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
+             people AS (INSERT INTO event_users (organization_id, external_id)
+                        SELECT organization_id, gen_random_uuid() FROM home,
+                               generate_series(1, 100) RETURNING id, organization_id)
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
+                                         user_id, status, fields)
+        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
+               jsonb_build_object('text', repeat('x', 100000))
+          FROM home, people""", occurrence, occurrence)
+    return f"{MOUNT}?limit=100&occurrenceId={occurrence}"
+
+
+def go_slowly(clients, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for client in clients:
+            client.go_on()
+        time.sleep(0.1)
+
+
+# To read a request, and for a client to go on reading an answer.
+LIMITS = "RequestReadTimeout header=2 body=2\nTimeout 3\n"
+
+
+def test_slow_clients_hold_neither_a_connection_nor_for_long_a_thread(
+        load, postgres_to_break, long_list):
+    """Each child has one connection, and everybody else is served all the time."""
+    with load(most=1, inside=LIMITS, timeout=PATIENT) as load:
+        load.wait_for_more()
+        before = pace(load, 2)
+        slow = crowd_of_slow_clients(load.one.httpd, load.rooms, long_list)
+        go_slowly(slow, 1)
+        meanwhile = pace(load, 2)
+    go_slowly(slow, 4)
+    assert [client.cut_off for client in slow] == [True] * 2 * SLOW + [False] * SLOW
+    check_waits(load, PATIENT)
+    assert not load.unknown
+    assert meanwhile > before / 4
+    check_threads(load)
+    for client in slow:
+        client.wire.close()
+
+
+def test_control_without_a_time_limit_they_keep_their_threads(load, postgres_to_break,
+                                                              long_list):
+    with load(most=1, inside="RequestReadTimeout header=0 body=0\n") as load:
+        slow = crowd_of_slow_clients(load.one.httpd, load.rooms, long_list)
+        go_slowly(slow, 4)
+    assert busy_threads(load.one.httpd) >= 2 * SLOW
+    with pytest.raises(servers.ServerError):
+        check_threads(load)
+    for client in slow:
+        client.wire.close()
+
+
+# --- Memory --------------------------------------------------------------------------------
+
+def memory(httpd):
+    """Resident memory of the child processes, in bytes."""
+    return [int(re.search(r"(?m)^VmRSS:\s+(\d+)", pathlib.Path(
+        f"/proc/{pid}/status").read_text())[1]) * 1024 for pid in children(httpd.pid())]
+
+
+def outages(load, proxy, count):
+    for _ in range(count):
+        proxy.change("refuse")
+        time.sleep(0.5)
+        proxy.change("forward")
+        load.wait_for_more()
+        time.sleep(0.5)
+
+
+def test_outages_leave_no_memory_behind(load, proxy, monkeypatch):
+    monkeypatch.setattr("workload.PAUSE", 0)
+    with load(port=proxy.port, rooms=1500) as load:
+        outages(load, proxy, 5)
+        sizes = [memory(load.one.httpd)]
+        for _ in range(4):
+            told = len(load.unavailable)
+            outages(load, proxy, 3)
+            sizes.append(memory(load.one.httpd))
+            print([s//1024 for s in sizes[-1]], len(load.unavailable)-told, len(load.confirmed_at))
+    load.check()
