@@ -2,6 +2,7 @@
 """Clients of all four APIs at once, and what must be true of what they were told."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import itertools
 import json
@@ -158,6 +159,19 @@ class Rooms:
                                                         username=name))
         return one.post(MOUNT, json={"occurrenceId": self.occurrences[room],
                                      "externalUserId": name})
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Somebody, an administrator in psql, keeps all of it to himself."""
+        connection = self.postgres.connect()
+        connection.autocommit = False
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            for table, key, rows in [("live_sessions", "id::text", self.sessions),
+                                     ("occurrences", "id::text", self.occurrences),
+                                     ("invite_codes", "code", self.codes)]:
+                cursor.execute(f"SELECT 1 FROM registration.{table} WHERE {key} = ANY (%s)"
+                               " FOR UPDATE", (rows,))
+            yield
 
     def rows(self):
         """How far each name has come in the database, none of them twice."""
