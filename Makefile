@@ -5,6 +5,7 @@
 #   make demo-stop    stop what make demo started
 #   make check        every test
 #   make faults       tests that kill PostgreSQL, its connections and its machine under load
+#   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
@@ -54,7 +55,7 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop check check-unit check-threads check-http faults bench install clean lint format format-check packages \
+.PHONY: all demo demo-stop check check-unit check-threads check-fuzz check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
         build-packages
 
 all: $(MODULE)
@@ -74,8 +75,15 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PLAIN_OBJECTS)
 	@echo '$(CC) $@'
 	@$(LINK) -o $@ $^ -lcmocka -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
 
+# A fuzz target is one file as well, over the same objects; see fuzz, below.
+FUZZ_TARGETS = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+
+$(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
+	@echo '$(CC) $@'
+	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
+
 .SECONDARY:
--include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/unit/*.d)
+-include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/*/*.d)
 
 demo:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEMO_PACKAGES)'
@@ -89,6 +97,7 @@ check:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
 	@$(MAKE) --no-print-directory check-unit
 	@$(MAKE) --no-print-directory check-threads
+	@$(MAKE) --no-print-directory check-fuzz
 	@$(MAKE) --no-print-directory check-http
 
 # Each unit test is a program; one that needs PostgreSQL finds it in REGISTRATION_DSN.
@@ -104,6 +113,29 @@ check-threads:
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
 	$(PYTHON) -B tests/servers.py postgres -- \
 	    sh -c 'for test; do $$test || exit; done' sh $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
+
+# What the fuzzers have found to reach new code, once; `make fuzz` looks for more.
+FUZZ = $(BUILD)/fuzz
+SECONDS = 60
+fuzz-targets:
+	@$(MAKE) --no-print-directory BUILD=$(FUZZ) CC=clang \
+	    CFLAGS='-O1 -g -fno-sanitize-recover=all' \
+	    SANITIZE=fuzzer-no-link,address,undefined $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
+
+check-fuzz: fuzz-targets
+	@for target in $(FUZZ_TARGETS); do \
+	    $(FUZZ)/fuzz_$$target -runs=0 -timeout=60 -artifact_prefix=$(FUZZ)/ \
+	        tests/fuzz/corpus/$$target 2>$(FUZZ)/log || { cat $(FUZZ)/log; exit 1; }; \
+	    echo "$$target: $$(ls tests/fuzz/corpus/$$target | wc -l) inputs"; \
+	done
+
+fuzz: fuzz-targets
+	@for target in $(FUZZ_TARGETS); do \
+	    mkdir -p $(FUZZ)/corpus/$$target; \
+	    $(FUZZ)/fuzz_$$target -max_total_time=$(SECONDS) -timeout=5 -max_len=2000 \
+	        -dict=tests/fuzz/dictionary -artifact_prefix=$(FUZZ)/ -print_final_stats=1 \
+	        $(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target || exit; \
+	done
 
 check-http: $(MODULE)
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
@@ -138,7 +170,8 @@ install: $(MODULE)
 clean: demo-stop
 	rm -rf $(BUILD)
 
-C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h tests/bench/*.c)
+C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.[ch] \
+    tests/bench/*.c)
 
 format:
 	@clang-format -i $(C_FILES)
@@ -161,7 +194,7 @@ DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
     libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
-    clang clang-format clang-tidy cppcheck
+    clang libclang-rt-dev clang-format clang-tidy cppcheck
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

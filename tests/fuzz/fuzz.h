@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_FUZZ_H
+#define REGISTRATION_FUZZ_H
+
+/**
+ * What the fuzz targets share. A target is one file with a fuzz_one(), which says what
+ * must hold for any input; libFuzzer makes the inputs and keeps in tests/fuzz/corpus
+ * those that reach new code. It is built with the sanitizers, over the module's own
+ * objects.
+ */
+
+#include "check.h"
+#include "json.h"
+#include "serve.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <iconv.h>
+#include <jansson.h>
+#include <regex.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/** Ends the run, and has the input kept, unless a condition holds. */
+#define HOLDS(condition)                                                                 \
+    ((condition) ? (void)0 : fuzz_broken(#condition, __FILE__, __LINE__))
+
+static inline void fuzz_broken(const char *condition, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);
+    abort();
+}
+
+/** What is left of an input. */
+typedef struct {
+    const char *data;
+    apr_size_t length;
+} fuzz_input_t;
+
+/** Each target's own. */
+static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input);
+
+/*
+ * Memory. A pool hands out parts of its blocks, and nobody would notice what is read or
+ * written behind one. So while an input runs, each part is a block of its own.
+ */
+
+typedef struct fuzz_block_t {
+    struct fuzz_block_t *next;
+    max_align_t data[];
+} fuzz_block_t;
+
+static fuzz_block_t *fuzz_blocks;
+
+void *apr_palloc(apr_pool_t *pool, apr_size_t size)
+{
+    fuzz_block_t *block = malloc(sizeof(*block) + size);
+
+    (void)pool;
+    HOLDS(block);
+    block->next = fuzz_blocks;
+    fuzz_blocks = block;
+    return block->data;
+}
+
+static inline void fuzz_free_blocks(void)
+{
+    while (fuzz_blocks) {
+        fuzz_block_t *block = fuzz_blocks;
+
+        fuzz_blocks = block->next;
+        free(block);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
+{
+    static fuzz_block_t *kept; /* what is there as long as APR is */
+    fuzz_input_t input = {length ? (const char *)data : "", length};
+    apr_pool_t *pool;
+
+    if (!kept) {
+        apr_initialize();
+        kept = fuzz_blocks;
+        fuzz_blocks = NULL;
+    }
+    apr_pool_create(&pool, NULL);
+    fuzz_one(pool, &input);
+    apr_pool_destroy(pool);
+    fuzz_free_blocks();
+    return 0;
+}
+
+/** The next byte as a choice of so many, '0' the first; 0 at the end. */
+static inline unsigned fuzz_choice(fuzz_input_t *input, unsigned choices)
+{
+    unsigned char byte = '0';
+
+    if (input->length) {
+        byte = (unsigned char)*input->data++;
+        input->length--;
+    }
+    return (unsigned char)(byte - '0') % choices;
+}
+
+/** The next line, without its end and up to a NUL; "" at the end. */
+static inline char *fuzz_line(apr_pool_t *pool, fuzz_input_t *input)
+{
+    const char *end = memchr(input->data, '\n', input->length);
+    apr_size_t length = end ? (apr_size_t)(end - input->data) : input->length;
+    apr_size_t text = strnlen(input->data, length);
+    char *line = apr_pstrmemdup(pool, input->data, text);
+
+    length += end != NULL;
+    input->data += length;
+    input->length -= length;
+    return line;
+}
+
+/** All that is left, up to a NUL. */
+static inline char *fuzz_rest(apr_pool_t *pool, const fuzz_input_t *input)
+{
+    return apr_pstrmemdup(pool, input->data, strnlen(input->data, input->length));
+}
+
+/*
+ * Checks that share nothing with those of the module
+ */
+
+/** Code points of a text by the C library's reckoning; -1 when it is no UTF-8. */
+static inline long fuzz_code_points(apr_pool_t *pool, const char *text)
+{
+    static iconv_t converter;
+    size_t in = strlen(text), out = in * 4 + 1, room = out;
+    char *from = (char *)text, *to = apr_palloc(pool, out);
+
+    if (!converter) {
+        converter = iconv_open("UTF-32LE", "UTF-8");
+    }
+    iconv(converter, NULL, NULL, NULL, NULL);
+    return iconv(converter, &from, &in, &to, &out) == (size_t)-1 ? -1
+                                                                 : (long)(room - out) / 4;
+}
+
+static inline int fuzz_has_control(const char *text)
+{
+    static const char controls[] = "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24"
+                                   "\25\26\27\30\31\32\33\34\35\36\37\177";
+
+    return text[strcspn(text, controls)] != '\0';
+}
+
+/** A text by the rule of all four APIs. */
+static inline int fuzz_is_text(apr_pool_t *pool, const char *text)
+{
+    long length = fuzz_code_points(pool, text);
+
+    return length >= 0 && length <= 255 && !fuzz_has_control(text);
+}
+
+/** A pattern, compiled when first used. */
+typedef struct {
+    const char *pattern;
+    int flags;
+    regex_t compiled;
+    int ready;
+} fuzz_pattern_t;
+
+static inline int fuzz_fits(fuzz_pattern_t *pattern, const char *text)
+{
+    if (!pattern->ready) {
+        HOLDS(!regcomp(&pattern->compiled, pattern->pattern,
+                       REG_EXTENDED | REG_NOSUB | pattern->flags));
+        pattern->ready = 1;
+    }
+    return regexec(&pattern->compiled, text, 0, NULL, 0) == 0;
+}
+
+/* The HTML standard's own, of its section on input type=email. */
+#define FUZZ_LABEL "[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+static fuzz_pattern_t fuzz_email = {
+    .pattern = "^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@" FUZZ_LABEL "(\\." FUZZ_LABEL ")*$"};
+static fuzz_pattern_t fuzz_phone = {.pattern = "^\\+[1-9][0-9]{1,14}$"};
+static fuzz_pattern_t fuzz_uuid = {
+    .pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", .flags = REG_ICASE};
+static fuzz_pattern_t fuzz_object_id = {.pattern = "^[0-9a-f]{24}$", .flags = REG_ICASE};
+
+static inline int fuzz_is_email(const char *text)
+{
+    return strlen(text) <= 254 && fuzz_fits(&fuzz_email, text);
+}
+
+/** yyyy-MM-dd that the C library finds in its calendar as well. */
+static inline int fuzz_is_date(const char *text)
+{
+    static fuzz_pattern_t form = {.pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"};
+    struct tm date = {0}, same;
+
+    if (!fuzz_fits(&form, text) || strncmp(text, "0000", 4) == 0) {
+        return 0;
+    }
+    date.tm_year = atoi(text) - 1900;
+    date.tm_mon = atoi(text + 5) - 1;
+    date.tm_mday = atoi(text + 8);
+    same = date;
+    timegm(&same);
+    return same.tm_mday == date.tm_mday && same.tm_mon == date.tm_mon
+           && same.tm_year == date.tm_year;
+}
+
+/*
+ * A request, served with a host of the target's own in httpd's place
+ */
+
+typedef struct {
+    const char *body; /* that the client sends */
+    apr_size_t body_length;
+    int body_status;                  /* what reading it comes to */
+    reg_answer_t answer;              /* that the operation gives */
+    const reg_operation_t *operation; /* that was called, or NULL */
+    const char *values[REG_MAX_PARAMETERS];
+} fuzz_host_t;
+
+static inline int fuzz_read_body(reg_request_t *request)
+{
+    fuzz_host_t *host = request->host_data;
+
+    request->body = host->body ? host->body : "";
+    request->body_length = host->body_length;
+    return host->body_status;
+}
+
+static inline void fuzz_call(reg_request_t *request, const reg_operation_t *operation,
+                             const char *const *values, reg_answer_t *answer)
+{
+    fuzz_host_t *host = request->host_data;
+
+    HOLDS(!host->operation);
+    host->operation = operation;
+    memcpy(host->values, values, (size_t)operation->parameters * sizeof(*values));
+    *answer = host->answer;
+}
+
+static inline reg_request_t *fuzz_request(apr_pool_t *pool, fuzz_host_t *host,
+                                          reg_api_t api, reg_method_t method)
+{
+    static const reg_host_t functions = {fuzz_read_body, fuzz_call};
+    static const reg_settings_t settings = {.max_body = 1048576,
+                                            .max_page_size = 1000,
+                                            .password_cost = 4,
+                                            .groups_path = "/groups",
+                                            .idempotency_ttl = 3600};
+    reg_request_t *request = apr_palloc(pool, sizeof(*request));
+
+    *request = (reg_request_t){.pool = pool,
+                               .host = &functions,
+                               .host_data = host,
+                               .settings = &settings,
+                               .api = api,
+                               .method = method,
+                               .mount = "/mount",
+                               .path = ""};
+    return request;
+}
+
+/* A header's value ends no header early. */
+static inline int fuzz_check_header(void *data, const char *name, const char *value)
+{
+    (void)data;
+    (void)name;
+    HOLDS(!fuzz_has_control(value));
+    return 1;
+}
+
+/* The keys that every error of an API has, in the seeds' order, and the type of each. */
+static inline void fuzz_check_error(const reg_request_t *request, int status,
+                                    const json_t *body)
+{
+    static const char *const keys[REG_API_COUNT][3] = {
+        [REG_API_LIVE] = {NULL, "error", "message"},
+        [REG_API_GROUPS] = {"status", "message", NULL},
+        [REG_API_USERS] = {"status", "message", NULL},
+        [REG_API_FAMILIES] = {"code", "message", NULL},
+        [REG_API_EVENTS] = {"statusCode", "message", "error"}};
+    const char *const *key = keys[request->api];
+
+    HOLDS(!key[0] || json_integer_value(json_object_get(body, key[0])) == status);
+    HOLDS(*json_string_value(json_object_get(body, key[1])));
+    HOLDS(!key[2] || *json_string_value(json_object_get(body, key[2])));
+}
+
+/** What holds for every reply, whatever was asked for. */
+static inline void fuzz_check_reply(const reg_request_t *request,
+                                    const reg_reply_t *reply)
+{
+    static const int statuses[] = {200, 201, 204, 304, 400, 404, 405,
+                                   409, 412, 413, 415, 422, 500, 503};
+    size_t i = 0;
+    json_t *body;
+
+    while (i < sizeof(statuses) / sizeof(statuses[0]) && statuses[i] != reply->status) {
+        i++;
+    }
+    HOLDS(i < sizeof(statuses) / sizeof(statuses[0]));
+    apr_table_do(fuzz_check_header, NULL, reply->headers, NULL);
+    if (reply->status == 204 || reply->status == 304) {
+        HOLDS(!reply->body);
+        return;
+    }
+    body = json_loads(reply->body, JSON_REJECT_DUPLICATES, NULL);
+    HOLDS(body);
+    if (reply->status >= 400) {
+        fuzz_check_error(request, reply->status, body);
+    }
+    json_decref(body);
+}
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A whole request, of any API:
+ *
+ *   41J/11111111-1111-4111-8111-111111111111?withTrashed=1     API, method, outcome, path
+ *   M"1-0123456789abcdef"                                      headers, one letter each
+ *                                                              an empty line
+ *   {"status":"ATTENDED"}                                      body
+ */
+
+#include "fuzz.h"
+
+#include <apr_lib.h>
+#include <limits.h>
+
+/* What each value of an operation is, a letter each; capital: there must be one. */
+static const struct {
+    const char *operation, *values;
+} operations[] = {
+    {"live_register", "UUneA"},       {"groups_register", "UuANEdtatapnyjdd"},
+    {"groups_get_group", "UA"},       {"groups_get_plan", "UUA"},
+    {"groups_get_member", "UUA"},     {"families_register", "OTAOC"},
+    {"events_create", "UUNjUetttu"},  {"events_get", "UAu"},
+    {"events_update", "UajauU"},      {"events_delete", "UAauU"},
+    {"events_search", "AAAAuuanlAu"},
+};
+
+static int is_ascii(const char *text)
+{
+    return text[strspn(text, " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWX"
+                             "YZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~")]
+           == '\0';
+}
+
+/* JSON of a type, unless it holds a number that jansson cannot read. */
+static int is_json(const char *text, json_type type)
+{
+    json_error_t reason;
+    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &reason);
+    int good = value ? json_typeof(value) == type
+                     : json_error_code(&reason) == json_error_numeric_overflow;
+
+    json_decref(value);
+    return good;
+}
+
+static int is_list(apr_pool_t *pool, const char *text, const char *separators,
+                   fuzz_pattern_t *pattern)
+{
+    char *rest, *copy = apr_pstrdup(pool, text);
+    int items = 0;
+
+    for (char *item = strtok_r(copy, separators, &rest); item;
+         item = strtok_r(NULL, separators, &rest), items++) {
+        if (!fuzz_fits(pattern, item)) {
+            return 0;
+        }
+    }
+    return items > 0;
+}
+
+static int is(apr_pool_t *pool, char letter, const char *value)
+{
+    switch (apr_tolower(letter)) {
+    case 'u':
+        return fuzz_fits(&fuzz_uuid, value);
+    case 'o':
+        return fuzz_fits(&fuzz_object_id, value);
+    case 'e':
+        return fuzz_is_email(value);
+    case 'p':
+        return fuzz_fits(&fuzz_phone, value);
+    case 'd':
+        return fuzz_is_date(value);
+    case 't':
+        return fuzz_is_text(pool, value);
+    case 'n':
+        return *value && fuzz_is_text(pool, value);
+    case 'j':
+        return is_json(value, JSON_OBJECT);
+    case 'y':
+        return is_json(value, JSON_ARRAY);
+    case 'c':
+        return is_list(pool, value, ",", &fuzz_object_id);
+    case 'l':
+        return is_list(pool, value, " ", &fuzz_uuid);
+    default:
+        return is_ascii(value);
+    }
+}
+
+/* What came from the client reaches the database only as what it must be. */
+static void check_call(apr_pool_t *pool, const fuzz_host_t *host)
+{
+    const reg_operation_t *operation = host->operation;
+    const char *const *value = host->values;
+    const char *name = operation->inner ? operation->inner : operation->name;
+    size_t i = 0;
+
+    if (operation->inner) {
+        HOLDS(is_ascii(value[0]) && fuzz_code_points(pool, value[1]) > 0);
+        value += 3;
+    }
+    while (strcmp(name, operations[i].operation) != 0) {
+        HOLDS(++i < sizeof(operations) / sizeof(operations[0]));
+    }
+    for (const char *letter = operations[i].values; *letter; letter++, value++) {
+        HOLDS(*value ? is(pool, *letter, *value) : *letter >= 'a');
+    }
+}
+
+/* Reads the header that a line holds; what only the host knows stands there as well. */
+static void read_header(reg_request_t *request, fuzz_host_t *host, const char *line)
+{
+    switch (*line) {
+    case 'M':
+        request->if_match = line + 1;
+        break;
+    case 'N':
+        request->if_none_match = line + 1;
+        break;
+    case 'K':
+        request->idempotency_key = line + 1;
+        break;
+    case 'T':
+        request->content_type = line + 1;
+        break;
+    case 'U':
+        request->user = line + 1;
+        break;
+    case 'O':
+        request->organization = "987e6543-e21a-34b5-c678-426614174000";
+        break;
+    case 'D': /* the database's is ids, words, or a number of rows */
+        host->answer.detail =
+            is_ascii(line + 1) && apr_atoi64(line + 1) <= INT_MAX ? line + 1 : NULL;
+        break;
+    case 'B':
+        host->answer.body = NULL;
+        break;
+    case 'S':
+        host->body_status = 413;
+        break;
+    default:
+        break;
+    }
+}
+
+static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input)
+{
+    fuzz_host_t host = {
+        .answer.body = "{\"id\":\"11111111-1111-4111-8111-111111111111\",\"x\":[1]}"};
+    reg_api_t api = fuzz_choice(input, REG_API_COUNT);
+    reg_request_t *request =
+        fuzz_request(pool, &host, api, fuzz_choice(input, REG_METHOD_OTHER + 1));
+    char *path, *query, *line;
+
+    host.answer.outcome = fuzz_choice(input, REG_FAULT + 1);
+    path = fuzz_line(pool, input);
+    query = strchr(path, '?');
+    if (query) {
+        *query = '\0';
+        request->query = apr_pstrdup(pool, query + 1);
+    }
+    request->path = *path == '/' ? apr_pstrdup(pool, path) : "";
+    while (*(line = fuzz_line(pool, input))) {
+        read_header(request, &host, line);
+    }
+    request->has_body = input->length > 0;
+    host.body = apr_pstrmemdup(pool, input->data, input->length);
+    host.body_length = input->length;
+
+    fuzz_check_reply(request, reg_serve(request));
+    if (host.operation) {
+        check_call(pool, &host);
+    }
+}
