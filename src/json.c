@@ -6,11 +6,20 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 
 static apr_status_t release(void *value)
 {
     json_decref(value);
     return APR_SUCCESS;
+}
+
+/* Ends the process unless something is done, which fails for want of memory only. */
+static void must(int done)
+{
+    if (!done) {
+        abort();
+    }
 }
 
 /* Binds a new value to a pool. */
@@ -72,8 +81,9 @@ static const char *string_end(const char *p)
  * becomes a 0 and blanks. jansson refuses what does not fit its integers and doubles, and
  * would spend time on values nobody asks for. Positions stay, so its errors still name
  * the place. Returns NULL, or what there is too much of.
+ * @param longest set to the bytes of the longest string, quotes included.
  */
-static const char *blank_numbers(apr_pool_t *pool, char *text)
+static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longest)
 {
     int depth = 0, values = 0;
     const char *end;
@@ -82,6 +92,7 @@ static const char *blank_numbers(apr_pool_t *pool, char *text)
         end = p + 1;
         if (*p == '"') {
             end = string_end(p);
+            *longest = MAX(*longest, (apr_size_t)(end - p));
         }
         else if (*p == '-' || (*p >= '0' && *p <= '9')) {
             end = number_end(p);
@@ -105,23 +116,67 @@ static const char *blank_numbers(apr_pool_t *pool, char *text)
     return NULL;
 }
 
+/*
+ * An array of the number 1 and the text. jansson collects what it reads of a string in a
+ * buffer, and does not notice when the buffer cannot grow: a byte less is read, or more
+ * than there is where that byte was the closing quote. The buffer never gets smaller, so
+ * what makes it large enough for the longest string is a number written out longer than
+ * that, which with any byte less would not be 1.
+ */
+static const char *behind_number(apr_pool_t *pool, const char *text, apr_size_t longest)
+{
+    char *zeros = apr_palloc(pool, longest + 1);
+
+    memset(zeros, '0', longest);
+    zeros[longest] = '\0';
+    return apr_pstrcat(pool, "[1", zeros, "e-",
+                       apr_psprintf(pool, "%" APR_SIZE_T_FMT, longest), ",\n", text, "]",
+                       NULL);
+}
+
+/* Whether it was memory that jansson lacked. It has no code for that, and mostly no word.
+ * Where it expected a string and has read one to its end, what is wrong with that is
+ * worded otherwise, so that it was memory there as well. */
+static int lacked_memory(const char *document, const json_error_t *where)
+{
+    static const char *const expectations[] = {"invalid token", "string or '}' expected"};
+    int lacked = !*where->text;
+
+    for (size_t i = 0; i < sizeof(expectations) / sizeof(expectations[0]); i++) {
+        lacked |= document[MAX(where->position, 1) - 1] == '"'
+                  && strncmp(where->text, expectations[i], strlen(expectations[i])) == 0;
+    }
+    return lacked;
+}
+
 reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
                            const char **error)
 {
     char *copy = apr_pstrmemdup(pool, text, length);
+    apr_size_t longest = 0;
+    const char *document;
     json_error_t where;
-    json_t *value;
+    json_t *array, *value;
 
-    *error = memchr(text, '\0', length) ? "a NUL character" : blank_numbers(pool, copy);
+    *error = memchr(text, '\0', length) ? "a NUL character"
+                                        : blank_numbers(pool, copy, &longest);
     if (*error) {
         return NULL;
     }
-    value = owned(pool, json_loadb(copy, length, JSON_REJECT_DUPLICATES, &where));
-    if (!value) {
-        *error = apr_psprintf(pool, "line %d, column %d", where.line, where.column);
+    document = behind_number(pool, copy, longest);
+    array = owned(pool, json_loads(document, JSON_REJECT_DUPLICATES, &where));
+    if (!array) {
+        *error =
+            lacked_memory(document, &where)
+                ? NULL
+                : apr_psprintf(pool, "line %d, column %d", where.line - 1, where.column);
         return NULL;
     }
-    if (!json_is_object(value)) {
+    if (json_real_value(json_array_get(array, 0)) != 1) {
+        return NULL; /* out of memory */
+    }
+    value = json_array_get(array, 1);
+    if (json_array_size(array) != 2 || !json_is_object(value)) {
         *error = "not an object";
         return NULL;
     }
@@ -160,20 +215,33 @@ static const char *value_end(const char *p)
     return p;
 }
 
+/* The ASCII character that an escape stands for, the backslash left out; 0 if another. */
+static int unescaped(const char *p)
+{
+    static const char written[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    char digits[5] = "";
+    long code;
+
+    if (*p != 'u') {
+        return meant[strchr(written, *p) - written];
+    }
+    memcpy(digits, p + 1, 4);
+    code = strtol(digits, NULL, 16);
+    return code < 0x80 ? (int)code : 0;
+}
+
 /* Whether the string at p, quotes included, stands for the key. */
 static int string_is(const char *p, const char *key)
 {
-    apr_size_t length = (apr_size_t)(string_end(p) - p) - 2;
-    json_t *decoded;
-    int equal;
+    for (p++; *p != '"'; key++) {
+        int c = *p == '\\' ? unescaped(p + 1) : *p;
 
-    if (!memchr(p + 1, '\\', length)) {
-        return length == strlen(key) && memcmp(p + 1, key, length) == 0;
+        if (!*key || c != *key) {
+            return 0;
+        }
+        p += *p != '\\' ? 1 : p[1] == 'u' ? 6 : 2;
     }
-    decoded = json_loads(p, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
-    equal = decoded && strcmp(json_string_value(decoded), key) == 0;
-    json_decref(decoded);
-    return equal;
+    return !*key;
 }
 
 /* Where the value of a key begins in the object at p; NULL if the key is missing. */
@@ -287,39 +355,49 @@ reg_json_t *reg_json_item(const reg_json_t *array, apr_size_t index)
 
 reg_json_t *reg_json_object(apr_pool_t *pool)
 {
-    return owned(pool, json_object());
+    json_t *object = json_object();
+
+    must(object != NULL);
+    return owned(pool, object);
 }
 
 reg_json_t *reg_json_array(apr_pool_t *pool)
 {
-    return owned(pool, json_array());
+    json_t *array = json_array();
+
+    must(array != NULL);
+    return owned(pool, array);
 }
 
 void reg_json_set_string(reg_json_t *object, const char *key, const char *value)
 {
-    json_object_set_new(object, key, json_string(value));
+    must(!json_object_set_new(object, key, json_string(value)));
 }
 
 void reg_json_set_integer(reg_json_t *object, const char *key, int value)
 {
-    json_object_set_new(object, key, json_integer(value));
+    must(!json_object_set_new(object, key, json_integer(value)));
 }
 
 void reg_json_set(reg_json_t *object, const char *key, reg_json_t *value)
 {
-    json_object_set(object, key, value);
+    must(!json_object_set(object, key, value));
 }
 
 void reg_json_append(reg_json_t *array, reg_json_t *value)
 {
-    json_array_append(array, value);
+    must(!json_array_append(array, value));
 }
 
+/* Written where there is room: of what json_dumps() has to make room for it does not
+ * notice everything that is missing. */
 const char *reg_json_text(apr_pool_t *pool, const reg_json_t *value)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    const char *copy = apr_pstrdup(pool, text);
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
+    size_t length = json_dumpb(value, NULL, 0, flags);
+    char *text = apr_palloc(pool, length + 1);
 
-    free(text);
-    return copy;
+    must(length && json_dumpb(value, text, length, flags) == length);
+    text[length] = '\0';
+    return text;
 }

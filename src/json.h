@@ -11,6 +11,9 @@
  * have no value here, because no field of the APIs is one: where free JSON holds numbers,
  * its text goes to the database as the client wrote it (reg_json_raw), not through a
  * double.
+ *
+ * Without memory a text is not read, and never as another one; to write one ends the
+ * process, as it does where a pool of httpd's has none.
  */
 
 #include "registration.h"
@@ -29,7 +32,8 @@
 /**
  * Parses a text that must be one JSON object.
  * @param text not changed; what is returned does not point into it.
- * @param error set to where the text goes wrong, "line 1, column 17", on failure.
+ * @param error set to where the text goes wrong, "line 1, column 17", on failure; to NULL
+ *        when there was no memory to read it.
  * @return the object, owned by the pool; NULL when the text is something else.
  */
 reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
@@ -38,8 +42,8 @@ reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length
 /**
  * The text of a value as the client wrote it.
  * @param text one that reg_json_parse() has accepted, ending in a NUL.
- * @param key of the outermost object; and so on with each further object inside, up to
- *        NULL.
+ * @param key of the outermost object, in ASCII; and so on with each further object
+ * inside, up to NULL.
  * @return a copy of the value's text; NULL when a key is missing.
  */
 const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ...)
@@ -70,7 +74,7 @@ reg_json_t *reg_json_item(const reg_json_t *array, apr_size_t index);
 reg_json_t *reg_json_object(apr_pool_t *pool);
 reg_json_t *reg_json_array(apr_pool_t *pool);
 
-/** Sets a key; keys are written in the order in which they were set. */
+/** Sets a key; keys are written in the order in which they were set. Texts are UTF-8. */
 void reg_json_set_string(reg_json_t *object, const char *key, const char *value);
 void reg_json_set_integer(reg_json_t *object, const char *key, int value);
 /** Sets a key or adds an item to the value, which its own pool goes on owning as well. */

@@ -60,7 +60,10 @@ static reg_reply_t *receive(reg_request_t *request)
     }
     request->json =
         reg_json_parse(request->pool, request->body, request->body_length, &where);
-    return request->json ? NULL : refuse_json(request, where);
+    if (request->json) {
+        return NULL;
+    }
+    return where ? refuse_json(request, where) : reg_reply_status(request, 503);
 }
 
 /* The answer where no route has this method: what the path allows, or that there is no
