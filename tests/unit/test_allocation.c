@@ -55,8 +55,10 @@ static int allocations; /* so far */
 
 static void *allocate(size_t size)
 {
+    allocations++;
+
     const int fails[] = {
-        [ONE] = ++allocations == limit,
+        [ONE] = allocations == limit,
         [ALL] = allocations >= limit,
         [LARGE] = size > (size_t)limit,
     };
