@@ -26,6 +26,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 
 \ir operations/common.sql
 
+\ir schema/audit.sql
+
 \ir schema/live.sql
 \ir operations/live_register.sql
 \ir operations/cancel_live_registration.sql

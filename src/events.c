@@ -18,8 +18,10 @@
 static const reg_operation_t events_create =
     REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 4);
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
-static const reg_operation_t events_update = {.name = "events_update", .parameters = 6};
-static const reg_operation_t events_delete = {.name = "events_delete", .parameters = 5};
+static const reg_operation_t events_update = {
+    .name = "events_update", .parameters = 6 + REG_AUDIT_PARAMETERS, .audited = 1};
+static const reg_operation_t events_delete = {
+    .name = "events_delete", .parameters = 5 + REG_AUDIT_PARAMETERS, .audited = 1};
 
 const char *reg_events_check_status(const char *value)
 {

@@ -129,6 +129,18 @@ const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
                                                                                  : NULL;
 }
 
+/* mod_unique_id's where it is loaded, else the one that httpd itself makes; then its logs
+ * show the same for %L. */
+static const char *request_id(request_rec *r)
+{
+    const char *unique_id = apr_table_get(r->subprocess_env, "UNIQUE_ID");
+
+    if (!unique_id && !r->log_id) {
+        ap_run_generate_log_id(r->connection, r, &r->log_id);
+    }
+    return unique_id ? unique_id : r->log_id;
+}
+
 reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
 {
     reg_request_t *request = apr_pcalloc(r->pool, sizeof(*request));
@@ -149,6 +161,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->has_bearer_token =
         authorization && ap_cstr_casecmpn(authorization, "Bearer ", 7) == 0;
     request->user = r->user && *r->user ? r->user : NULL;
+    request->request_id = request_id(r);
     request->if_match = apr_table_get(r->headers_in, "If-Match");
     request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
     request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");

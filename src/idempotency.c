@@ -68,11 +68,12 @@ static const char *fingerprint(const reg_request_t *request,
                                const reg_operation_t *operation,
                                const char *const *values)
 {
+    int given = reg_audit_given(operation);
     apr_array_header_t *parts =
-        apr_array_make(request->pool, operation->parameters + 1, sizeof(const char *));
+        apr_array_make(request->pool, given + 1, sizeof(const char *));
 
     APR_ARRAY_PUSH(parts, const char *) = operation->name;
-    for (int i = 0; i < operation->parameters; i++) {
+    for (int i = 0; i < given; i++) {
         const char *value = operation->made & 1U << i ? NULL : values[i];
 
         APR_ARRAY_PUSH(parts, const char *) =
@@ -90,7 +91,7 @@ void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operati
     const char *key;
 
     if (!request->idempotency_key || !operation->keyed) {
-        request->host->call(request, operation, values, answer);
+        reg_audit_call(request, operation, values, answer);
         return;
     }
     key = read_key(request);
@@ -102,6 +103,6 @@ void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operati
     keyed_values[1] = fingerprint(request, operation, values);
     keyed_values[2] = apr_itoa(request->pool, request->settings->idempotency_ttl);
     memcpy(keyed_values + REG_KEY_PARAMETERS, values,
-           (size_t)operation->parameters * sizeof(*values));
-    request->host->call(request, operation->keyed, keyed_values, answer);
+           (size_t)reg_audit_given(operation) * sizeof(*values));
+    reg_audit_call(request, operation->keyed, keyed_values, answer);
 }

@@ -11,25 +11,27 @@
  * sql/operations/idempotent.sql). Each is the caller's own, and belongs to one path.
  */
 
-#include "registration.h"
+#include "audit.h"
 
 /** The parameters that come before those of the operation: key, fingerprint, seconds. */
 #define REG_KEY_PARAMETERS 3
 
 /**
- * An operation that may be called under a key.
+ * An audited operation that may be called under a key.
+ * @param count of its parameters, those of audit.h left out.
  * @param made_here bits of the values that are no part of what the client asks for, as
  *        they are made here: 1 << n for the nth. A password's hash is one of them, so a
  *        password is not compared: a fast hash of it, kept, would undo the slow one.
  */
 #define REG_KEYED_OPERATION(its_name, count, competed_for, made_here)                    \
     {                                                                                    \
-        .name = (its_name), .parameters = (count), .key = (competed_for),                \
-        .made = (made_here), .keyed = &(const reg_operation_t)                           \
+        .name = (its_name), .parameters = (count) + REG_AUDIT_PARAMETERS,                \
+        .key = (competed_for), .audited = 1, .made = (made_here),                        \
+        .keyed = &(const reg_operation_t)                                                \
         {                                                                                \
             .name = its_name "_under_key", .inner = (its_name),                          \
-            .parameters = (count) + REG_KEY_PARAMETERS,                                  \
-            .key = (competed_for) + REG_KEY_PARAMETERS                                   \
+            .parameters = REG_KEY_PARAMETERS + (count) + REG_AUDIT_PARAMETERS,           \
+            .key = (competed_for) + REG_KEY_PARAMETERS, .audited = 1                     \
         }                                                                                \
     }
 

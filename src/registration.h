@@ -23,7 +23,7 @@
  * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
  * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
- * token's scopes, idempotency.c the Idempotency-Key.
+ * token's scopes, idempotency.c the Idempotency-Key, audit.c who asks for a change.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -34,7 +34,7 @@
 
 /** Most captured path segments a route has, most parameters an operation takes. */
 #define REG_MAX_CAPTURES 2
-#define REG_MAX_PARAMETERS 19
+#define REG_MAX_PARAMETERS 21
 
 /** A parsed JSON value; only json.c looks inside. */
 typedef struct json_t reg_json_t;
@@ -95,6 +95,7 @@ typedef struct reg_operation_t {
     int parameters;
     int key;           /* the parameter that tells what requests compete for */
     int alone;         /* takes long: is not combined with others */
+    int audited;       /* it writes; its last parameters are those of audit.h */
     const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
     unsigned made;     /* see idempotency.h, as for `keyed` */
     const struct reg_operation_t *keyed; /* the same under an Idempotency-Key, or NULL */
@@ -151,6 +152,7 @@ struct reg_request_t {
     int has_body;                /* the client announced one */
     int has_bearer_token;        /* Authorization: Bearer … was sent */
     const char *user;            /* authenticated caller, or NULL */
+    const char *request_id;      /* httpd's own for this request, or NULL */
     const char *organization;    /* UUID that limits the events API, or NULL */
     const char *if_match;        /* or NULL */
     const char *if_none_match;   /* or NULL */

@@ -290,7 +290,7 @@ def apxs(name):
 
 # What example-site.conf needs, and what a site of tests is likely to.
 MODULES = ("authn_core", "authz_core", "authz_user", "dbd", "env", "headers", "reqtimeout",
-           "setenvif", "socache_shmcb", "ssl", "oauth2")
+           "setenvif", "socache_shmcb", "ssl", "unique_id", "oauth2")
 
 
 class Httpd(Server):

@@ -22,6 +22,8 @@ BEGIN
     UPDATE live_sessions AS s
        SET registered_count = s.registered_count - 1
      WHERE s.id = session;
+    INSERT INTO audit (action, kind, id, belongs_to, caller)
+    VALUES ('removed', 'live_registration', registration_id, session, session_user);
     RETURN true;
 END
 $$;

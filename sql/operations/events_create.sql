@@ -34,6 +34,10 @@ $$;
 
 COMMENT ON FUNCTION event_user_made IS 'A user by external id, made if there is none.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS events_create(
+    uuid[], uuid[], text[], jsonb[], uuid[], text[], text[], text[], text[], uuid[]);
+
 -- Registers users for occurrences. The requests are taken occurrence by occurrence, in
 -- the order of the occurrences' ids, so that two calls lock in the same order. An
 -- occurrence's row stays locked from its first request on: everything that changes who
@@ -52,7 +56,9 @@ CREATE OR REPLACE FUNCTION events_create(
     first_names text[],
     last_names text[],
     phones text[],
-    organization_ids uuid[])
+    organization_ids uuid[],
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -70,6 +76,8 @@ DECLARE
     registration event_registrations;
     held_before integer;
     has_place boolean;
+    made integer[] := '{}';     -- those of the requests that made one
+    statuses text[];            -- and with which status
 BEGIN
     FOR wanted, requests IN
         SELECT q.occurrence_id,
@@ -132,6 +140,10 @@ BEGIN
                     ON CONFLICT DO NOTHING
                 RETURNING r.* INTO registration;
 
+                IF FOUND THEN
+                    made := made || item;
+                    statuses := statuses || registration.status;
+                END IF;
                 IF FOUND AND has_place THEN
                     occurrence.registrations := occurrence.registrations + 1;
                     place.occurrence.registrations := occurrence.registrations;
@@ -169,6 +181,13 @@ BEGIN
              WHERE o.id = wanted;
         END IF;
     END LOOP;
+
+    IF made <> '{}' THEN
+        INSERT INTO audit (action, kind, id, belongs_to, status_after, caller, request_id)
+        SELECT 'registered', 'event_registration', ids[x.n], occurrence_ids[x.n], x.status,
+               callers[x.n], request_ids[x.n]
+          FROM unnest(made, statuses) AS x (n, status);
+    END IF;
 END
 $$;
 

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Another version of it may be there, with one parameter less.
+-- Other versions of it may be there, with fewer parameters.
 DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[]);
+DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[], uuid[]);
 
 -- Deletes event registrations: they stay, with the time. Locks as events_update does.
 --
@@ -14,7 +15,9 @@ CREATE OR REPLACE FUNCTION events_delete(
     with_trashed boolean[],
     versions text[],
     organization_ids uuid[],
-    call_ids uuid[])
+    call_ids uuid[],
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -64,8 +67,13 @@ BEGIN
                        version = r.version + 1,
                        last_call = call_ids[item]
                  WHERE r.id = registration.id AND r.occurrence_id = target;
+                INSERT INTO audit (action, kind, id, belongs_to, status_before, caller,
+                                   request_id)
+                VALUES ('deleted', 'event_registration', registration.id, target,
+                        registration.status, callers[item], request_ids[item]);
                 PERFORM events_promote(
-                    target, - event_status_holds_place(registration.status)::integer);
+                    target, - event_status_holds_place(registration.status)::integer,
+                    callers[item], request_ids[item]);
             END IF;
 
             SELECT a.version, a.body

@@ -190,10 +190,17 @@ RETURN status IN ('PENDING', 'CONFIRMED', 'ATTENDED');
 COMMENT ON FUNCTION event_status_holds_place IS
     'Whether a registration of this status holds one of its occurrence''s places.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS events_promote(uuid, integer);
+
 -- Adds to the count of places held and gives free places to those who wait, the
 -- longest-waiting first. The occurrence's lock makes the count and the order exact.
 -- Returns how many were promoted.
-CREATE OR REPLACE FUNCTION events_promote(occurrence uuid, places_taken integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION events_promote(
+    occurrence uuid,
+    places_taken integer DEFAULT 0,
+    caller text DEFAULT session_user,       -- who has freed the places
+    request_id text DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -203,7 +210,7 @@ DECLARE
     places integer;             -- null: any number
     held integer;
     waiting uuid;
-    promoted integer := 0;
+    promoted uuid[] := '{}';
 BEGIN
     SELECT o.capacity, o.registrations + places_taken
       INTO places, held
@@ -224,15 +231,22 @@ BEGIN
                version = r.version + 1,
                updated_at = clock_timestamp()
          WHERE r.id = waiting AND r.occurrence_id = occurrence;
-        promoted := promoted + 1;
+        promoted := promoted || waiting;
     END LOOP;
 
-    IF places_taken + promoted <> 0 THEN
+    IF promoted <> '{}' THEN
+        INSERT INTO audit (action, kind, id, belongs_to, status_before, status_after,
+                           caller, request_id)
+        SELECT 'promoted', 'event_registration', id, occurrence, 'WAITING_LIST',
+               'CONFIRMED', events_promote.caller, events_promote.request_id
+          FROM unnest(promoted) AS id;
+    END IF;
+    IF places_taken + cardinality(promoted) <> 0 THEN
         UPDATE occurrences AS o
-           SET registrations = held + promoted
+           SET registrations = held + cardinality(promoted)
          WHERE o.id = occurrence;
     END IF;
-    RETURN promoted;
+    RETURN cardinality(promoted);
 END
 $$;
 

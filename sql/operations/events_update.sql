@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Another version of it may be there, with one parameter less.
+-- Other versions of it may be there, with fewer parameters.
 DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[]);
+DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[], uuid[]);
 
 -- Changes the status and the fields of event registrations. An id alone does not say
 -- which occurrence to lock, so that is looked up first; under the lock the registration
@@ -17,7 +18,9 @@ CREATE OR REPLACE FUNCTION events_update(
     fields jsonb[],
     versions text[],
     organization_ids uuid[],
-    call_ids uuid[])
+    call_ids uuid[],
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -100,10 +103,16 @@ BEGIN
                        last_call = call_ids[item],
                        updated_at = clock_timestamp()
                  WHERE r.id = registration.id AND r.occurrence_id = target;
+                INSERT INTO audit (action, kind, id, belongs_to, status_before,
+                                   status_after, caller, request_id)
+                VALUES ('changed', 'event_registration', registration.id, target,
+                        registration.status, new_status, callers[item],
+                        request_ids[item]);
             END IF;
             -- Also for who came to wait where a place is free: no one waits then.
             IF new_status <> registration.status THEN
-                PERFORM events_promote(target, places_taken);
+                PERFORM events_promote(target, places_taken, callers[item],
+                                       request_ids[item]);
             END IF;
 
             SELECT a.version, a.body

@@ -27,6 +27,9 @@ $$;
 
 COMMENT ON FUNCTION families_body IS 'A family as the client sees it.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS families_register(text[], text[], text[], text[], text[]);
+
 -- Registers families, in the order of their usernames, so that two calls that register
 -- the same ones wait for each other in the same order.
 --
@@ -37,7 +40,9 @@ CREATE OR REPLACE FUNCTION families_register(
     usernames text[],
     password_hashes text[],
     institution_ids text[],
-    children text[])            -- each a list of ids, separated by commas
+    children text[],            -- each a list of ids, separated by commas
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -47,6 +52,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     child_ids text[];
+    created integer[] := '{}';
 BEGIN
     FOR item IN
         SELECT r.n
@@ -81,6 +87,7 @@ BEGIN
         END IF;
 
         IF outcome = 'created' THEN
+            created := created || item;
             INSERT INTO family_children (family_id, username, position, child_id)
             SELECT ids[item], usernames[item], r.n, r.id
               FROM unnest(child_ids) WITH ORDINALITY AS r (id, n);
@@ -99,6 +106,13 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
+
+    IF created <> '{}' THEN
+        INSERT INTO audit (action, kind, id, belongs_to, caller, request_id)
+        SELECT 'registered', 'family', ids[n], institution_ids[n], callers[n],
+               request_ids[n]
+          FROM unnest(created) AS n;
+    END IF;
 END
 $$;
 

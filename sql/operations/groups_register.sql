@@ -29,6 +29,11 @@ $$;
 
 COMMENT ON FUNCTION groups_lock_code IS 'Locks an invite code for a registration.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS groups_register(
+    uuid[], uuid[], text[], text[], text[], date[], text[], text[], text[], text[], text[],
+    text[], jsonb[], jsonb[], date[], date[]);
+
 -- Registers members of groups. The codes are locked first, in their own order, then the
 -- requests are taken in the order of their e-mails, so that two calls lock in the same
 -- order. An e-mail is claimed only when everything else is right, and looked up
@@ -53,7 +58,9 @@ CREATE OR REPLACE FUNCTION groups_register(
     tags jsonb[],
     attributes jsonb[],
     start_dates date[],
-    end_dates date[])
+    end_dates date[],
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -207,6 +214,13 @@ BEGIN
     LOOP
         RETURN NEXT;
     END LOOP;
+
+    IF members <> '{}' THEN
+        INSERT INTO audit (action, kind, id, belongs_to, caller, request_id)
+        SELECT 'registered', 'group_member', ids[x.n], x.group_id, callers[x.n],
+               request_ids[x.n]
+          FROM unnest(members, member_groups) AS x (n, group_id);
+    END IF;
 
     FOR slot IN SELECT generate_subscripts(codes, 1) LOOP
         code := locked[slot];

@@ -103,11 +103,13 @@ BEGIN
             RETURN NEXT;
         END LOOP;
 
-        -- In place of one that has expired, if need be.
+        -- In place of one that has expired, if need be; in the order in which
+        -- erase_person() locks them.
         INSERT INTO idempotency_keys AS k (key, fingerprint, detail, body, expires_at)
         SELECT digests[c.n], prints[c.n], c.detail, c.body,
                clock_timestamp() + make_interval(secs => seconds[c.n])
           FROM unnest(created, details, bodies) AS c (n, detail, body)
+         ORDER BY digests[c.n]
             ON CONFLICT (key) DO UPDATE
                SET fingerprint = excluded.fingerprint,
                    detail = excluded.detail,

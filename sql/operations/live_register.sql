@@ -16,6 +16,9 @@ $$;
 COMMENT ON FUNCTION live_registration_body IS
     'A live registration as the client sees it.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS live_register(uuid[], uuid[], text[], text[], text[]);
+
 -- Registers for live sessions. First places are taken in the sessions, in the order of their
 -- ids, so that two calls lock in the same order. Everything that makes or deletes a session's
 -- registrations holds that lock, so the count is exact. Who asks for the last places gets
@@ -31,7 +34,9 @@ CREATE OR REPLACE FUNCTION live_register(
     session_ids uuid[],
     patient_ids text[],
     guest_emails text[],
-    roles text[])
+    roles text[],
+    callers text[],
+    request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -109,6 +114,13 @@ BEGIN
         END LOOP;
         waiting := ARRAY(SELECT n FROM unnest(waiting) AS n WHERE n <> ALL (admitted));
     END LOOP;
+
+    IF created <> '{}' THEN
+        INSERT INTO audit (action, kind, id, belongs_to, caller, request_id)
+        SELECT 'registered', 'live_registration', ids[n], session_ids[n], callers[n],
+               request_ids[n]
+          FROM unnest(created) AS n;
+    END IF;
 
     FOR item IN
         SELECT n FROM generate_subscripts(ids, 1) AS n WHERE n <> ALL (created)

@@ -19,7 +19,14 @@ BEGIN
      WHERE m.family_id = found_family.id AND m.username = found_family.username;
     DELETE FROM families AS f
      WHERE f.id = found_family.id AND f.username = found_family.username;
-    RETURN FOUND;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+
+    INSERT INTO audit (action, kind, id, belongs_to, caller)
+    VALUES ('removed', 'family', found_family.id, found_family.institution_id,
+            session_user);
+    RETURN true;
 END
 $$;
 

@@ -25,6 +25,8 @@ BEGIN
     UPDATE invite_codes AS c
        SET uses = c.uses - 1
      WHERE c.code = member.invite_code AND c.max_uses IS NOT NULL;
+    INSERT INTO audit (action, kind, id, belongs_to, caller)
+    VALUES ('removed', 'group_member', member.id, member.group_id, session_user);
     RETURN true;
 END
 $$;

@@ -174,6 +174,8 @@ def test_a_repeated_call_recognizes_what_it_wrote(caller, proxy, postgres_to_bre
     assert answer.status_code == expected, answer.text
     assert len(t.sql(WRITTEN[ask], t.name)) == 1
     assert t.sql("SELECT * FROM recount()") == []
+    # Nor is it in the audit twice. Nothing here is changed twice.
+    assert t.sql("SELECT id FROM audit GROUP BY id, action HAVING count(*) > 1") == []
 
 
 # How the operations look for what they wrote themselves.

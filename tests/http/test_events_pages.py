@@ -173,7 +173,7 @@ def ten_thousand(postgres):
         " array_agg(NULL::jsonb) AS none, array_agg(NULL::text) AS nothing,"
         " array_agg(NULL::uuid) AS no_limit FROM generate_series(1, 10000) n) AS given,"
         " events_create(ids, one, users, none, ids, nothing, nothing, nothing, nothing,"
-        " no_limit)", (made.occurrence,))
+        " no_limit, nothing, nothing)", (made.occurrence,))
     connection.close()
     return made
 

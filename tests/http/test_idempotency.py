@@ -424,7 +424,7 @@ def live_call(service, *requests, operation="live_register"):
     in their order, and the patients in their bodies."""
     keys, prints, sessions, patients = (list(values) for values in zip(*requests))
     arrays = [[new_uuid() for _ in requests], sessions, patients, [None] * len(requests),
-              ["host"] * len(requests)]
+              ["host"] * len(requests), [None] * len(requests), [None] * len(requests)]
     texts = ["{" + ",".join("NULL" if value is None else f'"{value}"' for value in array) + "}"
              for array in arrays]
     with service.cursor() as cursor:

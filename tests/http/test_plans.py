@@ -209,23 +209,27 @@ def search(limit=10, page=1, sort="createdAt", descending=True, event=None, occu
                 categories and uuid(categories), trashed, organization and uuid(organization))
 
 
+AUDITED = "caller", "request"
+
+
 def live(patient, email):
-    return call("live_register", uuid(f"new {patient}"), uuid("hot"), patient, email, "guest")
+    return call("live_register", uuid(f"new {patient}"), uuid("hot"), patient, email, "guest",
+                *AUDITED)
 
 
 def create(user, occurrence):
     return call("events_create", uuid(f"new {user}"), uuid(occurrence), user, "{}",
-                uuid(f"new user {user}"), "new@example.org", "New", "User", None, None)
+                uuid(f"new user {user}"), "new@example.org", "New", "User", None, None, *AUDITED)
 
 
 def member(email, code="LIMITED"):
     return call("groups_register", uuid(f"new {email}"), uuid("hot"), "/groups", code, email,
-                *[None] * 11)
+                *[None] * 11, *AUDITED)
 
 
 def family(username):
     return call("families_register", uuid(f"new {username}")[:24], username, "hash",
-                uuid("hot")[:24], f"{uuid('child 1')[:24]},{uuid('child 2')[:24]}")
+                uuid("hot")[:24], f"{uuid('child 1')[:24]},{uuid('child 2')[:24]}", *AUDITED)
 
 
 def keyed(key, request):
@@ -257,13 +261,13 @@ CALLS = {
     "events_get": call("events_get", registration(8), False, None),
     "events_get, trashed": call("events_get", registration(7), True, uuid("large")),
     "events_update": call("events_update", registration(8), "ATTENDED", '{"a": 1}', None,
-                          None, uuid("call")),
+                          None, uuid("call"), *AUDITED),
     "events_update, promoting": call("events_update", registration(8), "CANCELLED", None,
-                                     "1", None, uuid("call")),
+                                     "1", None, uuid("call"), *AUDITED),
     "events_update, to the list": call("events_update", registration(8), "WAITING_LIST",
-                                       None, None, None, uuid("call")),
+                                       None, None, None, uuid("call"), *AUDITED),
     "events_delete": call("events_delete", registration(8), False, None, None,
-                          uuid("call")),
+                          uuid("call"), *AUDITED),
     "search, everything": search(),
     "search, event": search(event="event 0"),
     "search, popular event": search(event="hot"),

@@ -278,10 +278,10 @@ def test_a_code_without_a_limit_is_no_point_of_contention(tools, postgres):
     """Nobody waits for a registration that has not been committed yet."""
     group = tools.group()
     values = [new_uuid(), group.id, "/api/v1/groups", group.code, samples.new_email(),
-              *[None] * 11]
+              *[None] * 13]
     arrays = [f"ARRAY[%s]::{kind}[]" for kind in
               ["uuid", "uuid", "text", "text", "text", "date", *["text"] * 6,
-               "jsonb", "jsonb", "date", "date"]]
+               "jsonb", "jsonb", "date", "date", "text", "text"]]
     slow = postgres.connect("registration")
     try:
         slow.autocommit = False

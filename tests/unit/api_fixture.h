@@ -9,6 +9,7 @@
 
 #include "unit.h"
 
+#include "audit.h"
 #include "check.h"
 #include "json.h"
 #include "serve.h"
@@ -22,8 +23,10 @@ typedef struct {
     reg_answer_t answer; /* that the operation gives */
     int reads;
     int calls;
-    const char *called;        /* "live_register(<id>, …, NULL)", or NULL */
-    const char *const *values; /* of that call */
+    int parameters;            /* of the last call */
+    const char *called;        /* "live_register(<id>, …, NULL)", or NULL; without what
+                                * the audit is told */
+    const char *const *values; /* of that call, what the audit is told behind them */
 } fake_host_t;
 
 /* An id made here is shown as <id>, since nobody knows it beforehand; so is a hash. */
@@ -64,9 +67,10 @@ static inline void fake_call(reg_request_t *request, const reg_operation_t *oper
         apr_pcalloc(host->pool, (size_t)operation->parameters * sizeof(*copy));
 
     host->calls++;
+    host->parameters = operation->parameters;
     host->called = apr_pstrcat(host->pool, operation->name, "(", NULL);
-    for (int i = 0; i < operation->parameters; i++) {
-        copy[i] = values[i];
+    memcpy(copy, values, (size_t)operation->parameters * sizeof(*copy));
+    for (int i = 0; i < reg_audit_given(operation); i++) {
         host->called =
             apr_pstrcat(host->pool, host->called, i ? ", " : "", shown(values[i]), NULL);
     }

@@ -92,22 +92,22 @@ static const struct {
     int parameters;
 } requests[] = {
     {REG_API_LIVE, "/" ID "/register", "{\"patient_id\":\"p\",\"role\":\"host\"}",
-     "live_register_under_key", "live_register,,36:" ID ",1:p,,4:host", 8},
+     "live_register_under_key", "live_register,,36:" ID ",1:p,,4:host", 10},
     {REG_API_GROUPS, "/" ID "/members",
      "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
-     "groups_register_under_key", "groups_register,,36:" ID ",,1:c,3:a@b,,,,,,,,,,,", 19},
+     "groups_register_under_key", "groups_register,,36:" ID ",,1:c,3:a@b,,,,,,,,,,,", 21},
     {REG_API_USERS, "",
      "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
-     "groups_register_under_key", "groups_register,,,,1:c,3:a@b,,,,,,,,,,,", 19},
+     "groups_register_under_key", "groups_register,,,,1:c,3:a@b,,,,,,,,,,,", 21},
     {REG_API_FAMILIES, "",
      "{\"username\":\"u\",\"password\":\"SECRET\",\"institution_id\":\"" OBJECT_ID
      "\",\"children\":[\"" OBJECT_ID "\"]}",
      "families_register_under_key",
-     "families_register,,1:u,,24:" OBJECT_ID ",24:" OBJECT_ID, 8},
+     "families_register,,1:u,,24:" OBJECT_ID ",24:" OBJECT_ID, 10},
     {REG_API_EVENTS, "",
      "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\",\"fields\":{\"email\":\"\"}}",
      "events_create_under_key", "events_create,,36:" ID ",1:u,12:{\"email\":\"\"},,,,,,",
-     13},
+     15},
 };
 
 static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
@@ -125,6 +125,7 @@ static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
                     row);
         assert_text(row, host.values[1], requests[i].fingerprint);
         assert_text(row, host.values[2], "3600");
+        assert_number(row, host.parameters, requests[i].parameters);
     }
 }
 

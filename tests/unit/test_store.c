@@ -491,7 +491,7 @@ static void an_answer_counts_only_once_it_is_committed(void **state)
 static void a_batch_of_live_registrations_is_answered_by_item(void **state)
 {
     static const reg_operation_t live_register = {.name = "live_register",
-                                                  .parameters = 5};
+                                                  .parameters = 7};
     static const char open[] = "00000000-0000-4000-8000-00000000aaa1";
     static const char ended[] = "00000000-0000-4000-8000-00000000aaa2";
     static const struct {
@@ -522,7 +522,7 @@ static void a_batch_of_live_registrations_is_answered_by_item(void **state)
     store->connection.pg = PQconnectdb(getenv("REGISTRATION_DSN"));
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
-        const char **values = apr_palloc(store->pool, 5 * sizeof(*values));
+        const char **values = apr_palloc(store->pool, 7 * sizeof(*values));
 
         values[0] =
             apr_psprintf(store->pool, "00000000-0000-7000-8000-00000000bbb%d", (int)i);
@@ -530,6 +530,8 @@ static void a_batch_of_live_registrations_is_answered_by_item(void **state)
         values[2] = rows[i].patient;
         values[3] = rows[i].guest;
         values[4] = "guest";
+        values[5] = "caller";
+        values[6] = NULL;
         batch[i] = values;
     }
     answers = call(store, &live_register, batch, LENGTH(rows), SOON);

@@ -1,0 +1,507 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit: who registered, changed or deleted what, in which request."""
+
+import base64
+import json
+import re
+import types
+
+import psycopg2
+import pytest
+
+import samples
+import servers
+from apis import INVALID, MOUNTS, each_api, good   # noqa: F401 (fixtures)
+from conftest import ORGANIZATION, new_object_id, new_uuid
+from event_registrations import MOUNT, create, created, crowd, delete, path, update
+from faults import CHILD, MODULES, Caller, database
+from faults import MOUNTS as OPEN_MOUNTS
+from scratch import OnScratch
+
+COLUMNS = ("at", "action", "kind", "id", "belongs_to", "status_before", "status_after",
+           "caller", "request_id")
+KINDS = {"live": "live_registration", "groups": "group_member", "users": "group_member",
+         "families": "family", "events": "event_registration"}
+ONE_BY_ONE = pytest.mark.parametrize("directive", ["", "RegistrationBatchSize 1"],
+                                     ids=["combined", "one by one"])
+
+# Tells a client what mod_unique_id calls its request.
+SHOW_ID = 'Header always set X-Request "%{UNIQUE_ID}e"\n'
+
+REFUSED = "entries of the audit are neither changed nor deleted"
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory, certificates, issuer, postgres):
+    """As the shared one, but that it shows the ids."""
+    port = servers.free_port()
+    site = servers.example_site(port, certificates, issuer, postgres)
+    httpd = servers.Httpd(tmp_path_factory.mktemp("audited"),
+                          site.replace("</VirtualHost>", SHOW_ID + "</VirtualHost>"), port)
+    httpd.start()
+    yield httpd
+    httpd.stop()
+
+
+@pytest.fixture
+def admin(client, admin_token, audited, watched_logs):
+    watched_logs.append(audited.log)
+    return client(admin_token, audited)
+
+
+@pytest.fixture
+def entries(sql):
+    """entries(id="..."): those with these values, the oldest first."""
+    def find(**values):
+        where = " AND ".join(f"{name} = %s" for name in values)
+        return [types.SimpleNamespace(**dict(zip(COLUMNS, row))) for row in sql(
+            f"SELECT {', '.join(COLUMNS)} FROM audit WHERE {where} ORDER BY at",
+            *values.values())]
+    return find
+
+
+@pytest.fixture
+def of_request(entries):
+    """of_request(answer): what was noted of the request that got that answer."""
+    return lambda answer: entries(request_id=answer.headers["X-Request"])
+
+
+def id_of(api, answer):
+    body = answer.json()
+    return body["user"]["uuid"] if api in ("groups", "users") else body["id"]
+
+
+def owner_of(api, answer):
+    """What the registration belongs to."""
+    body = answer.json()
+    return {"live": lambda: body["session_id"],
+            "groups": lambda: body["group"]["href"].split("/")[-1],
+            "users": lambda: body["group"]["href"].split("/")[-1],
+            "families": lambda: body["institution_id"],
+            "events": lambda: body["occurrence"]["id"]}[api]()
+
+
+def said(entry):
+    return (entry.action, entry.kind, entry.id, entry.belongs_to, entry.status_before,
+            entry.status_after, entry.caller)
+
+
+def post(api, one, key=None):
+    return api.post(one.path, json=one.body, headers={"Idempotency-Key": key} if key else {})
+
+
+# --- What clients do -----------------------------------------------------------------------
+
+def test_a_registration_is_noted(admin, sql, good, of_request, each_api):
+    [[before]] = sql("SELECT clock_timestamp()")
+    answer = post(admin, good(each_api))
+    [[after]] = sql("SELECT clock_timestamp()")
+    [entry] = of_request(answer)
+    assert said(entry) == ("registered", KINDS[each_api], id_of(each_api, answer),
+                           owner_of(each_api, answer), None,
+                           "CONFIRMED" if each_api == "events" else None, "admin")
+    assert before < entry.at < after
+
+
+def test_who_has_to_wait_is_noted_as_waiting(admin, occurrence, of_request):
+    one = occurrence(capacity=0)
+    [entry] = of_request(create(admin, one))
+    assert (entry.action, entry.status_after) == ("registered", "WAITING_LIST")
+
+
+@ONE_BY_ONE
+def test_each_of_a_crowd_is_noted_with_his_own_name_and_request(
+        client, issuer, start_httpd, at_once, good, of_request, each_api, directive):
+    httpd = start_httpd(inside=SHOW_ID + directive)
+    clients = [client(issuer.token(f"caller {n}", org=ORGANIZATION, scope="families:create"),
+                      httpd) for n in range(24)]
+    requests = [good(each_api) for _ in clients]
+    if each_api == "live":   # All for one session, where they are written together.
+        for one in requests:
+            one.path = requests[0].path
+    answers = at_once(len(clients), lambda n: post(clients[n], requests[n]))
+    for n, answer in enumerate(answers):
+        assert answer.status_code == 201, answer.text
+        [entry] = of_request(answer)
+        assert (entry.caller, entry.id, entry.belongs_to) == (
+            f"caller {n}", id_of(each_api, answer), owner_of(each_api, answer))
+    assert len({answer.headers["X-Request"] for answer in answers}) == len(answers)
+
+
+@ONE_BY_ONE
+def test_where_nobody_has_to_say_who_he_is_nobody_is_noted(start_httpd, postgres, good,
+                                                           entries, each_api, directive):
+    """And without mod_unique_id the id is the one that httpd logs as %L."""
+    httpd = start_httpd(CHILD + OPEN_MOUNTS + database(postgres.dsn()) + f"""
+        {directive}
+        LogFormat "%L" id
+        CustomLog "id.log" id""", modules=MODULES)
+    one = Caller(httpd)
+    answer = post(one, good(each_api))
+    assert answer.status_code == 201, answer.text
+    [entry] = entries(id=id_of(each_api, answer))
+    assert (entry.action, entry.caller) == ("registered", None)
+    one.close()
+    servers.wait_until(lambda: (httpd.directory / "id.log").read_text(), 10, "nothing logged")
+    assert (httpd.directory / "id.log").read_text() == f"{entry.request_id}\n"
+    assert re.fullmatch(r"[\w@+/-]{8,}", entry.request_id)
+
+
+def test_a_name_that_is_no_text_is_noted_escaped(start_httpd, client, good, entries):
+    httpd = start_httpd(modules=[*servers.MODULES, "auth_basic", "authn_anon"], inside="""
+        <Location "/v1/sessions">
+            AuthType Basic
+            AuthBasicProvider anon
+            Anonymous *
+            Anonymous_MustGiveEmail Off
+        </Location>""")
+    name = base64.b64encode(b"m\xe9:x").decode()
+    one = good("live")
+    answer = client(httpd=httpd).post(one.path, json=one.body,
+                                      headers={"Authorization": f"Basic {name}"})
+    assert answer.status_code == 201, answer.text
+    [entry] = entries(id=answer.json()["id"])
+    assert entry.caller == "m%e9"
+
+
+def test_a_change_is_noted_with_what_it_was_before(admin, occurrence, of_request, entries):
+    registration = created(admin, occurrence())
+    for change, before, after in [({"status": "ATTENDED"}, "CONFIRMED", "ATTENDED"),
+                                  ({"fields": {"a": 1}}, "ATTENDED", "ATTENDED"),
+                                  ({"status": "CANCELLED"}, "ATTENDED", "CANCELLED")]:
+        [entry] = of_request(update(admin, registration, **change))
+        assert said(entry) == ("changed", "event_registration", registration["id"],
+                               registration["occurrence"]["id"], before, after, "admin")
+        assert of_request(update(admin, registration, **change)) == []   # changes nothing
+    [entry] = of_request(delete(admin, registration))
+    assert said(entry) == ("deleted", "event_registration", registration["id"],
+                           registration["occurrence"]["id"], "CANCELLED", None, "admin")
+    assert of_request(delete(admin, registration, withTrashed="true")) == []
+    assert [entry.action for entry in entries(id=registration["id"])] == [
+        "registered", "changed", "changed", "changed", "deleted"]
+
+
+@pytest.mark.parametrize("leave", [
+    lambda api, registration: delete(api, registration),
+    lambda api, registration: update(api, registration, status="CANCELLED")],
+    ids=["DELETE", "PUT"])
+def test_a_promotion_is_noted_with_the_request_that_freed_the_place(
+        client, issuer, admin, audited, occurrence, of_request, leave):
+    held, waiting, _ = crowd(admin, occurrence(capacity=1), 3)
+    other = client(issuer.token("another", org=ORGANIZATION), audited)
+    first, promoted = of_request(leave(other, held))
+    assert (first.id, first.caller) == (held["id"], "another")
+    assert said(promoted) == ("promoted", "event_registration", waiting["id"],
+                              waiting["occurrence"]["id"], "WAITING_LIST", "CONFIRMED",
+                              "another")
+
+
+def test_what_only_reads_is_not_noted(admin, occurrence, of_request):
+    registration = created(admin, occurrence())
+    for method, address in [("GET", path(registration)), ("HEAD", path(registration)),
+                            ("GET", MOUNT), ("OPTIONS", MOUNT)]:
+        answer = admin.request(method, address)
+        assert answer.status_code in (200, 204)
+        assert of_request(answer) == []
+
+
+def test_what_is_refused_is_not_noted(admin, live_session, group, good, occurrence,
+                                      of_request, each_api):
+    one = good(each_api)
+    answers = [admin.post(one.path, json={"role": 1, "occurrenceId": 1})]
+    assert answers[0].status_code == INVALID[each_api]
+    assert len(of_request(post(admin, one))) == 1
+    answers.append(post(admin, one))   # as registered already
+    if each_api == "live":
+        full = {"patient_id": "p"}
+        answers += [admin.post(f"{MOUNTS['live']}/{session}/register", json=full)
+                    for session in (new_uuid(), live_session(0), live_session(0, "ended"))]
+    if each_api == "groups":
+        used_up = group(max_uses=0)
+        answers.append(admin.post(f"{MOUNTS['groups']}/{used_up.id}/members",
+                                  json=samples.member(used_up.code)))
+    if each_api == "events":
+        full = occurrence(capacity=0, waiting_list=False)
+        waiting = crowd(admin, occurrence(capacity=1), 2)[1]
+        answers += [create(admin, full), create(admin, new_uuid()),
+                    update(admin, waiting, status="CONFIRMED"),
+                    update(admin, waiting, if_match='"7-x"', status="CANCELLED"),
+                    delete(admin, waiting, if_match='"7-x"'),
+                    delete(admin, {"id": new_uuid()})]
+    for answer in answers:
+        assert answer.status_code >= 400, answer.text
+        assert of_request(answer) == []
+
+
+class TestWhatTheDatabaseRefuses(OnScratch):
+    """A call that fails as a whole is made again for each of its requests."""
+
+    broken = """
+        ALTER TABLE live_registrations ADD CONSTRAINT no_poison CHECK (patient_id <> 'poison');
+        CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
+        CREATE TRIGGER pause AFTER INSERT ON audit
+            FOR EACH STATEMENT EXECUTE FUNCTION pause();"""
+    directives = SHOW_ID
+
+    @pytest.fixture
+    def admin(self, client, admin_token):
+        return client(admin_token)
+
+    def test_it_is_not_noted_and_its_neighbours_are_once(self, admin, at_once, sql,
+                                                         live_session, of_request, expect_log):
+        expect_log("violates check constraint")
+        address = f"{MOUNTS['live']}/{live_session()}/register"
+        patients = [*(f"p{n}" for n in range(30)), "poison", *(f"q{n}" for n in range(9))]
+        answers = at_once(len(patients), lambda n: admin.post(
+            address, json={"patient_id": patients[n]}))
+        for patient, answer in zip(patients, answers):
+            assert answer.status_code == (400 if patient == "poison" else 201)
+            assert len(of_request(answer)) == (0 if patient == "poison" else 1)
+        [[writes]] = sql("SELECT count(DISTINCT xmin::text) FROM audit")
+        assert writes < len(patients) - 1   # Some were carried together.
+
+
+# --- Under an Idempotency-Key --------------------------------------------------------------
+
+@ONE_BY_ONE
+def test_what_is_answered_again_is_not_noted_again(start_httpd, client, admin_token, good,
+                                                   of_request, entries, each_api, directive):
+    admin = client(admin_token, start_httpd(inside=SHOW_ID + directive))
+    one, key = good(each_api), new_uuid()
+    first = post(admin, one, key)
+    assert first.status_code == 201, first.text
+    [entry] = of_request(first)
+    assert (entry.caller, entry.id) == ("admin", id_of(each_api, first))
+    again = post(admin, one, key)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["X-Request"] != first.headers["X-Request"]
+    assert of_request(again) == []
+    other = json.loads(json.dumps(one.body).replace("@example.org", "@example.com"))
+    other.update(username="another", patient_id="another", externalUserId="another")
+    reused = admin.post(one.path, json=other, headers={"Idempotency-Key": key})
+    assert (reused.status_code, of_request(reused)) == (422, [])
+    assert len(entries(id=entry.id)) == 1
+
+
+def test_a_crowd_under_one_key_is_noted_once(admin, at_once, good, entries, each_api):
+    one, key = good(each_api), new_uuid()
+    admin.close()   # An httpd that gets busy closes idle connections.
+    answers = at_once(20, lambda _: post(admin, one, key))
+    assert {answer.status_code for answer in answers} == {201}
+    [entry] = entries(id=id_of(each_api, answers[0]))
+    assert entry.request_id in {answer.headers["X-Request"] for answer in answers}
+
+
+# --- What an administrator does ------------------------------------------------------------
+
+def test_removing_is_noted(admin, sql, good, entries):
+    removals = {"live": "cancel_live_registration", "groups": "remove_group_member",
+                "families": "remove_family"}
+    for api, function in removals.items():
+        answer = post(admin, good(api))
+        removed = id_of(api, answer)
+        for _ in range(2):   # the second time there is none
+            sql(f"SELECT {function}(%s)", removed)
+        registered, entry = entries(id=removed)
+        assert said(entry) == ("removed", KINDS[api], removed, owner_of(api, answer), None,
+                               None, "postgres")
+        assert (registered.action, entry.request_id) == ("registered", None)
+
+
+def test_who_is_promoted_by_a_change_in_sql_is_noted(admin, sql, occurrence, entries):
+    one = occurrence(capacity=0)
+    first, second, third = crowd(admin, one, 3)
+    sql("UPDATE occurrences SET capacity = 1 WHERE id = %s", one)
+    sql("BEGIN")
+    sql("UPDATE occurrences SET capacity = 2 WHERE id = %s", one)
+    sql("ROLLBACK")
+    sql("UPDATE occurrences SET capacity = NULL WHERE id = %s", one)
+    for registration in (first, second, third):
+        assert [said(entry)[0] for entry in entries(id=registration["id"])] == [
+            "registered", "promoted"]
+        promoted = entries(id=registration["id"])[1]
+        assert (promoted.caller, promoted.request_id) == ("postgres", None)
+
+
+def test_who_is_promoted_by_recount_is_noted(admin, sql, occurrence, entries):
+    one = occurrence(capacity=1)
+    _, waiting = crowd(admin, one, 2)
+    sql("DELETE FROM event_registrations WHERE occurrence_id = %s AND status = 'CONFIRMED'",
+        one)
+    sql("SELECT recount()")
+    promoted = entries(id=waiting["id"])[1]
+    assert (promoted.action, promoted.caller) == ("promoted", "postgres")
+
+
+# --- Calls in SQL --------------------------------------------------------------------------
+
+def calls(session, group, institution, child, occurrence):
+    """Each operation that registers, as the module calls it for one request."""
+    user = new_uuid()
+    return {
+        "live_register": [new_uuid(), session, "p", None, "guest"],
+        "groups_register": [new_uuid(), group.id, "/", group.code, samples.new_email(),
+                            *[None] * 11],
+        "families_register": [new_object_id(), new_uuid(), "hash", institution, child],
+        "events_create": [new_uuid(), occurrence, user, "{}", new_uuid(), *[None] * 5],
+    }
+
+
+def run(sql, operation, values):
+    arrays = ["{NULL}" if value is None else "{" + json.dumps(value) + "}" for value in values]
+    return sql(f"SELECT outcome FROM {operation}({', '.join(['%s'] * len(arrays))})", *arrays)
+
+
+@pytest.fixture
+def all_calls(live_session, group, institution, child, occurrence):
+    school = institution()
+    return calls(live_session(), group(), school, child(school), occurrence())
+
+
+def test_a_call_that_is_made_again_is_noted_once(sql, all_calls, entries):
+    """As the module makes it again when it has lost the answer."""
+    for operation, values in all_calls.items():
+        for request in ("first", "second"):
+            assert run(sql, operation, [*values, "me", request]) == [("created",)]
+        assert [entry.request_id for entry in entries(id=values[0])] == ["first"]
+    registration, call = all_calls["events_create"][0], new_uuid()
+    for request in ("third", "fourth"):
+        assert run(sql, "events_update", [registration, "ATTENDED", None, None, None, call,
+                                          "me", request]) == [("updated",)]
+    call = new_uuid()
+    for request in ("fifth", "sixth"):
+        assert run(sql, "events_delete", [registration, False, None, None, call, "me",
+                                          request]) == [("deleted",)]
+    assert [entry.request_id for entry in entries(id=registration)] == ["first", "third",
+                                                                        "fifth"]
+
+
+def test_it_is_in_the_transaction_of_the_change(sql, all_calls, entries):
+    for end, noted in (("ROLLBACK", 0), ("COMMIT", 1)):
+        sql("BEGIN")
+        for operation, values in all_calls.items():
+            assert run(sql, operation, [*values, "me", end]) == [("created",)]
+            assert len(entries(id=values[0])) == 1
+        sql(end)
+        for values in all_calls.values():
+            assert len(entries(id=values[0])) == noted
+
+
+# --- Nothing more, and for good ------------------------------------------------------------
+
+def test_what_a_registrant_gives_is_not_in_it(admin, good, sql, each_api):
+    """Only ids that were made here."""
+    mark = f"mark{new_object_id()}"
+    one = good(each_api)
+    if each_api == "live":
+        one.body = {"patient_id": mark, "guest_email": f"{mark}@example.org"}
+    elif each_api == "families":
+        one.body.update(username=mark, password=mark)
+    elif each_api == "events":
+        one.body.update(externalUserId=mark, fields={"firstName": mark, "lastName": mark,
+                                                     "email": f"{mark}@example.org"})
+    else:
+        member = one.body["groupMember"]
+        member["user"].update(email=f"{mark}@example.org", firstName=mark, lastName=mark)
+        member.update(tags=[mark], attributes={mark: mark})
+    answer = post(admin, one, mark)
+    assert answer.status_code == 201, answer.text
+    assert sql("SELECT a FROM audit AS a WHERE a::text ILIKE %s", f"%{mark}%") == []
+    assert sql("SELECT 1 FROM audit AS a WHERE a::text ILIKE %s",
+               f"%{id_of(each_api, answer)}%") == [(1,)]
+
+
+CHANGES = ["UPDATE audit SET action = 'changed' WHERE id = %(id)s",
+           "UPDATE audit SET caller = 'somebody else' WHERE id = %(id)s",
+           "UPDATE audit SET caller = NULL WHERE id = %(id)s",
+           "UPDATE audit SET caller = 'erased', at = now() WHERE id = %(id)s",
+           "UPDATE audit SET caller = 'erased', request_id = NULL WHERE id = %(id)s",
+           "DELETE FROM audit WHERE id = %(id)s",
+           "TRUNCATE audit"]
+
+
+def attempt(connection, change, noted):
+    """Whether a change is made; whatever comes of it is taken back."""
+    connection.autocommit = False
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET search_path = registration")
+            cursor.execute(change, {"id": noted})
+        return True
+    finally:
+        connection.rollback()
+
+
+@pytest.fixture
+def noted(sql):
+    """The id of an entry."""
+    made = new_uuid()
+    sql("INSERT INTO audit (action, kind, id, belongs_to, caller, request_id)"
+        " VALUES ('registered', 'live_registration', %s, %s, 'me', 'request')",
+        made, new_uuid())
+    return made
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_not_even_a_superuser_changes_an_entry(postgres, noted, entries, expect_log, change,
+                                               role):
+    expect_log(REFUSED)
+    connection = postgres.connect()
+    try:
+        connection.cursor().execute(f"SET session_replication_role = {role}")
+        with pytest.raises(psycopg2.errors.RestrictViolation, match=REFUSED):
+            attempt(connection, change, noted)
+    finally:
+        connection.close()
+    assert len(entries(id=noted)) == 1
+
+
+class TestWithoutTheTriggers(OnScratch):
+    broken = "ALTER TABLE audit DISABLE TRIGGER USER"
+
+    def test_anybody_could(self, database, noted):
+        for change in CHANGES:
+            connection = database.connect()
+            assert attempt(connection, change, noted)
+            connection.close()
+
+
+def test_a_caller_can_be_erased_and_nothing_else(sql, noted, entries):
+    [before] = entries(id=noted)
+    for _ in range(2):
+        sql("UPDATE audit SET caller = 'erased' WHERE id = %s", noted)
+        [after] = entries(id=noted)
+        assert vars(after) == {**vars(before), "caller": "erased"}
+
+
+def test_who_was_nobody_cannot_become_erased(sql, noted, expect_log):
+    expect_log(REFUSED)
+    sql("INSERT INTO audit (action, kind, id, belongs_to)"
+        " VALUES ('registered', 'family', %s, 'x')", f"{noted} too")
+    with pytest.raises(psycopg2.errors.RestrictViolation):
+        sql("UPDATE audit SET caller = 'erased' WHERE id = %s", f"{noted} too")
+
+
+@pytest.mark.parametrize("statement", [
+    "SELECT 1 FROM audit", "SELECT 1 FROM audit FOR SHARE",
+    "INSERT INTO audit (action, kind, id, belongs_to)"
+    " VALUES ('registered', 'family', %(id)s, 'x')",
+    "COPY audit TO STDOUT", "ALTER TABLE audit DISABLE TRIGGER ALL",
+    "SELECT audit_erased('family', %(id)s, 'x')", *CHANGES])
+def test_the_service_s_role_has_no_right_on_it(postgres, noted, expect_log, statement):
+    expect_log("permission denied for ", "must be owner of table audit")
+    connection = postgres.connect("registration")
+    try:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            attempt(connection, statement, noted)
+    finally:
+        connection.close()
+
+
+def test_what_was_done_to_one_row_is_found_without_reading_all(sql):
+    sql("SET enable_seqscan = off")
+    plan = sql("EXPLAIN SELECT * FROM audit WHERE id = %s", new_uuid())
+    sql("RESET enable_seqscan")
+    assert "audit_by_id" in str(plan)

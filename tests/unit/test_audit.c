@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api_fixture.h"
+
+#define ID "11111111-1111-4111-8111-111111111111"
+#define OBJECT_ID "5a62be07de34500146d9c544"
+
+/* Every request that changes something, and how many values it gives. */
+static const struct {
+    reg_api_t api;
+    reg_method_t method;
+    const char *path, *body;
+    int given;
+} changes[] = {
+    {REG_API_LIVE, REG_METHOD_POST, "/" ID "/register", "{\"patient_id\":\"p\"}", 5},
+    {REG_API_GROUPS, REG_METHOD_POST, "/" ID "/members",
+     "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}", 16},
+    {REG_API_USERS, REG_METHOD_POST, "",
+     "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}", 16},
+    {REG_API_FAMILIES, REG_METHOD_POST, "",
+     "{\"username\":\"u\",\"password\":\"SECRET\",\"institution_id\":\"" OBJECT_ID
+     "\",\"children\":[\"" OBJECT_ID "\"]}",
+     5},
+    {REG_API_EVENTS, REG_METHOD_POST, "",
+     "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\"}", 10},
+    {REG_API_EVENTS, REG_METHOD_PUT, "/" ID, "{}", 6},
+    {REG_API_EVENTS, REG_METHOD_DELETE, "/" ID, NULL, 5},
+};
+
+/* Sends each of them, and looks at what the audit is told. */
+static void serve_all(apr_pool_t *pool, const char *user, const char *id, const char *key,
+                      const char *noted_user, const char *noted_id)
+{
+    for (size_t i = 0; i < LENGTH(changes); i++) {
+        fake_host_t host = {.pool = pool, .answer = {REG_UPDATED, "1", "{}"}};
+        reg_request_t *request = request_for(&host, changes[i].api, changes[i].method,
+                                             changes[i].path, changes[i].body);
+        int before = changes[i].given;
+
+        request->user = user;
+        request->request_id = id;
+        request->idempotency_key = key;
+        if (key && changes[i].method == REG_METHOD_POST) {
+            before += 3;
+        }
+        reg_serve(request);
+        assert_number(changes[i].path, host.calls, 1);
+        assert_number(changes[i].path, host.parameters, before + 2);
+        assert_text(changes[i].path, host.values[before], noted_user);
+        assert_text(changes[i].path, host.values[before + 1], noted_id);
+    }
+}
+
+static void the_audit_is_told_who_asks_and_in_which_request(void **state)
+{
+    serve_all(*state, "me", "Zq1", NULL, "me", "Zq1");
+    serve_all(*state, "me", "Zq1", "key", "me", "Zq1");
+    serve_all(*state, "\xC3\xA9", "\xC3\xA9", NULL, "\xC3\xA9", "\xC3\xA9");
+}
+
+static void what_is_not_known_is_null(void **state)
+{
+    serve_all(*state, NULL, NULL, NULL, NULL, NULL);
+    serve_all(*state, NULL, NULL, "key", NULL, NULL);
+}
+
+static void what_is_no_utf8_is_escaped(void **state)
+{
+    serve_all(*state, "m\xE9", "\xFF", NULL, "m%e9", "%ff");
+}
+
+/* Or the same request, sent again, would be another. */
+static void it_is_no_part_of_what_is_asked_for(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+    const char *first;
+
+    for (int i = 0; i < 2; i++) {
+        reg_request_t *request = request_for(&host, REG_API_LIVE, REG_METHOD_POST,
+                                             changes[0].path, changes[0].body);
+
+        request->request_id = i ? "one" : "other";
+        request->user = i ? "one" : "other";
+        request->idempotency_key = "key";
+        reg_serve(request);
+        if (i) {
+            assert_string_equal(host.values[1], first);
+        }
+        first = host.values[1];
+    }
+}
+
+static void who_only_reads_is_not_noted(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "1", "{}"}};
+    reg_request_t *request =
+        request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "/" ID, NULL);
+
+    request->user = "me";
+    assert_int_equal(reg_serve(request)->status, 200);
+    assert_int_equal(host.parameters, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(the_audit_is_told_who_asks_and_in_which_request),
+        POOL_TEST(what_is_not_known_is_null),
+        POOL_TEST(what_is_no_utf8_is_escaped),
+        POOL_TEST(it_is_no_part_of_what_is_asked_for),
+        POOL_TEST(who_only_reads_is_not_noted),
+    };
+
+    return RUN_TESTS(tests);
+}
