@@ -57,6 +57,9 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/forget_idempotency_keys.sql
 
 \ir operations/recount.sql
+\ir operations/person.sql
+\ir operations/export_person.sql
+\ir operations/erase_person.sql
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM PUBLIC;
 

@@ -106,6 +106,25 @@ class TestInstallingAgain(OnScratch):
             assert admin.post(path, json=body).status_code == status
         assert sql("SELECT * FROM recount()") == []
 
+    def test_an_older_version_is_brought_up_to_date(self, database, admin, sql, live_session):
+        """One without an audit, whose operations were told less."""
+        told = sql("SELECT oid::regprocedure::text, pg_get_functiondef(oid) FROM pg_proc"
+                   " WHERE pronamespace = 'registration'::regnamespace"
+                   " AND 'request_ids' = ANY (proargnames)")
+        for _, definition in told:
+            sql(definition.replace(", callers text[], request_ids text[])", ")"))
+        sql("CREATE FUNCTION events_promote(uuid, integer DEFAULT 0) RETURNS integer RETURN 0")
+        sql("DROP TABLE audit")
+        database.install("install.sql")
+        assert sql("SELECT proname FROM pg_proc WHERE pronamespace ="
+                   " 'registration'::regnamespace GROUP BY 1 HAVING count(*) > 1") == []
+        for headers in ({}, {"Idempotency-Key": new_uuid()}):
+            answer = admin.post(f"/v1/sessions/{live_session()}/register", headers=headers,
+                                json={"patient_id": "p"})
+            assert answer.status_code == 201
+            assert sql("SELECT action FROM audit WHERE id = %s", answer.json()["id"]) == [
+                ("registered",)]
+
     def test_it_says_nothing(self, database):
         for script in ("install.sql", "demo.sql"):
             assert database.psql("-f", str(servers.ROOT / "sql" / script)) == ""

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept about a person: all of it can be shown, and all of it can be erased."""
+
+import json
+import secrets
+import threading
+import types
+
+import pytest
+
+import samples
+from apis import MOUNTS
+from conftest import ORGANIZATION, new_uuid
+from event_registrations import MOUNT, create, created, delete
+from scratch import OnScratch
+
+# What is registered for a person, table by table, by Person.register().
+ROWS = {"live_registrations": 2, "group_members": 1, "families": 1,
+        "event_registrations": 3, "event_users": 1, "idempotency_keys": 4}
+
+
+class Person:
+    """Somebody who is known by one text everywhere, which is an e-mail address."""
+
+    def __init__(self, tools):
+        self.tools = tools
+        self.text = f"Jane.{secrets.token_hex(6)}@Example.org"
+        # As a caller, who may register others too.
+        self.client = tools.client(tools.issuer.token(self.text, org=ORGANIZATION,
+                                                      scope="families:create"))
+        self.sessions = [tools.live_session(2), tools.live_session(2)]
+        self.group = tools.group(max_uses=2)
+        self.school = tools.institution()
+        self.child = tools.child(self.school)
+        self.occurrences = [tools.occurrence(capacity=1) for _ in range(3)]
+
+    def requests(self, text=None):
+        """Path and body of a registration in each API."""
+        text = text or self.text
+        return {
+            "live": (f"/v1/sessions/{self.sessions[0]}/register", {"patient_id": text}),
+            "groups": (f"{MOUNTS['groups']}/{self.group.id}/members", samples.member(
+                self.group.code, {"email": text.upper(), "firstName": text}, tags=[text])),
+            "families": (MOUNTS["families"], samples.family(self.school, [self.child],
+                                                            username=text)),
+            "events": (MOUNT, {"occurrenceId": self.occurrences[0], "externalUserId": text,
+                               "fields": {"email": text, "lastName": text}}),
+        }
+
+    def register(self):
+        """Everywhere, by himself and each under a key; the answers."""
+        answers = {}
+        for api, (path, body) in self.requests().items():
+            answers[api] = self.client.post(path, json=body,
+                                            headers={"Idempotency-Key": api})
+        answers["guest"] = self.client.post(f"/v1/sessions/{self.sessions[1]}/register",
+                                            json={"guest_email": self.text.lower()})
+        for answer in answers.values():
+            assert answer.status_code == 201, answer.text
+        # One more that is deleted, and one that waits.
+        delete(self.client, created(self.client, self.occurrences[1], self.text))
+        created(self.client, self.occurrences[2], new_uuid())   # in the only place
+        assert created(self.client, self.occurrences[2], self.text)["status"] == "WAITING_LIST"
+        return answers
+
+
+@pytest.fixture
+def tools(client, issuer, live_session, group, institution, child, occurrence, sql):
+    return types.SimpleNamespace(**locals())
+
+
+@pytest.fixture
+def person(tools):
+    return Person(tools)
+
+
+@pytest.fixture
+def export(sql):
+    return lambda text: sql("SELECT export_person(%s)", text)[0][0]
+
+
+@pytest.fixture
+def erase(sql):
+    return lambda text: dict(sql("SELECT * FROM erase_person(%s)", text))
+
+
+def traces(sql, text):
+    """The tables in which the text is anywhere, and in how many rows."""
+    found = {}
+    for table, in sql("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'm')"
+                      " AND relnamespace = 'registration'::regnamespace"):
+        [[count]] = sql(f"SELECT count(*) FROM {table} AS t"
+                        " WHERE strpos(lower(t::text), lower(%s)) > 0", text)
+        if count:
+            found[table] = count
+    return found
+
+
+def sizes(exported):
+    return {table: len(rows) for table, rows in exported.items()}
+
+
+# --- Export --------------------------------------------------------------------------------
+
+def test_everything_about_a_person_is_exported(person, sql, export):
+    answers = person.register()
+    exported = export(person.text)
+    # Each table that shows the person, and no row less than there are with the text.
+    found = traces(sql, person.text)
+    assert set(found) == {*ROWS, "member_emails", "family_children", "audit"}
+    assert {table: sizes(exported)[table] for table in found} == {
+        **found, "idempotency_keys": 4, "event_registrations": 3}
+    assert {table: sizes(exported)[table] for table in ROWS} == ROWS
+
+    kept = {json.dumps(row["body"], sort_keys=True) for row in exported["idempotency_keys"]}
+    assert kept == {json.dumps(answers[api].json(), sort_keys=True)
+                    for api in ("live", "groups", "families", "events")}
+    [member] = exported["group_members"]
+    assert member["email"] == person.text.upper() and member["tags"] == [person.text]
+    assert [row["child_id"] for row in exported["family_children"]] == [person.child]
+    assert sorted(row["status"] for row in exported["event_registrations"]) == [
+        "CONFIRMED", "CONFIRMED", "WAITING_LIST"]
+    assert any(row["deleted_at"] for row in exported["event_registrations"])
+    assert {row["fields"].get("lastName") for row in exported["event_registrations"]} == {
+        person.text, None}
+
+
+def test_the_audit_of_a_person_is_exported(person, admin, export):
+    """As caller, and of what others did."""
+    person.register()
+    other = created(person.client, person.tools.occurrence(), "somebody else")
+    mine = created(admin, person.tools.occurrence(), person.text)
+    entries = [(entry["action"], entry["kind"], entry["id"], entry["caller"])
+               for entry in export(person.text)["audit"]]
+    assert ("registered", "event_registration", other["id"], person.text) in entries
+    assert ("registered", "event_registration", mine["id"], "admin") in entries
+    assert sum(entry[3] == person.text for entry in entries) == 5 + 3 + 1 + 1
+
+
+def test_no_hash_of_a_password_is_exported(person, sql, export):
+    person.register()
+    [[kept]] = sql("SELECT password_hash FROM families WHERE username = %s", person.text)
+    assert kept.startswith("$2")
+    assert kept not in json.dumps(export(person.text))
+    assert "$2" not in json.dumps(export(person.text))
+
+
+def test_nothing_of_anybody_else_is_exported(person, tools, export):
+    person.register()
+    other = Person(tools)
+    other.register()
+    assert other.text.lower() not in json.dumps(export(person.text)).lower()
+
+
+def test_who_is_not_known_has_nothing(person, sql, export, erase):
+    person.register()
+    before = export(person.text)
+    for text in ("nobody at all", person.text[1:], "", "%", "_", "'; --", None):
+        assert export(text) == {}
+        assert set(erase(text).values()) == {0}
+    assert export(person.text) == before
+
+
+def test_an_id_is_compared_to_the_letter_and_an_address_without_case(person, export):
+    person.register()
+    assert sizes(export(person.text.swapcase())) == {
+        "live_registrations": 1, "group_members": 1, "member_emails": 1, "event_users": 1,
+        "event_registrations": 3, "idempotency_keys": 2,
+        "audit": len(export(person.text.swapcase())["audit"])}
+
+
+def test_an_answer_is_found_when_its_registration_is_gone(person, sql, export, erase):
+    answers = person.register()
+    sql("SELECT cancel_live_registration(%s)", answers["live"].json()["id"])
+    sql("SELECT remove_group_member(%s)", answers["groups"].json()["user"]["uuid"])
+    sql("SELECT remove_family(%s)", person.text)
+    assert sizes(export(person.text))["idempotency_keys"] == 4
+    assert erase(person.text)["idempotency_keys"] == 4
+    assert traces(sql, person.text) == {}
+
+
+def test_an_answer_is_found_when_the_address_was_another(person, sql, export, erase):
+    answers = person.register()
+    new = samples.new_email()
+    sql("UPDATE group_members SET email = %s WHERE id = %s", new,
+        answers["groups"].json()["user"]["uuid"])
+    sql("UPDATE member_emails SET email = %s WHERE email = lower(%s)", new, person.text)
+    assert sizes(export(new))["idempotency_keys"] == 1
+    assert erase(new)["idempotency_keys"] == 1
+    assert traces(sql, new) == {}
+
+
+# --- Erase ---------------------------------------------------------------------------------
+
+def test_nothing_is_left_of_who_is_erased(person, sql, export, erase):
+    person.register()
+    assert set(traces(sql, person.text)) > set(ROWS)   # The control: it is found.
+    as_caller = sum(entry["caller"] == person.text for entry in export(person.text)["audit"])
+    assert erase(person.text) == {**ROWS, "audit": as_caller}
+    assert traces(sql, person.text) == {}
+    assert export(person.text) == {}
+    assert set(erase(person.text).values()) == {0}
+    assert sql("SELECT * FROM recount()") == []
+
+
+def test_what_a_person_held_is_free_again(person, admin, sql, erase):
+    person.register()
+    waiting = [created(admin, person.occurrences[0], f"user {n}") for n in range(3)]
+    assert {one["status"] for one in waiting} == {"WAITING_LIST"}
+    erase(person.text)
+    assert [sql("SELECT status FROM event_registrations WHERE id = %s", one["id"])[0][0]
+            for one in waiting] == ["CONFIRMED", "WAITING_LIST", "WAITING_LIST"]
+    assert sql("SELECT registrations FROM occurrences WHERE id = ANY (%s::uuid[])"
+               " ORDER BY array_position(%s::uuid[], id)",
+               person.occurrences, person.occurrences) == [(1,), (0,), (1,)]
+    assert sql("SELECT sum(registered_count) FROM live_sessions WHERE id = ANY (%s::uuid[])",
+               person.sessions) == [(0,)]
+    assert sql("SELECT uses FROM invite_codes WHERE code = %s", person.group.code) == [(0,)]
+    assert sql("SELECT * FROM recount()") == []
+    # And may be taken by anybody, the person too, under the same keys as before.
+    again = person.register()
+    assert again["events"].json()["status"] == "WAITING_LIST"
+
+
+def test_the_audit_keeps_what_was_done(person, sql, erase):
+    answers = person.register()
+    ids = [answers["live"].json()["id"], answers["groups"].json()["user"]["uuid"],
+           answers["families"].json()["id"], answers["events"].json()["id"],
+           answers["events"].json()["user"]["id"]]
+    erase(person.text)
+
+    def entries(one):
+        return sql("SELECT action, caller FROM audit WHERE id = %s ORDER BY at", one)
+    for one in ids[:3]:
+        assert entries(one) == [("registered", "erased"), ("removed", "postgres"),
+                                ("erased", "postgres")]
+    assert entries(ids[3]) == [("registered", "erased"), ("deleted", "postgres"),
+                               ("erased", "postgres")]
+    assert entries(ids[4]) == [("erased", "postgres")]
+
+
+def test_who_registered_others_is_erased_and_they_are_not(person, sql, erase):
+    other = created(person.client, person.tools.occurrence(), "somebody else")
+    assert erase(person.text) == {**dict.fromkeys(ROWS, 0), "audit": 1}
+    assert sql("SELECT caller FROM audit WHERE id = %s", other["id"]) == [("erased",)]
+    assert sql("SELECT status FROM event_registrations WHERE id = %s", other["id"]) == [
+        ("CONFIRMED",)]
+
+
+def test_it_is_one_transaction(postgres, person, sql, export):
+    person.register()
+    before = export(person.text)
+    connection = postgres.connect()
+    try:
+        connection.autocommit = False
+        connection.cursor().execute("SELECT registration.erase_person(%s)", (person.text,))
+        connection.rollback()
+    finally:
+        connection.close()
+    assert export(person.text) == before
+
+
+def test_somebody_in_several_organizations_is_erased_in_all(person, admin, sql, organization,
+                                                            event, occurrence, erase):
+    elsewhere = occurrence(event_id=event(organization()))
+    person.register()
+    assert create(admin, elsewhere, person.text).status_code == 201
+    erased = erase(person.text)
+    assert (erased["event_users"], erased["event_registrations"]) == (2, 4)
+    assert traces(sql, person.text) == {}
+
+
+# --- While clients register ----------------------------------------------------------------
+
+def erase_in_a_crowd(tools, admin, at_once, sql):
+    """Persons are erased, two at a time, while others come to the same places, and some of
+    the persons once more. The answers' statuses; what was erased."""
+    first = Person(tools)
+    persons = [f"{secrets.token_hex(6)}@example.org" for _ in range(12)]
+    for table, column in (("live_sessions", "max_participants"), ("occurrences", "capacity")):
+        sql(f"UPDATE {table} SET {column} = 8 WHERE id = ANY (%s::uuid[])",
+            first.sessions + first.occurrences)
+    sql("UPDATE invite_codes SET max_uses = 8 WHERE code = %s", first.group.code)
+
+    def register(text):
+        return [admin.post(path, json=body, headers={"Idempotency-Key": new_uuid()})
+                for path, body in first.requests(text).values()]
+    for text in persons:
+        register(text)
+    statuses, erased = [], []
+    turn = threading.Lock()
+
+    def act(n):
+        if n < 2:
+            connection = tools.connect()
+            for text in persons[n::2]:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT * FROM registration.erase_person(%s)", (text,))
+                    erased.append(dict(cursor.fetchall()))
+            connection.close()
+            return
+        for m in range(4):
+            text = persons[(n + m) % 12] if n % 4 == 0 else f"{n}.{m}@{first.group.id}.org"
+            answers = register(text)
+            with turn:
+                statuses.extend(answer.status_code for answer in answers)
+    admin.close()
+    at_once(14, act)
+    for text in persons:   # Who has come again since.
+        sql("SELECT erase_person(%s)", text)
+    return first, persons, set(statuses), erased
+
+
+def check_counts(sql, first, persons):
+    assert sql("SELECT * FROM recount()") == []
+    for text in persons:
+        assert traces(sql, text) == {}
+    # Nobody waits while a place is free.
+    assert sql("SELECT 1 FROM occurrences AS o JOIN event_registrations AS r"
+               " ON r.occurrence_id = o.id WHERE o.id = ANY (%s::uuid[])"
+               " AND r.waiting_number IS NOT NULL AND o.registrations < o.capacity",
+               first.occurrences) == []
+
+
+def test_it_may_be_done_while_clients_register(postgres, tools, admin, at_once, sql,
+                                               expect_log):
+    expect_log("canceling statement due to lock timeout")   # They wait for it, and try again.
+    tools.connect = postgres.connect
+    first, persons, statuses, erased = erase_in_a_crowd(tools, admin, at_once, sql)
+    assert statuses <= {201, 409, 412, 422}
+    assert len(erased) == 12
+    assert all(one["event_registrations"] for one in erased)
+    check_counts(sql, first, persons)
+
+
+class TestWithoutCare(OnScratch):
+    """Places are not given back, and answers not looked for."""
+
+    broken = """
+        DO $$ BEGIN
+            EXECUTE replace(pg_get_functiondef('cancel_live_registration'::regproc),
+                            's.registered_count - 1', 's.registered_count');
+            EXECUTE replace(pg_get_functiondef('events_delete'::regproc),
+                            'event_status_holds_place(registration.status)', 'false');
+            EXECUTE replace(pg_get_functiondef('erase_person'::regproc),
+                            'a.key FROM person_answers(person, known) AS a', 'NULL::bytea');
+        END $$;"""
+
+    def test_what_is_left_is_noticed(self, person, sql, erase):
+        person.register()
+        assert erase(person.text)["idempotency_keys"] == 0
+        assert traces(sql, person.text) == {"idempotency_keys": 4}
+        assert {row[0] for row in sql("SELECT * FROM recount()")} == {"live_sessions",
+                                                                     "occurrences"}
+
+    def test_places_that_are_lost_are_noticed(self, database, tools, admin, at_once, sql,
+                                              expect_log):
+        expect_log("canceling statement due to lock timeout")
+        tools.connect = database.connect
+        first, persons, _, _ = erase_in_a_crowd(tools, admin, at_once, sql)
+        with pytest.raises(AssertionError):
+            check_counts(sql, first, persons)
