@@ -237,7 +237,7 @@ class TestWhatTheDatabaseRefuses(OnScratch):
     """A call that fails as a whole is made again for each of its requests."""
 
     broken = """
-        ALTER TABLE live_registrations ADD CONSTRAINT no_poison CHECK (patient_id <> 'poison');
+        ALTER TABLE live_registrations ADD CONSTRAINT refused CHECK (patient_id <> 'poison');
         CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
         CREATE TRIGGER pause AFTER INSERT ON audit
@@ -413,7 +413,7 @@ def test_what_a_registrant_gives_is_not_in_it(admin, good, sql, each_api):
 
 
 CHANGES = ["UPDATE audit SET action = 'changed' WHERE id = %(id)s",
-           "UPDATE audit SET caller = 'somebody else' WHERE id = %(id)s",
+           "UPDATE audit SET caller = 'another' WHERE id = %(id)s",
            "UPDATE audit SET caller = NULL WHERE id = %(id)s",
            "UPDATE audit SET caller = 'erased', at = now() WHERE id = %(id)s",
            "UPDATE audit SET caller = 'erased', request_id = NULL WHERE id = %(id)s",

@@ -285,7 +285,8 @@ CREATE TYPE {0}.live_answer AS (planted text);
 
 def register(session):
     return ("SELECT outcome FROM registration.live_register("
-            f"'{{{new_uuid()}}}', '{{{session}}}', '{{{new_uuid()}}}', '{{NULL}}', '{{host}}')")
+            f"'{{{new_uuid()}}}', '{{{session}}}', '{{{new_uuid()}}}', '{{NULL}}', '{{host}}',"
+            " '{NULL}', '{NULL}')")
 
 
 class TestWhatIsPlanted(InADatabaseOfItsOwn):

@@ -5,6 +5,7 @@ import pytest
 
 import samples
 import servers
+from conftest import new_uuid
 from scratch import OnScratch
 
 # What an administrator gives; everything else has a default.
