@@ -52,7 +52,7 @@ class Person:
         answers = {}
         for api, (path, body) in self.requests().items():
             answers[api] = self.client.post(path, json=body,
-                                            headers={"Idempotency-Key": api})
+                                            headers={"Idempotency-Key": new_uuid()})
         answers["guest"] = self.client.post(f"/v1/sessions/{self.sessions[1]}/register",
                                             json={"guest_email": self.text.lower()})
         for answer in answers.values():
