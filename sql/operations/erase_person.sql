@@ -1,5 +1,15 @@
 -- SPDX-License-Identifier: Apache-2.0
 
+CREATE OR REPLACE FUNCTION audit_erased(kind audit_kind, id text, belongs_to text)
+RETURNS void
+LANGUAGE sql
+AS $$
+    INSERT INTO audit (action, kind, id, belongs_to, caller)
+    VALUES ('erased', kind, id, belongs_to, session_user)
+$$;
+
+COMMENT ON FUNCTION audit_erased IS 'Notes that a row has been erased.';
+
 -- The rows of each API are locked in the order in which its operations take them, and the
 -- APIs one after the other, so that clients may register and two of these may run at the
 -- same time. Only an event user is locked before the occurrences: nobody can then register

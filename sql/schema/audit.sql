@@ -89,13 +89,3 @@ CREATE OR REPLACE TRIGGER append_only_all
 -- Also where a session has put session_replication_role to replica.
 ALTER TABLE audit ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE audit ENABLE ALWAYS TRIGGER append_only_all;
-
-CREATE OR REPLACE FUNCTION audit_erased(kind audit_kind, id text, belongs_to text)
-RETURNS void
-LANGUAGE sql
-AS $$
-    INSERT INTO audit (action, kind, id, belongs_to, caller)
-    VALUES ('erased', kind, id, belongs_to, session_user)
-$$;
-
-COMMENT ON FUNCTION audit_erased IS 'Notes that a row has been erased.';
