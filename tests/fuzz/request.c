@@ -11,6 +11,8 @@
 
 #include "fuzz.h"
 
+#include "audit.h"
+
 #include <apr_lib.h>
 #include <limits.h>
 
@@ -108,6 +110,10 @@ static void check_call(apr_pool_t *pool, const fuzz_host_t *host)
     for (const char *letter = operations[i].values; *letter; letter++, value++) {
         HOLDS(*value ? is(pool, *letter, *value) : *letter >= 'a');
     }
+    HOLDS(value == host->values + reg_audit_given(operation));
+    for (; value < host->values + operation->parameters; value++) {
+        HOLDS(!*value || fuzz_code_points(pool, *value) >= 0); /* caller, request id */
+    }
 }
 
 /* Reads the header that a line holds; what only the host knows stands there as well. */
@@ -128,6 +134,9 @@ static void read_header(reg_request_t *request, fuzz_host_t *host, const char *l
         break;
     case 'U':
         request->user = line + 1;
+        break;
+    case 'R':
+        request->request_id = line + 1;
         break;
     case 'O':
         request->organization = "987e6543-e21a-34b5-c678-426614174000";
