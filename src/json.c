@@ -121,7 +121,9 @@ static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longe
  * buffer, and does not notice when the buffer cannot grow: a byte less is read, or more
  * than there is where that byte was the closing quote. The buffer never gets smaller, so
  * what makes it large enough for the longest string is a number written out longer than
- * that, which with any byte less would not be 1.
+ * that, which with any byte less would not be 1. Where it cannot grow up to the end of
+ * the number, an assertion of jansson's ends the process before a string is read; only
+ * where jansson was built without assertions (Debian's has them) that case stays open.
  */
 static const char *behind_number(apr_pool_t *pool, const char *text, apr_size_t longest)
 {
