@@ -4,7 +4,7 @@
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
 #   make check        every test
-#   make faults       tests that kill PostgreSQL, its connections and its machine under load
+#   make faults       tests that break PostgreSQL, its connections and httpd under load
 #   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
