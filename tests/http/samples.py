@@ -70,3 +70,58 @@ BAD_DATES = [
     "2000-01-01 ", " 2000-01-01", "2000-01-01\n", "2000–01–01", "２０００-01-01",
     "٢٠٠٠-٠١-٠١", "today", "infinity", "-infinity", "now", "epoch", "2000-W01-1", "2000-001",
     "J2451545", "2000-Jan-01", "2000-01-01 BC"]
+
+
+# --- Bodies with every field there is ------------------------------------------------------
+
+def full_live():
+    return {"patient_id": secrets.token_hex(8), "guest_email": new_email(), "role": "host"}
+
+
+def full_member(code):
+    return member(
+        code,
+        {"birthDate": "2000-02-29", "firstName": "Jane", "lastName": "Doe", "gender": "female",
+         "locale": "de-AT", "mobileNumber": "+19195551212", "timeZone": "Europe/Vienna"},
+        tags=["one", "two"], attributes={"room": "a", "nested": {"list": ["b"]}},
+        planSettings={"startDate": "2030-01-01", "endDate": "2030-12-31"})
+
+
+def full_event(occurrence):
+    return {"occurrenceId": occurrence, "externalUserId": secrets.token_hex(8),
+            "fields": {"email": new_email(), "firstName": "Jane", "lastName": "Doe",
+                       "phone": "+19195551212", "note": "a", "nested": {"list": ["b"]}}}
+
+
+# --- Their strings -------------------------------------------------------------------------
+
+def leaves(value, path=()):
+    """Where the strings of a body are, each as the keys that lead to it."""
+    if isinstance(value, str):
+        yield path
+    items = value.items() if isinstance(value, dict) else (
+        enumerate(value) if isinstance(value, list) else ())
+    for key, inside in items:
+        yield from leaves(inside, (*path, key))
+
+
+def with_leaf(value, path, text):
+    """The body with another string there."""
+    if not path:
+        return text
+    copy = value.copy()
+    copy[path[0]] = with_leaf(value[path[0]], path[1:], text)
+    return copy
+
+
+def strings_in(value):
+    """All strings of an answer, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for inside in value.values():
+            yield from strings_in(inside)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from strings_in(inside)
