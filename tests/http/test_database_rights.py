@@ -21,7 +21,8 @@ def operations():
     sources = "".join(path.read_text() for path in (servers.ROOT / "src").glob("*.c"))
     keyed = re.findall(r'REG_KEYED_OPERATION\("(\w+)"', sources)
     plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
-    assert len(keyed + plain) == len(re.findall(r"static const reg_operation_t \w+ =", sources))
+    declared = re.findall(r"static const reg_operation_t \w+ =", sources)
+    assert len(keyed + plain) == len(declared)
     assert '"idempotent(' in sources
     return {*keyed, *plain, "idempotent"}
 
@@ -30,7 +31,8 @@ def operations():
 ON_TABLES = [
     "SELECT * FROM {name}", "SELECT count(*) FROM {name}", "SELECT 1 FROM {name} FOR SHARE",
     "SELECT {column} FROM {name}", "SELECT t FROM {name} AS t", "TABLE {name}",
-    "INSERT INTO {name} DEFAULT VALUES", "INSERT INTO {name} ({column}) SELECT {column} FROM {name}",
+    "INSERT INTO {name} DEFAULT VALUES",
+    "INSERT INTO {name} ({column}) SELECT {column} FROM {name}",
     "INSERT INTO {name} ({column}) VALUES (NULL)", "UPDATE {name} SET {column} = {column}",
     "UPDATE {name} SET {column} = NULL", "DELETE FROM {name}",
     "LOCK TABLE {name} IN ACCESS SHARE MODE", "COPY {name} TO STDOUT",
@@ -71,7 +73,8 @@ ELSEWHERE = [
     "ALTER FUNCTION registration.recount() OWNER TO registration",
     "SELECT * FROM pg_authid", "SELECT * FROM pg_statistic", "SELECT * FROM pg_user_mapping",
     "SELECT pg_read_file('postgresql.conf')", "SELECT pg_ls_dir('.')",
-    "COPY (SELECT 1) TO '/nowhere'", "COPY (SELECT 1) TO PROGRAM 'true'", "SELECT lo_import('/etc/hostname')",
+    "COPY (SELECT 1) TO '/nowhere'", "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SELECT lo_import('/etc/hostname')",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
     "SELECT pg_reload_conf()", "ALTER SYSTEM SET log_statement = 'all'", "CHECKPOINT",
     "SET session_replication_role = replica", "SET log_statement = 'all'", "LOAD 'plpgsql'",

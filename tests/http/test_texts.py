@@ -17,6 +17,7 @@ import servers
 from apis import INVALID, check_error
 from conftest import Client
 from event_registrations import MOUNT, created
+from scratch import OnScratch
 
 WOMAN = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 
@@ -36,7 +37,7 @@ KEPT = {
     "astral": ["\U00010000", "\U0001f600", WOMAN, "\U0001f1e6\U0001f1f9", "\U000e0061"],
     "case": ["\u0130", "\u0131", "I", "\u212a", "k", "\u017f", "\u00df", "\u1e9e", "\u01c5"],
     "255": ["x" * 255, "\u00e9" * 255, "\u65e5" * 255, "\U0001f600" * 255, "e\u0301" * 127 + "x",
-            (WOMAN * 51)],
+            WOMAN * 51],
 }
 REFUSED = {
     "256": ["x" * 256, "\u00e9" * 256, "\U0001f600" * 256, "e\u0301" * 128, "x" * 255 + "\u0301",
@@ -196,3 +197,23 @@ def test_an_address_is_the_same_in_either_case_and_kept_as_given(api, live_sessi
     assert answer.json()["user"]["email"] == first
     check_error(api.post(path, json=samples.member(made.code, {"email": second})),
                 "groups", 422)
+
+
+class TestControlOfTexts(OnScratch):
+    """Text that is put into a normal form, or trimmed, on its way is noticed."""
+
+    broken = """
+        CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            NEW.patient_id := normalize(trim(NEW.patient_id), NFC);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER tidy BEFORE INSERT ON live_registrations
+            FOR EACH ROW EXECUTE FUNCTION tidy();"""
+
+    @pytest.mark.parametrize("text", ["A\u030a", "\u212b", "a\u0307\u0323", "  a  ", "\u0958"])
+    def test_control(self, api, field, text):
+        path, body = field("patient_id")
+        answer = api.post(path, json=body(text))
+        assert answer.status_code == 201
+        assert FIELDS["patient_id"][1](answer.json()) != text
