@@ -66,7 +66,7 @@ def test_each_request_gets_its_own_answer(caller, postgres_to_break, pool):
 def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
                                                     expect_log):
     expect_log("violates check constraint")
-    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT no_poison"
+    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT refused"
                             " CHECK (patient_id <> 'poison')")
     try:
         one = caller(combining=True)
@@ -78,7 +78,7 @@ def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, p
         expected[7] = 400
         assert statuses(answers) == expected
     finally:
-        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT no_poison")
+        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT refused")
 
 
 def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break, pool):

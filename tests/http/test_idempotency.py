@@ -513,7 +513,7 @@ def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool
 def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
                                                     expect_log):
     expect_log("violates check constraint")
-    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT no_poison"
+    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT refused"
                             " CHECK (patient_id <> 'poison')")
     try:
         one, session = caller(combining=True), postgres_to_break.live_session()
@@ -525,7 +525,7 @@ def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, p
                                        " WHERE body::json->>'session_id' = %s", session)
         assert kept == [(19,)]
     finally:
-        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT no_poison")
+        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT refused")
 
 
 # --- What it is for ------------------------------------------------------------------------
