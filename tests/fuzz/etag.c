@@ -6,7 +6,19 @@
 
 #include "etag.h"
 
-/* Every version accepted stands in the header, as the first part of a tag. */
+/* Whether a version stands in a header as the first part of a tag that is not weak. */
+static int is_named(apr_pool_t *pool, const char *header, const char *version)
+{
+    const char *tag = apr_pstrcat(pool, "\"", version, "-", NULL);
+
+    for (const char *p = header; (p = strstr(p, tag)); p++) {
+        if (p - header < 2 || strncmp(p - 2, "W/", 2) != 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static void check_versions(apr_pool_t *pool, const char *header, const char *versions)
 {
     char *rest, *copy = apr_pstrdup(pool, versions);
@@ -14,7 +26,7 @@ static void check_versions(apr_pool_t *pool, const char *header, const char *ver
     for (char *version = strtok_r(copy, " ", &rest); version;
          version = strtok_r(NULL, " ", &rest)) {
         HOLDS(!version[strspn(version, "0123456789")]);
-        HOLDS(strstr(header, apr_pstrcat(pool, "\"", version, "-", NULL)));
+        HOLDS(is_named(pool, header, version));
     }
 }
 
