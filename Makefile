@@ -4,13 +4,14 @@
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
 #   make check        every test
+#   make check-valgrind   the unit tests and some HTTP tests under valgrind
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
 #   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
 #   make clean        remove build/; stops the demo first
-#   make lint         clang-tidy and cppcheck
+#   make lint         clang-tidy, cppcheck and gcc's analyzer
 #   make format-check   is the code formatted as .clang-format says?
 #   make packages     install the Debian packages that are missing; build-packages: only
 #                     those that building and running it takes
@@ -55,7 +56,7 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop check check-unit check-threads check-fuzz check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
+.PHONY: all demo demo-stop check check-unit check-threads check-fuzz check-valgrind check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
         build-packages
 
 all: $(MODULE)
@@ -106,6 +107,18 @@ check-unit: $(UNIT_TESTS) $(MODULE)
 	$(if $(UNIT_TESTS),$(PYTHON) -B tests/servers.py postgres -- \
 	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
 
+# The unit tests under valgrind, and a real httpd while each API is called in many ways.
+# Whatever is found is printed and fails; what is not ours is in tests/valgrind.supp.
+export VALGRIND_OPTS = --quiet --num-callers=25 --keep-debuginfo=yes --leak-check=full \
+    --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+    --error-exitcode=99 --suppressions=$(CURDIR)/tests/valgrind.supp
+VALGRIND_HTTP = live groups_get groups_register families events_delete events_search
+check-valgrind: $(UNIT_TESTS) $(MODULE)
+	$(PYTHON) -B tests/servers.py postgres -- \
+	    sh -c 'printf "%s\n" "$$@" | xargs -n 1 -P $$(nproc) valgrind' sh $(UNIT_TESTS)
+	REGISTRATION_VALGRIND=1 $(MAKE) --no-print-directory check-http \
+	    HTTP_TESTS='$(VALGRIND_HTTP:%=tests/http/test_%.py)'
+
 # The tests with threads, under ThreadSanitizer.
 THREAD_TESTS = test_gate test_combine test_dispatch
 check-threads:
@@ -137,8 +150,9 @@ fuzz: fuzz-targets
 	        $(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target || exit; \
 	done
 
+HTTP_TESTS = tests/http
 check-http: $(MODULE)
-	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini tests/http $(PYTEST)
+	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini $(HTTP_TESTS) $(PYTEST)
 
 faults:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
@@ -185,6 +199,8 @@ lint:
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix \
 	    --enable=warning,performance,portability --suppress=varFuncNullUB \
 	    -I. -Isrc $(SOURCES)
+	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $$(nproc) -I{} \
+	    gcc $(LANGUAGE) -O2 -fanalyzer -Werror -c -o /dev/null {}
 
 # What building and running the module takes; the demo besides; the tests besides.
 BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-dev \
@@ -194,7 +210,7 @@ DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
     libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
-    clang libclang-rt-dev clang-format clang-tidy cppcheck
+    clang libclang-rt-dev clang-format clang-tidy cppcheck valgrind
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

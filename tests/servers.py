@@ -297,14 +297,17 @@ class Httpd(Server):
     """An httpd with this module, running the site whose configuration it is given.
 
     `modules` and `mpm` are names without mod_; `registration` is the module to load, or
-    None for an httpd without it; `site` is configuration text.
+    None for an httpd without it; `site` is configuration text. With `valgrind` it runs under
+    that, with the options of the Makefile, and `findings` is where those are written.
     """
 
     program = "apache2"
 
     def __init__(self, directory, site, port=None, mpm="event", modules=MODULES,
-                 registration=MODULE, log_level="warn"):
+                 registration=MODULE, log_level="warn", valgrind=False):
         super().__init__(directory, port or free_port())
+        self.valgrind = valgrind
+        self.findings = Log(self.directory / "valgrind.log", r".")
         self.site = site
         self.mpm = mpm
         self.modules = modules
@@ -356,7 +359,8 @@ class Httpd(Server):
         self.configuration_file.write_text("\n".join(self.configuration()) + "\n")
 
     def command(self, *arguments):
-        return [f"{apxs('SBINDIR')}/{apxs('progname')}", "-d", str(self.directory),
+        valgrind = ["valgrind", f"--log-file={self.findings.path}"] if self.valgrind else []
+        return [*valgrind, f"{apxs('SBINDIR')}/{apxs('progname')}", "-d", str(self.directory),
                 "-f", str(self.configuration_file), *arguments]
 
     def environment(self):

@@ -11,6 +11,7 @@ the test allowed it with `expect_log`.
 
 import concurrent.futures
 import http.client
+import os
 import secrets
 import socket
 import ssl
@@ -59,14 +60,15 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def httpd(tmp_path_factory, certificates, issuer, postgres):
-    """The httpd that the tests share."""
+    """The httpd that the tests share; `make check-valgrind` has it run under valgrind."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres)
-    httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port, log_level="info")
+    httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port, log_level="info",
+                          valgrind="REGISTRATION_VALGRIND" in os.environ)
     httpd.start()
     yield httpd
     httpd.stop()
-    fail_on(httpd.log.problems())
+    fail_on(httpd.log.problems() + httpd.findings.problems())
 
 
 @pytest.fixture
