@@ -42,7 +42,7 @@ static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_
 
         body->capacity = 2 * body->length + length + 1;
         grown = apr_palloc(pool, body->capacity);
-        if (body->length) {
+        if (body->data) {
             memcpy(grown, body->data, body->length);
         }
         body->data = grown;
