@@ -35,6 +35,7 @@ typedef struct {
     const char *values[2];
     apr_interval_time_t patience;
     reg_item_t item;
+    int created;
 } client_t;
 
 /* What a child process of httpd has for one database, and its clients. */
@@ -51,6 +52,16 @@ typedef struct service_t {
     int count;
 } service_t;
 
+static void check_in(void *baton, reg_connection_t *connection)
+{
+    service_t *service = baton;
+
+    pthread_mutex_lock(&service->mutex);
+    service->is_used[connection - service->list] = 0;
+    service->used--;
+    pthread_mutex_unlock(&service->mutex);
+}
+
 static reg_connection_t *check_out(void *baton, apr_time_t deadline)
 {
     service_t *service = baton;
@@ -66,19 +77,11 @@ static reg_connection_t *check_out(void *baton, apr_time_t deadline)
         service->used++;
     }
     pthread_mutex_unlock(&service->mutex);
-    return i < MOST_CONNECTIONS && reg_store_refresh(&service->list[i])
-               ? &service->list[i]
-               : NULL;
-}
-
-static void check_in(void *baton, reg_connection_t *connection)
-{
-    service_t *service = baton;
-
-    pthread_mutex_lock(&service->mutex);
-    service->is_used[connection - service->list] = 0;
-    service->used--;
-    pthread_mutex_unlock(&service->mutex);
+    if (i < MOST_CONNECTIONS && !reg_store_refresh(&service->list[i])) {
+        check_in(service, &service->list[i]);
+        return NULL;
+    }
+    return i < MOST_CONNECTIONS ? &service->list[i] : NULL;
 }
 
 static void ignore_report(void *baton, const char *message)
@@ -430,6 +433,69 @@ static void every_request_is_done_once_while_rows_are_locked_now_and_then(void *
     assert_in_range(runs(service->store), 1, 200 * MOST_CLIENTS / 2);
 }
 
+#define ROWS_OF_A_CLIENT 100
+
+/* A client that makes row after row, in a way that recognizes what it wrote. */
+static void *make_rows(void *data)
+{
+    client_t *client = data;
+    int first = 1000 + ROWS_OF_A_CLIENT * (int)(client - client->service->clients);
+
+    for (int id = first; id < first + ROWS_OF_A_CLIENT; id++) {
+        char script[200];
+
+        apr_snprintf(script, sizeof(script),
+                     "INSERT INTO marks VALUES (%d, 0) ON CONFLICT (id)"
+                     " DO UPDATE SET value = 1 RETURNING $1, 'created', NULL, NULL",
+                     id);
+        client->values[0] = script;
+        join(client);
+        client->created += client->item.answer.outcome == REG_CREATED;
+    }
+    client->values[0] = NULL;
+    return NULL;
+}
+
+/* Ends all of the service's connections. */
+static void end_backends(const service_t *service)
+{
+    sql(service->observer, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                           " WHERE usename = 'registration'"
+                           "   AND datname = current_database()");
+}
+
+/* The store as all threads of a child process have it, on several connections at a time.
+ */
+static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
+{
+    service_t *service = *state;
+    client_t *clients = service->clients;
+    int made = 0, created = 0, total = ROWS_OF_A_CLIENT * MOST_CLIENTS, rounds = 0;
+
+    service->dispatch = reg_dispatch_make(service->store->pool, 8, 4);
+    for (int i = 0; i < MOST_CLIENTS; i++) {
+        clients[i] =
+            (client_t){.service = service, .operation = &run_operation, .patience = SOON};
+        clients[i].item.values = clients[i].values;
+        assert_int_equal(
+            0, pthread_create(&clients[i].thread, NULL, make_rows, &clients[i]));
+    }
+    for (apr_time_t end = apr_time_now() + SOON; made < total / 2; rounds++) {
+        assert_true(apr_time_now() < end);
+        end_backends(service);
+        apr_sleep(apr_time_from_msec(20));
+        made = sql_number(service->observer, "SELECT count(*) - 3 FROM marks");
+    }
+    for (int i = 0; i < MOST_CLIENTS; i++) {
+        pthread_join(clients[i].thread, NULL);
+        created += clients[i].created;
+    }
+    made = sql_number(service->observer, "SELECT count(*) - 3 FROM marks");
+    assert_true(rounds > 3);
+    assert_number("all is done in the end", created, total);
+    assert_number("and nothing else", made, total);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +507,7 @@ int main(void)
         DISPATCH_TEST(each_waits_on_a_connection_of_its_own_where_nothing_is_combined),
         DISPATCH_TEST(who_waits_in_vain_is_told_so_and_leaves_nothing_behind),
         DISPATCH_TEST(every_request_is_done_once_while_rows_are_locked_now_and_then),
+        DISPATCH_TEST(what_is_confirmed_is_done_while_connections_are_ended),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);
