@@ -42,7 +42,11 @@ INCLUDES = -I. -Isrc -isystem $(HTTPD_INCLUDE) $(patsubst -I%,-isystem %,$(LIBRA
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
            -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
-SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+# What UBSan finds ends the program, as what the others find does by itself.
+SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
+                $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
+export ASAN_OPTIONS = detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS = print_stacktrace=1
 CFLAGS   = -O2 -g
 LANGUAGE = -std=gnu11 $(INCLUDES)
 COMPILE  = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDENING) $(SANITIZER) -fPIC -MMD -MP
