@@ -27,7 +27,7 @@ from workload import KeptCaller
 
 CLIENTS = 48
 ADMINISTRATORS = 2
-REQUESTS = 20000
+REQUESTS = 15000
 
 # Four child processes, with threads for all clients in each; httpd is content when all of
 # them are busy.
@@ -241,19 +241,24 @@ def noted_postgres(own_postgres):
 
 @pytest.fixture
 def crowd(start_httpd, noted_postgres, postgres_to_break):
-    """crowd(): a Crowd on an httpd of its own."""
-    def make(**options):
+    """crowd(): a Crowd on an httpd of its own, with more of its configuration."""
+    def make(more="", with_keys=False, **options):
         site = CHILDREN + MOUNTS + database(postgres_to_break.dsn(), most=CONNECTIONS,
-                                            timeout=20)
-        return Crowd(KeptCaller(start_httpd(site, modules=MODULES)), postgres_to_break,
-                     Rooms(postgres_to_break), **options)
+                                            timeout=20) + more
+        one = KeptCaller(start_httpd(site, modules=MODULES), with_keys)
+        return Crowd(one, postgres_to_break, Rooms(postgres_to_break), **options)
     return make
 
 
-def test_places_are_exact_at_every_moment(crowd, postgres_to_break, expect_log):
+WAYS = {"together": {}, "one by one": {"more": "RegistrationBatchSize 1\n"},
+        "under keys": {"with_keys": True}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_places_are_exact_at_every_moment(crowd, postgres_to_break, expect_log, way):
     # What meets by chance: these calls are made again.
     expect_log("ERROR:  (deadlock detected|the invite code was given a limit at this moment)")
-    crowd = crowd()
+    crowd = crowd(**WAYS[way])
     with Watcher(postgres_to_break, crowd.rooms) as watcher:
         crowd.run(REQUESTS)
         backends = postgres_to_break.backends()
