@@ -142,7 +142,7 @@ static void a_body_costs_what_its_length_does(void **state)
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{\"id\":\"x\"}"}};
 
     for (size_t i = 0; i < LENGTH(bodies); i++) {
-        int times[2];
+        int times[2] = {0, 0};
 
         for (int k = 0; k < 2; k++) {
             const char *body = made_of(*state, bodies[i].begin, bodies[i].piece,
@@ -160,7 +160,7 @@ static void a_line_costs_what_its_length_does(void **state)
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "1", "[]"}};
 
     for (size_t i = 0; i < LENGTH(lines); i++) {
-        int times[2];
+        int times[2] = {0, 0};
 
         for (int k = 0; k < 2; k++) {
             reg_request_t *request =
