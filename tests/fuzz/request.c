@@ -184,6 +184,9 @@ static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input)
     host.body_length = input->length;
 
     fuzz_check_reply(request, reg_serve(request));
+    for (int i = 0; i < REG_MAX_CAPTURES; i++) {
+        HOLDS(!request->captures[i] || !strchr(request->captures[i], '/'));
+    }
     if (host.operation) {
         check_call(request, &host);
     }
