@@ -170,20 +170,18 @@ def test_when_there_is_no_connection_left_everybody_is_told_at_once(load, postgr
 # --- A full disk ---------------------------------------------------------------------------
 
 class FullDisk:
-    """A PostgreSQL whose database is on a small file system of its own."""
+    """A PostgreSQL that has a part of its data on a small file system of its own."""
 
-    def __init__(self, postgres):
+    def __init__(self, postgres, part):
         self.postgres = postgres
-        [[number]] = postgres.query(
-            "SELECT oid::text FROM pg_database WHERE datname = current_database()")
-        self.directory = postgres.data / "base" / number
+        self.directory = postgres.data / part
 
-    def mount(self):
+    def mount(self, free):
         """Fails where this is not allowed to mount anything."""
         files = self.postgres.data / "copy"
         self.postgres.stop()
         shutil.copytree(self.directory, files)
-        size = sum(file.stat().st_size for file in files.iterdir()) + (16 << 20)
+        size = sum(file.stat().st_size for file in files.rglob("*")) + free
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs",
                         self.directory], check=True, stderr=subprocess.DEVNULL)
         subprocess.run(["cp", "-r", f"{files}/.", self.directory], check=True)
@@ -208,28 +206,59 @@ class FullDisk:
 
 @pytest.fixture
 def disk(tmp_path_factory, watched_logs, expect_log):
-    expect_log(*OUTAGE, "ERROR:  could not extend file .* No space left on device")
-    postgres = BreakablePostgres(tmp_path_factory.mktemp("small"))
-    watched_logs.append(postgres.log)
-    postgres.start()
-    postgres.install("install.sql", "demo.sql")
-    disk = FullDisk(postgres)
-    try:
-        disk.mount()
-        yield disk
-    except subprocess.CalledProcessError:
-        pytest.skip("nothing can be mounted here")
-    finally:
-        disk.close()
+    """disk("pg_wal", free=20 << 20): a FullDisk with that many octets left."""
+    made = []
+
+    def make(part, free):
+        postgres = BreakablePostgres(tmp_path_factory.mktemp("small"),
+                                     settings=("synchronous_commit = on",))
+        watched_logs.append(postgres.log)
+        postgres.start()
+        postgres.install("install.sql", "demo.sql")
+        [[number]] = postgres.query("SELECT oid::text FROM pg_database"
+                                    " WHERE datname = current_database()")
+        made.append(FullDisk(postgres, part.format(database=number)))
+        try:
+            made[-1].mount(free)
+        except subprocess.CalledProcessError:
+            pytest.skip("nothing can be mounted here")
+        return made[-1]
+    expect_log(*OUTAGE)
+    yield make
+    for each in made:
+        each.close()
 
 
-def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk):
+def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk, expect_log):
+    expect_log("ERROR:  could not extend file .* No space left on device")
+    disk = disk("base/{database}", free=16 << 20)
     with load(disk.postgres) as load:
         load.wait_for_more()
         with disk.full():
             time.sleep(TIMEOUT)
         check_recovers(load)   # The control: it was the disk.
     assert {name.partition("-")[0] for name, _ in load.unavailable} == set(KINDS)
+    check_waits(load)
+    check_threads(load)
+
+
+def test_when_the_log_is_full_nothing_that_was_confirmed_is_lost(load, disk, expect_log):
+    """PostgreSQL ends itself then, and does not come back before there is room."""
+    expect_log("PANIC:  could not write to (log )?file .* No space left on device",
+               "FATAL:  the database system is in recovery mode",
+               "FATAL:  could not write to file .* No space left on device")
+    disk = disk("pg_wal", free=20 << 20)
+    with load(disk.postgres) as load:
+        load.wait_for_more()
+        with disk.full():
+            servers.wait_until(lambda: "PANIC: " in disk.postgres.log.text(), 30,
+                               "the log did not become full")
+            time.sleep(0.5)
+            before = len(load.confirmed_at)
+            time.sleep(TIMEOUT)
+            assert len(load.confirmed_at) == before
+        disk.postgres.start()   # if it has given up
+        check_recovers(load)
     check_waits(load)
     check_threads(load)
 
