@@ -45,7 +45,7 @@ HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
 # What UBSan finds ends the program, as what the others find does by itself.
 SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
                 $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
-export ASAN_OPTIONS = detect_stack_use_after_return=1:strict_string_checks=1
+export ASAN_OPTIONS = detect_stack_use_after_return=1
 export UBSAN_OPTIONS = print_stacktrace=1
 CFLAGS   = -O2 -g
 LANGUAGE = -std=gnu11 $(INCLUDES)
