@@ -87,6 +87,9 @@ $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
 	@echo '$(CC) $@'
 	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
 
+# The description of the APIs becomes part of the module.
+$(BUILD)/obj/src/openapi.o: src/openapi.json
+
 .SECONDARY:
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/*/*.d)
 

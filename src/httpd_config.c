@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_config.h"
 
+#include "routes.h"
+
 #include <apr_fnmatch.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -75,6 +77,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     reg_server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
 
     conf->mounted = inner->mounted || outer->mounted;
+    conf->needs_database = inner->needs_database || outer->needs_database;
     conf->timeout = inner->timeout != UNSET ? inner->timeout : outer->timeout;
     conf->connections =
         inner->connections != UNSET ? inner->connections : outer->connections;
@@ -154,12 +157,15 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
     if (api == REG_API_COUNT) {
         return apr_psprintf(cmd->pool,
                             "RegistrationAPI must be one of live, groups, users, "
-                            "families, events, not \"%s\"",
+                            "families, events, openapi, not \"%s\"",
                             value);
     }
     conf->api = api;
     conf->mount = cmd->path;
     reg_server_conf(cmd->server)->mounted = 1;
+    if (reg_api_needs_database((reg_api_t)api)) {
+        reg_server_conf(cmd->server)->needs_database = 1;
+    }
     return NULL;
 }
 
@@ -258,8 +264,9 @@ static const char *set_batch_size(cmd_parms *cmd, void *config, const char *valu
 }
 
 const command_rec reg_directives[] = {
-    AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
-                  "the API served here: live, groups, users, families or events"),
+    AP_INIT_TAKE1(
+        "RegistrationAPI", set_api, NULL, ACCESS_CONF,
+        "the API served here: live, groups, users, families, events or openapi"),
     AP_INIT_TAKE1("RegistrationOrganization", set_organization, NULL, ACCESS_CONF,
                   "expression for the organization that the events API is limited to"),
     AP_INIT_TAKE1("RegistrationMaxBody", set_max_body, NULL, RSRC_CONF | ACCESS_CONF,

@@ -28,6 +28,7 @@ struct reg_gate_t;
 /** What a server says. */
 typedef struct reg_server_conf_t {
     int mounted;                 /* an API is mounted here or in the main server */
+    int needs_database;          /* one that calls operations; implies mounted */
     apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
     int connections;             /* calls in flight per child; likewise */
     apr_interval_time_t connect_time; /* see reg_dbd_connect_time() */

@@ -42,7 +42,7 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
         const char *fault;
         reg_dbd_t dbd;
 
-        if (!conf->mounted) {
+        if (!conf->needs_database) {
             continue;
         }
         dbd = reg_dbd_settings(pool, s);
@@ -77,7 +77,7 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf_t *conf = reg_server_conf(s);
 
-        if (!conf->mounted) {
+        if (!conf->needs_database) {
             continue;
         }
         conf->gate = apr_hash_get(gates, conf->pool_key, APR_HASH_KEY_STRING);

@@ -23,7 +23,9 @@
  * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
  * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
- * token's scopes, idempotency.c the Idempotency-Key, audit.c who asks for a change.
+ * token's scopes, prefer.c the header Prefer, idempotency.c the Idempotency-Key, audit.c
+ * who asks for a change. openapi.json, which openapi.c serves, describes all of it to those
+ * who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -55,6 +57,7 @@ typedef enum {
     REG_API_USERS, /* the group API's second address: the group comes from the code */
     REG_API_FAMILIES,
     REG_API_EVENTS,
+    REG_API_OPENAPI, /* the description of the others */
     REG_API_COUNT
 } reg_api_t;
 
@@ -157,6 +160,7 @@ struct reg_request_t {
     const char *if_match;        /* or NULL */
     const char *if_none_match;   /* or NULL */
     const char *idempotency_key; /* as it was sent, or NULL */
+    const char *prefer;          /* or NULL */
 
     const char *captures[REG_MAX_CAPTURES]; /* set by the route: {…} of its pattern */
     const char *body;                       /* set by read_body; ends in a NUL */
@@ -174,13 +178,14 @@ typedef struct reg_reply_t {
 /** Serves one route: checks fields, calls an operation, makes the reply. */
 typedef reg_reply_t *reg_handler_t(reg_request_t *request);
 
-/* live.c, groups.c, families.c, events.c, events_search.c: what routes.c dispatches to.
- */
+/* live.c, groups.c, families.c, events.c, events_search.c, openapi.c: what routes.c
+ * dispatches to. */
 reg_handler_t reg_live_register;
 reg_handler_t reg_groups_register, reg_groups_get_group, reg_groups_get_plan,
     reg_groups_get_member;
 reg_handler_t reg_families_register;
 reg_handler_t reg_events_create, reg_events_get, reg_events_update, reg_events_delete,
     reg_events_search;
+reg_handler_t reg_openapi_get;
 
 #endif

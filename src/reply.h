@@ -6,7 +6,7 @@
  * Every status and every body of an error, whoever made it: the one place that knows how
  * each API words a failure. The shapes are those of seeds/ and the contract:
  *
- *   live      {"error": code, "message": text}
+ *   live, openapi  {"error": code, "message": text}
  *   groups    {"status": n, "message": text, "errors": [{"field", "message"}]}
  *   families  {"code": n, "message": text, "description": text}
  *   events    {"statusCode": n, "message": text, "error": reason, "errors": [...]}

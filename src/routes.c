@@ -4,10 +4,10 @@
 #include <apr_strings.h>
 #include <string.h>
 
-const char *const reg_api_names[REG_API_COUNT] = {"live", "groups", "users", "families",
-                                                  "events"};
+const char *const reg_api_names[REG_API_COUNT] = {"live",     "groups", "users",
+                                                  "families", "events", "openapi"};
 
-/* Every URL of the four APIs. */
+/* Every URL of the four APIs, and of what is said about them. */
 static const reg_route_t routes[] = {
     {REG_API_LIVE, REG_METHOD_POST, "/{session}/register", reg_live_register},
 
@@ -25,6 +25,8 @@ static const reg_route_t routes[] = {
     {REG_API_EVENTS, REG_METHOD_GET, "/{id}", reg_events_get},
     {REG_API_EVENTS, REG_METHOD_PUT, "/{id}", reg_events_update},
     {REG_API_EVENTS, REG_METHOD_DELETE, "/{id}", reg_events_delete},
+
+    {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get},
 };
 
 /* What each method adds to Allow. */
@@ -60,6 +62,11 @@ static int path_fits(reg_request_t *request, const char *pattern)
     }
     memcpy(request->captures, captures, sizeof(captures));
     return 1;
+}
+
+int reg_api_needs_database(reg_api_t api)
+{
+    return api <= REG_API_EVENTS;
 }
 
 const reg_route_t *reg_route_find(reg_request_t *request)

@@ -13,6 +13,9 @@ typedef struct reg_route_t {
     reg_handler_t *handler;
 } reg_route_t;
 
+/** Whether an API's operations are called, and so a database is needed. */
+int reg_api_needs_database(reg_api_t api);
+
 /**
  * Finds the route of a request by its API, path and method, and sets its captures.
  * @return the route, or NULL when there is none.

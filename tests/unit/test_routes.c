@@ -48,6 +48,9 @@ static const struct {
     {REG_API_EVENTS, "", "GET, HEAD, POST, OPTIONS", NULL, NULL},
     {REG_API_EVENTS, "/e", "GET, HEAD, PUT, DELETE, OPTIONS", "e", NULL},
     {REG_API_EVENTS, "/e/f", NULL, NULL, NULL},
+
+    {REG_API_OPENAPI, "", "GET, HEAD, OPTIONS", NULL, NULL},
+    {REG_API_OPENAPI, "/x", NULL, NULL, NULL},
 };
 
 static const struct {
@@ -69,6 +72,7 @@ static const struct {
     {REG_API_EVENTS, REG_METHOD_GET, "/e", reg_events_get},
     {REG_API_EVENTS, REG_METHOD_PUT, "/e", reg_events_update},
     {REG_API_EVENTS, REG_METHOD_DELETE, "/e", reg_events_delete},
+    {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get},
 };
 
 static reg_request_t request_of(apr_pool_t *pool, reg_api_t api, reg_method_t method,
@@ -157,6 +161,16 @@ static void an_api_has_the_name_of_its_directive(void **state)
     assert_text("users", reg_api_names[REG_API_USERS], "users");
     assert_text("families", reg_api_names[REG_API_FAMILIES], "families");
     assert_text("events", reg_api_names[REG_API_EVENTS], "events");
+    assert_text("openapi", reg_api_names[REG_API_OPENAPI], "openapi");
+}
+
+static void only_what_registers_needs_a_database(void **state)
+{
+    (void)state;
+    for (int api = 0; api < REG_API_COUNT; api++) {
+        assert_number(reg_api_names[api], reg_api_needs_database((reg_api_t)api),
+                      api != REG_API_OPENAPI);
+    }
 }
 
 int main(void)
@@ -166,6 +180,7 @@ int main(void)
         POOL_TEST(a_method_is_routed_where_it_is_allowed),
         POOL_TEST(a_route_leads_to_its_handler),
         POOL_TEST(an_api_has_the_name_of_its_directive),
+        POOL_TEST(only_what_registers_needs_a_database),
     };
 
     return RUN_TESTS(tests);
