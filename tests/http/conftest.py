@@ -22,6 +22,7 @@ import uuid
 import pytest
 import requests
 
+import openapi
 import sent
 import servers
 
@@ -141,7 +142,10 @@ def quiet_logs(watched_logs, expected_lines):
 # --- Clients -------------------------------------------------------------------------------
 
 class Client(requests.Session):
-    """Sends requests to one httpd, all with one token or without any."""
+    """Sends requests to one httpd, all with one token or without any.
+
+    What the shared httpd answers has to be what the description of the APIs says.
+    """
 
     def __init__(self, httpd, certificates, token=None):
         super().__init__()
@@ -149,12 +153,16 @@ class Client(requests.Session):
         self.base = f"https://localhost:{httpd.port}"
         self.verify = str(certificates.authority)
         self.trust_env = False
+        self.is_described = False
         if token:
             self.headers["Authorization"] = f"Bearer {token}"
 
     def request(self, method, path, **options):
         options.setdefault("timeout", 30)
-        return super().request(method, self.base + path, **options)
+        answer = super().request(method, self.base + path, **options)
+        if self.is_described:
+            openapi.check(answer)
+        return answer
 
 
 @pytest.fixture
@@ -162,8 +170,9 @@ def client(httpd, certificates):
     """client(token, httpd): a Client of the shared httpd or of another, with any token."""
     made = []
 
-    def make(token=None, httpd=httpd):
+    def make(token=None, httpd=httpd, shared=httpd):
         made.append(Client(httpd, certificates, token))
+        made[-1].is_described = httpd is shared
         return made[-1]
 
     yield make

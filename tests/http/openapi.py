@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The description of the APIs, src/openapi.json, to hold what is answered against."""
+
+import json
+import re
+import types
+import urllib.parse
+
+import jsonschema
+
+import servers
+
+DOCUMENT = json.loads((servers.ROOT / "src" / "openapi.json").read_text())
+METHODS = ("get", "post", "put", "delete")
+
+# What `default` stands for: statuses of httpd and its other modules.
+OTHERS = (400, 408, 411, 414, 417, 421, 426, 429, 431, 501, 505)
+
+# Longer bodies are not held against their schema, which would take long: lists of hundreds.
+MOST = 100_000
+
+RESOLVER = jsonschema.RefResolver("", DOCUMENT)
+
+
+def resolved(node):
+    """What a $ref stands for."""
+    while "$ref" in node:
+        node = RESOLVER.resolve(node["$ref"])[1]
+    return node
+
+
+def _operations():
+    for template, item in DOCUMENT["paths"].items():
+        pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", template))
+        for method in METHODS:
+            if method in item:
+                yield types.SimpleNamespace(
+                    id=item[method]["operationId"], method=method.upper(), path=template,
+                    pattern=pattern, node=item[method], tag=item[method]["tags"][0],
+                    responses={status: resolved(response) for status, response
+                               in item[method]["responses"].items()})
+
+
+OPERATIONS = {operation.id: operation for operation in _operations()}
+
+
+def find(method, path):
+    """The operation that a request asks for, or None."""
+    method = "GET" if method == "HEAD" else method
+    found = [operation for operation in OPERATIONS.values()
+             if operation.method == method and operation.pattern.fullmatch(path)]
+    return found[0] if found else None
+
+
+def content(response):
+    """The schema and the examples of a response; None where it has no body."""
+    return response["content"]["application/json"] if "content" in response else None
+
+
+def examples(media_type):
+    return {name: resolved(example)["value"]
+            for name, example in media_type.get("examples", {}).items()}
+
+
+_validators = {}
+
+
+def check_schema(value, schema):
+    key = json.dumps(schema)
+    if key not in _validators:
+        _validators[key] = jsonschema.Draft202012Validator(
+            schema, resolver=RESOLVER,
+            format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    _validators[key].validate(value)
+
+
+def check_headers(answer, response):
+    for name, header in response.get("headers", {}).items():
+        header, name = resolved(header), name.replace("-Scope", "")
+        assert name in answer.headers or not header.get("required"), name
+        if name in answer.headers:
+            check_schema(answer.headers[name], header["schema"])
+
+
+def check(answer):
+    """Is an answer of requests one that the description has for its request?"""
+    path = urllib.parse.urlsplit(answer.request.url).path
+    operation = find(answer.request.method, path)
+    if not operation:
+        return
+    status = answer.status_code
+    described = operation.responses.get(str(status))
+    if not described:
+        assert status in OTHERS, f"{operation.id} is not described to answer {status}"
+        described = operation.responses["default"]
+    check_headers(answer, described)
+    media_type = content(described)
+    minimal = "Preference-Applied" in answer.headers
+    if answer.request.method == "HEAD" or minimal or not media_type:
+        assert answer.content == b""
+        return
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    if len(answer.content) <= MOST:
+        check_schema(answer.json(), media_type["schema"])
