@@ -165,6 +165,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->if_match = apr_table_get(r->headers_in, "If-Match");
     request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
     request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");
+    request->prefer = apr_table_get(r->headers_in, "Prefer");
     return request;
 }
 
@@ -174,7 +175,9 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
     const char *error = NULL;
     const char *value;
 
-    if (!conf->organization || request->api != REG_API_EVENTS) {
+    if (!conf->organization || request->api != REG_API_EVENTS
+        || request->method
+               == REG_METHOD_OPTIONS) { /* asked about before there is a token */
         return 1;
     }
     value = ap_expr_str_exec(r, conf->organization, &error);

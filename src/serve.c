@@ -2,6 +2,7 @@
 #include "serve.h"
 
 #include "json.h"
+#include "prefer.h"
 #include "reply.h"
 #include "routes.h"
 
@@ -84,16 +85,34 @@ static reg_reply_t *refuse_method(reg_request_t *request)
     return reply;
 }
 
+/* Leaves out the body of a success where the client prefers that (RFC 7240, section 4.2).
+ * The entity tag stays that of what the body would be. No cache keeps an answer to a POST
+ * or a PUT, so there is no Vary. */
+static reg_reply_t *minimize(const reg_request_t *request, reg_reply_t *reply)
+{
+    if (reply->status < 200 || reply->status >= 300
+        || !reg_prefer_minimal(request->prefer)) {
+        return reply;
+    }
+    if (reply->status == 200) {
+        reply->status = 204;
+    }
+    reply->body = NULL;
+    apr_table_setn(reply->headers, "Preference-Applied", "return=minimal");
+    return reply;
+}
+
 reg_reply_t *reg_serve(reg_request_t *request)
 {
     const reg_route_t *route = reg_route_find(request);
-    reg_reply_t *refusal = NULL;
+    reg_reply_t *refusal;
 
     if (!route) {
         return refuse_method(request);
     }
-    if (request->method == REG_METHOD_POST || request->method == REG_METHOD_PUT) {
-        refusal = receive(request);
+    if (request->method != REG_METHOD_POST && request->method != REG_METHOD_PUT) {
+        return route->handler(request);
     }
-    return refusal ? refusal : route->handler(request);
+    refusal = receive(request);
+    return refusal ? refusal : minimize(request, route->handler(request));
 }

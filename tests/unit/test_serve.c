@@ -4,6 +4,7 @@
 
 #include "api_fixture.h"
 
+#define ID "/22222222-2222-4222-8222-222222222222"
 #define SESSION "/11111111-1111-4111-8111-111111111111/register"
 
 static void a_request_is_refused_by_the_first_check_that_fails(void **state)
@@ -214,6 +215,63 @@ static void what_is_no_json_object_is_refused_in_the_words_of_the_api(void **sta
     }
 }
 
+static void a_client_may_prefer_an_answer_without_a_body(void **state)
+{
+    static const struct {
+        reg_method_t method;
+        const char *path, *prefer;
+        reg_answer_t answer;
+        int status;
+        int minimal;
+    } rows[] = {
+        {REG_METHOD_POST,
+         "",
+         "return=minimal",
+         {REG_CREATED, "1", "{\"id\":\"x\"}"},
+         201,
+         1},
+        {REG_METHOD_POST, "", "return=representation", {REG_CREATED, "1", "{}"}, 201, 0},
+        {REG_METHOD_POST, "", NULL, {REG_CREATED, "1", "{}"}, 201, 0},
+        {REG_METHOD_POST, "", "return=minimal", {REG_FULL, NULL, NULL}, 409, 0},
+        {REG_METHOD_POST, "", "return=minimal", {REG_UNAVAILABLE, NULL, NULL}, 503, 0},
+        {REG_METHOD_PUT, ID, "return=minimal", {REG_UPDATED, "2", "{}"}, 204, 1},
+        {REG_METHOD_PUT, ID, "return=minimal", {REG_CHANGED, NULL, NULL}, 412, 0},
+        {REG_METHOD_GET, ID, "return=minimal", {REG_FOUND, "1", "{}"}, 200, 0},
+        {REG_METHOD_DELETE, ID, "return=minimal", {REG_DELETED, "2", "{}"}, 200, 0},
+    };
+    static const char body[] = "{\"occurrenceId\":\"11111111-1111-4111-8111-"
+                               "111111111111\",\"externalUserId\":\"x\"}";
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = rows[i].answer};
+        reg_request_t *request =
+            request_for(&host, REG_API_EVENTS, rows[i].method, rows[i].path, body);
+        const char *row = apr_psprintf(*state, "row %d", (int)i);
+        const reg_reply_t *reply;
+
+        request->prefer = rows[i].prefer;
+        reply = reg_serve(request);
+        assert_number(row, reply->status, rows[i].status);
+        assert_number(row, reply->body == NULL, rows[i].minimal);
+        assert_text(row, header(reply, "Preference-Applied"),
+                    rows[i].minimal ? "return=minimal" : NULL);
+        if (rows[i].minimal) {
+            assert_non_null(header(reply, "ETag"));
+        }
+    }
+}
+
+static void the_location_is_told_without_a_body_too(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{\"id\":\"x\"}"}};
+    reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_POST, "",
+                                         "{\"occurrenceId\":\"11111111-1111-4111-8111-"
+                                         "111111111111\",\"externalUserId\":\"x\"}");
+
+    request->prefer = "return=minimal";
+    assert_text("Location", header(reg_serve(request), "Location"), "/mount/x");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +284,8 @@ int main(void)
         POOL_TEST(options_tells_what_a_path_allows),
         POOL_TEST(another_method_is_told_what_the_path_allows),
         POOL_TEST(what_is_no_json_object_is_refused_in_the_words_of_the_api),
+        POOL_TEST(a_client_may_prefer_an_answer_without_a_body),
+        POOL_TEST(the_location_is_told_without_a_body_too),
     };
 
     return RUN_TESTS(tests);
