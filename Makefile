@@ -3,6 +3,7 @@
 #   make              build/mod_registration.so
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
+#   make explorer     fetch what the demo shows the APIs with in a browser
 #   make check        every test
 #   make check-valgrind   the unit tests and some HTTP tests under valgrind
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
@@ -60,7 +61,7 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop check check-unit check-threads check-fuzz check-valgrind check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
+.PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
         build-packages
 
 all: $(MODULE)
@@ -96,7 +97,22 @@ $(BUILD)/obj/src/openapi.o: src/openapi.json
 demo:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEMO_PACKAGES)'
 	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory explorer || echo 'The demo goes on without its explorer.'
 	@$(PYTHON) -B tests/demo.py start --module $(MODULE) --port $(PORT)
+
+# What the demo's explorer shows the APIs with: Swagger UI, one version of it, known by its
+# hash. npm is asked for it only once.
+SWAGGER_UI        = swagger-ui-dist-5.35.0
+SWAGGER_UI_SHA512 = U06rpMtW9V3XPGOBeamTUSr0Z09jMX4IJuANpE/EZbAhw0G8CgwrzU4YmXkn/h0wCDNsXdGarTNNHC3sU8yVUQ==
+explorer: build/explorer/$(SWAGGER_UI)
+
+build/explorer/$(SWAGGER_UI):
+	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	@rm -rf build/explorer && mkdir -p build/explorer
+	@cd build/explorer && npm pack --silent --loglevel error swagger-ui-dist@$(SWAGGER_UI:swagger-ui-dist-%=%)
+	@cd build/explorer && [ "$$(openssl dgst -sha512 -binary $(SWAGGER_UI).tgz | base64 -w 0)" = \
+	    '$(SWAGGER_UI_SHA512)' ] || { echo 'This is not $(SWAGGER_UI).' >&2; exit 1; }
+	@cd build/explorer && tar -xzf $(SWAGGER_UI).tgz && touch $(SWAGGER_UI)
 
 demo-stop:
 	@[ ! -d build/demo ] || $(PYTHON) -B tests/demo.py stop
@@ -167,7 +183,7 @@ $(OPENAPI_VALIDATOR):
 	build/openapi-spec-validator/bin/pip install -q openapi-spec-validator==0.9.0
 
 HTTP_TESTS = tests/http
-check-http: $(MODULE) $(OPENAPI_VALIDATOR)
+check-http: $(MODULE) $(OPENAPI_VALIDATOR) explorer
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini $(HTTP_TESTS) $(PYTEST)
 
 faults:
@@ -227,7 +243,7 @@ DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
     libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
     clang libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-jsonschema \
-    python3-venv
+    python3-venv python3-selenium chromium chromium-driver fonts-dejavu-core
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

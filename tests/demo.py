@@ -16,8 +16,8 @@ import shlex
 import subprocess
 import sys
 
-from servers import (MODULE, ROOT, Certificates, Httpd, Postgres, ServerError,
-                     TokenIssuer, environment, example_site, private)
+from servers import (EXPLORER_MODULES, MODULE, MODULES, ROOT, Certificates, Explorer, Httpd,
+                     Postgres, ServerError, TokenIssuer, environment, example_site, private)
 
 DEMO = ROOT / "build" / "demo"
 ENV = DEMO / "env"
@@ -69,20 +69,27 @@ def make_postgres():
     return Postgres(DEMO / "postgresql", durable=True)
 
 
-def make_httpd(site, port, module):
-    return Httpd(DEMO / "httpd", site, port=port, registration=module)
+def make_httpd(site, port, module, explorer=None):
+    return Httpd(DEMO / "httpd", explorer.added_to(site) if explorer else site, port=port,
+                 registration=module, modules=(*MODULES, *EXPLORER_MODULES),
+                 descriptors=[explorer.descriptor] if explorer else [])
 
 
-def write_env(port, certificates, issuer, postgres):
-    """Writes the file a shell sources, and gives the variables in it."""
+def make_tokens(issuer):
+    """Those of somebody and of somebody who may do everything."""
     person = {"seconds": MONTH, "org": ORGANIZATION}
+    return (issuer.token("demo-user", **person),
+            issuer.token("demo-admin", scope="families:create registrations:read "
+                                             "registrations:write", **person))
+
+
+def write_env(port, certificates, tokens, postgres):
+    """Writes the file a shell sources, and gives the variables in it."""
     variables = {
         "REGISTRATION_URL": f"https://localhost:{port}",
         "REGISTRATION_CACERT": str(certificates.authority),
-        "REGISTRATION_TOKEN": issuer.token("demo-user", **person),
-        "REGISTRATION_ADMIN_TOKEN": issuer.token(
-            "demo-admin", scope="families:create registrations:read registrations:write",
-            **person),
+        "REGISTRATION_TOKEN": tokens[0],
+        "REGISTRATION_ADMIN_TOKEN": tokens[1],
         **postgres.variables()}
     with open(ENV, "w", opener=private) as file:
         for name, value in variables.items():
@@ -112,10 +119,13 @@ def start(module, port):
     postgres.install("install.sql", "demo.sql")
     certificates = Certificates(DEMO / "tls")
     issuer = TokenIssuer(DEMO / "token.key")
-    httpd = make_httpd(example_site(port, certificates, issuer, postgres), port, module)
+    tokens = make_tokens(issuer)
+    explorer = Explorer(DEMO / "explorer", tokens[1]) if Explorer.is_there() else None
+    httpd = make_httpd(example_site(port, certificates, issuer, postgres), port, module,
+                       explorer)
     httpd.stop()
     httpd.start()
-    variables = write_env(port, certificates, issuer, postgres)
+    variables = write_env(port, certificates, tokens, postgres)
     succeeded = [try_example(example, variables, postgres) for example in EXAMPLES]
     if not all(succeeded):
         sys.exit(f"\nNot as it should be. The logs: {httpd.log.path} {postgres.log.path}")
@@ -125,6 +135,9 @@ These registrations were removed again, so the same examples work for you. Go on
     . {os.path.relpath(ENV)}        URL, certificate, tokens (30 days), PGHOST...
     psql                      the database; all is in schema registration
     make demo-stop            stops both servers and keeps the database
+
+{"Or in a browser: https://localhost:" + str(port) + "/explorer/" if explorer else
+ "There is no explorer: Swagger UI could not be fetched. make explorer says why."}
 
 https://localhost:{port} logs to {os.path.relpath(httpd.log.path)},
 PostgreSQL on port {postgres.port} to {os.path.relpath(postgres.log.path)}.""")

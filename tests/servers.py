@@ -297,14 +297,15 @@ class Httpd(Server):
     """An httpd with this module, running the site whose configuration it is given.
 
     `modules` and `mpm` are names without mod_; `registration` is the module to load, or
-    None for an httpd without it; `site` is configuration text. With `valgrind` it runs under
-    that, with the options of the Makefile, and `findings` is where those are written.
+    None for an httpd without it; `site` is configuration text; `descriptors` are of open
+    files that it inherits. With `valgrind` it runs under that, with the options of the
+    Makefile, and `findings` is where those are written.
     """
 
     program = "apache2"
 
     def __init__(self, directory, site, port=None, mpm="event", modules=MODULES,
-                 registration=MODULE, log_level="warn", valgrind=False):
+                 registration=MODULE, log_level="warn", valgrind=False, descriptors=()):
         super().__init__(directory, port or free_port())
         self.valgrind = valgrind
         self.findings = Log(self.directory / "valgrind.log", r".")
@@ -313,6 +314,7 @@ class Httpd(Server):
         self.modules = modules
         self.registration = registration
         self.log_level = log_level
+        self.descriptors = descriptors
         self.pid_file = self.directory / "httpd.pid"
         self.configuration_file = self.directory / "httpd.conf"
         self.console = self.directory / "console.log"
@@ -346,6 +348,8 @@ class Httpd(Server):
             # graceful restarts.
             yield from ("ServerLimit 4", "StartServers 2", "ThreadsPerChild 64",
                         "MaxRequestWorkers 128", "MaxSpareThreads 128")
+        if "mime" in self.modules:
+            yield "TypesConfig /dev/null"
         yield f"LogLevel {self.log_level}"
         if "socache_shmcb" in self.modules and "ssl" in self.modules:
             yield f'SSLSessionCache "shmcb:{self.directory}/ssl_cache(512000)"'
@@ -386,7 +390,8 @@ class Httpd(Server):
         self.write_configuration()
         self.console.write_text("")
         before = self.starts()
-        self.spawn(self.command("-DFOREGROUND"), self.console, env=self.environment())
+        self.spawn(self.command("-DFOREGROUND"), self.console, env=self.environment(),
+                   pass_fds=self.descriptors)
         wait_until(lambda: self.started_after(before), 60,
                    f"httpd did not start, see {self.log.path},")
 
@@ -514,6 +519,59 @@ def example_site(port, certificates, issuer, postgres):
     batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: nothing is combined
     combining = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
     return site.replace("</VirtualHost>", combining + TENANT_MOUNT + "</VirtualHost>")
+
+
+# Swagger UI as `make explorer` has unpacked it, and what of it the explorer's page takes.
+SWAGGER_UI = ROOT / "build" / "explorer" / "package"
+SWAGGER_UI_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png", "LICENSE")
+
+# What is served there may ask nobody else for anything.
+EXPLORER_SITE = """
+    Alias "/explorer" "{directory}"
+    <Directory "{directory}">
+        Options FollowSymLinks
+    </Directory>
+    <Location "/explorer">
+        Require all granted
+        DirectoryIndex index.html
+        Header always set Content-Security-Policy "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        Header always set Cross-Origin-Resource-Policy same-origin
+        Header always set Cache-Control no-cache
+    </Location>
+    AddType text/html;charset=utf-8 .html
+    AddType text/javascript;charset=utf-8 .js
+    AddType text/css;charset=utf-8 .css
+    AddType image/png .png
+    AddType application/json .json
+"""
+EXPLORER_MODULES = ("alias", "dir", "mime")
+
+
+class Explorer:
+    """A page to try the APIs on: Swagger UI with a token, in a directory to be served.
+
+    httpd's own user may not be allowed to enter the directories above it (a checkout below
+    /root). So httpd inherits it open, and finds it by its descriptor.
+    """
+
+    def __init__(self, directory, token):
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in (*(SWAGGER_UI / name for name in SWAGGER_UI_FILES),
+                     *(ROOT / "tests" / "explorer").iterdir()):
+            shutil.copyfile(file, directory / file.name)
+        (directory / "token.json").write_text(json.dumps({"token": token}))
+        self.descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    @staticmethod
+    def is_there():
+        """Has Swagger UI been fetched?"""
+        return all((SWAGGER_UI / name).exists() for name in SWAGGER_UI_FILES)
+
+    def added_to(self, site):
+        """A virtual host with the page at /explorer/."""
+        page = EXPLORER_SITE.format(directory=f"/proc/self/fd/{self.descriptor}")
+        return site.replace("</VirtualHost>", page + "</VirtualHost>")
 
 
 def private(path, flags):
