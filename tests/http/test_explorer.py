@@ -58,3 +58,18 @@ def test_a_registration_is_made_on_the_page(explorer, browser, live_session, sql
     assert ("dark-mode" in classes) == dark
     assert page.complaints() == []
     assert {origin_of(url) for url in page.requests()} == {origin_of(explorer)}
+
+
+def test_control_what_the_page_must_not_do_is_noticed(explorer, browser, httpd):
+    """Its policy keeps it from asking elsewhere, and the checks above see that it tried, and
+    where a browser went."""
+    page = browser()
+    page.driver.get(explorer)
+    page.find(".authorize.locked")
+    assert page.complaints() == []
+    page.driver.execute_async_script(f"""
+        fetch("https://localhost:{httpd.port}/openapi.json").catch(arguments[0])""")
+    assert "Content Security Policy" in page.complaints()[0]["message"]
+    page.requests()
+    page.driver.get(f"https://localhost:{httpd.port}/openapi.json")
+    assert f"https://localhost:{httpd.port}" in map(origin_of, page.requests())
