@@ -132,6 +132,9 @@ static void read_header(reg_request_t *request, fuzz_host_t *host, const char *l
     case 'K':
         request->idempotency_key = line + 1;
         break;
+    case 'P':
+        request->prefer = line + 1;
+        break;
     case 'T':
         request->content_type = line + 1;
         break;
