@@ -257,9 +257,9 @@ def reuse_key(w, operation):
     method, address, body = GOOD[operation](w)
     assert w.admin.request(method, address, json=body, headers=key).status_code == 201
     for name in ("patient_id", "externalUserId", "username"):
-        body = {**body, name: "another"} if name in body else body
+        body = {**body, name: secrets.token_hex(8)} if name in body else body
     if "groupMember" in body:
-        body["groupMember"]["user"]["firstName"] = "Another"
+        body["groupMember"]["user"]["firstName"] = secrets.token_hex(8)
     return w.admin.request(method, address, json=body, headers=key)
 
 
