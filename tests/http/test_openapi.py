@@ -71,6 +71,30 @@ def test_every_example_fits_its_schema():
     assert found > 80
 
 
+def fields_of(schema):
+    """The names of the fields of a request, at any depth, that hold no others."""
+    schema = openapi.resolved(schema)
+    for name, field in schema.get("properties", {}).items():
+        inner = list(fields_of(field))
+        yield from inner or [name]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_whatever_may_be_sent_is_looked_at(operation):
+    """Each field of a body and each parameter of a query is at fault in an example of an
+    error, and each example of an error is provoked below."""
+    node = OPERATIONS[operation].node
+    names = [parameter["name"] for parameter in map(openapi.resolved,
+                                                    node.get("parameters", []))
+             if parameter["in"] == "query"]
+    if "requestBody" in node:
+        names += fields_of(openapi.content(node["requestBody"])["schema"])
+    told = [json.dumps(openapi.examples(openapi.content(response)))
+            for status, response in OPERATIONS[operation].responses.items()
+            if status in ("400", "422")]
+    assert [name for name in names if not any(name in text for text in told)] == []
+
+
 def test_nothing_in_it_is_unused():
     text = json.dumps(DOCUMENT)
     for kind, parts in DOCUMENT["components"].items():
@@ -294,10 +318,15 @@ def user_of(body):
 
 
 def many_faults(body):
-    user_of(body).update(birthDate="yesterday", gender="none", mobileNumber="5551212")
+    user_of(body).update(birthDate="never", firstName=1, gender="none", lastName=1,
+                         locale="x", mobileNumber="555", timeZone="")
     del user_of(body)["email"]
-    body["groupMember"].update(tags=[""], planSettings={"startDate": "2023-06-14",
-                                                        "endDate": "2022-06-14"})
+    body["groupMember"].update(tags=[""], attributes=[], planSettings={
+        "startDate": "now", "endDate": "then"})
+
+
+def wrong_dates(body):
+    body["groupMember"]["planSettings"] = {"startDate": "2023-06-14", "endDate": "2022-06-14"}
 
 
 def unknown_things(body):
@@ -325,6 +354,7 @@ def members(address):
     return {
         ("201", None): lambda w: member(w, address),
         ("422", "fields"): lambda w: member(w, address, many_faults),
+        ("422", "dates"): lambda w: member(w, address, wrong_dates),
         ("422", "unknown"): lambda w: member(w, address, unknown_things),
         ("422", "expired"): lambda w: expired(w, address),
         ("422", "usedUp"): lambda w: used_up(w, address),
@@ -430,7 +460,8 @@ OWN = {
     },
     "searchEventRegistrations": {
         ("400", "parameters"): lambda w: w.admin.get(EVENTS, params={
-            "limit": "0", "page": "first", "sort": "id", "eventId": "one", "status": "done",
+            "limit": "0", "page": "first", "sort": "id", "search": "x" * 256,
+            "eventId": "one", "occurrenceId": "one", "status": "done", "categories": "one",
             "withTrashed": "perhaps"}),
     },
     "getEventRegistration": {
