@@ -129,6 +129,8 @@ def start(module, port):
     succeeded = [try_example(example, variables, postgres) for example in EXAMPLES]
     if not all(succeeded):
         sys.exit(f"\nNot as it should be. The logs: {httpd.log.path} {postgres.log.path}")
+    browser = (f"Or in a browser: https://localhost:{port}/explorer/" if explorer else
+               "There is no explorer: Swagger UI was not fetched. make explorer says why.")
     print(f"""
 These registrations were removed again, so the same examples work for you. Go on with:
 
@@ -136,8 +138,7 @@ These registrations were removed again, so the same examples work for you. Go on
     psql                      the database; all is in schema registration
     make demo-stop            stops both servers and keeps the database
 
-{"Or in a browser: https://localhost:" + str(port) + "/explorer/" if explorer else
- "There is no explorer: Swagger UI could not be fetched. make explorer says why."}
+{browser}
 
 https://localhost:{port} logs to {os.path.relpath(httpd.log.path)},
 PostgreSQL on port {postgres.port} to {os.path.relpath(postgres.log.path)}.""")

@@ -548,7 +548,10 @@ EXPLORER_MODULES = ("alias", "dir", "mime")
 
 
 class Explorer:
-    """A page to try the APIs on: Swagger UI with a token, in a directory to be served.
+    """A page to try the APIs on: Swagger UI, in a directory to be served.
+
+    Whoever reaches the page has the token, so this is for a server that only this machine
+    reaches, where the database is open to everybody too.
 
     httpd's own user may not be allowed to enter the directories above it (a checkout below
     /root). So httpd inherits it open, and finds it by its descriptor.
