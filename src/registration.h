@@ -24,8 +24,8 @@
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
  * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
  * token's scopes, prefer.c the header Prefer, idempotency.c the Idempotency-Key, audit.c
- * who asks for a change. openapi.json, which openapi.c serves, describes all of it to those
- * who call it.
+ * who asks for a change. openapi.json, which openapi.c serves, describes all of it to
+ * those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
