@@ -31,6 +31,8 @@ OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[234]",
           "|the database system is (starting up|shutting down|not yet accepting)"
           "|connection to client lost)",
           "WARNING:  terminating connection because of crash of another server process",
+          # It has ended by itself just before it was to be terminated.
+          r"WARNING:  PID \d+ is not a PostgreSQL (backend|server) process",
           "ERROR:  canceling statement due to (statement|lock) timeout"]
 
 # One child process, so that what is per child can be counted.
