@@ -33,7 +33,8 @@ OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[234]",
           "WARNING:  terminating connection because of crash of another server process",
           # It has ended by itself just before it was to be terminated.
           r"WARNING:  PID \d+ is not a PostgreSQL (backend|server) process",
-          "ERROR:  canceling statement due to (statement|lock) timeout"]
+          # The last is what a lock_timeout may come to at the moment the lock is free.
+          "ERROR:  canceling statement due to (statement timeout|lock timeout|user request)"]
 
 # One child process, so that what is per child can be counted.
 CHILD = """
