@@ -22,11 +22,12 @@ struct reg_queue_t {
     int length;                /* how many these are */
     int last;                  /* how many the last batch was */
     int free_lanes;
-    int batch;
+    int batch, parts;
     reg_batch_t *run;
 };
 
-reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int lanes)
+reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int parts,
+                            int lanes)
 {
     reg_queue_t *queue = apr_pcalloc(pool, sizeof(*queue));
 
@@ -37,6 +38,7 @@ reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int l
     queue->end = &queue->first;
     queue->free_lanes = lanes;
     queue->batch = batch;
+    queue->parts = parts;
     queue->run = run;
     return queue;
 }
@@ -103,13 +105,13 @@ static void pass_lane(reg_queue_t *queue)
     }
 }
 
-/* How many requests the next batch has: half of those who are about, which are the
+/* How many requests the next batch has: a part of those who are about, which are the
  * leader's, those that are queued, and the last batch's, whose clients may be back soon.
- * Then one half is read and answered while the other is run; else all would wait
- * together and then all be busy together. */
+ * With two parts one half is read and answered while the other is run; else all would
+ * wait together and then all be busy together. */
 static int next_size(const reg_queue_t *queue)
 {
-    int size = (1 + queue->length + queue->last + 1) / 2;
+    int size = (1 + queue->length + queue->last + queue->parts - 1) / queue->parts;
 
     if (size > 1 + queue->length) {
         size = 1 + queue->length;

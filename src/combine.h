@@ -13,8 +13,7 @@
  * them all at once. Else it waits until a leader has run its request, or until a lane is
  * free and it is the first, and so leads the next batch. No thread of the queue's own, no
  * timer: with one client a batch is one request and nothing waits; under load batches
- * grow by themselves, to half of the clients: while one half is run, the other is read
- * and answered.
+ * grow by themselves, to a part of the clients.
  *
  * Requests leave the queue in the order in which they came. Whoever waits may leave at
  * the deadline as long as nobody has taken the request; once a leader has it, its memory
@@ -38,10 +37,13 @@ typedef void reg_batch_t(void *leader, void *const *requests, int count,
 /**
  * Makes a queue.
  * @param batch the most requests carried together, at least 1.
+ * @param parts into how many the clients are divided: with two, one half is read and
+ *        answered while the other is run; with one, nobody waits for a second batch.
  * @param lanes how many batches may be run at the same time, at least 1.
  * @return NULL when the system has no mutex left.
  */
-reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int lanes);
+reg_queue_t *reg_queue_make(apr_pool_t *pool, reg_batch_t *run, int batch, int parts,
+                            int lanes);
 
 /**
  * Has a request run, alone or with others.

@@ -46,6 +46,16 @@ static void run_batch(void *data, void *const *items, int count, apr_time_t dead
                    deadline + leader->connections->connect_time);
 }
 
+static void run_locked_batch(void *data, void *const *items, int count,
+                             apr_time_t deadline)
+{
+    const leader_t *leader = data;
+
+    reg_store_call_locked(leader->connections, leader->pool, leader->operation,
+                          (reg_item_t *const *)items, count,
+                          deadline + leader->connections->connect_time);
+}
+
 reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
 {
     reg_dispatch_t *dispatch = apr_pcalloc(pool, sizeof(*dispatch));
@@ -72,8 +82,8 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
     }
     lane = &d->list[d->count++];
     lane->operation = operation;
-    lane->queue = reg_queue_make(d->pool, run_batch, d->batch, d->lanes);
-    lane->slow_queue = reg_queue_make(d->pool, run_batch, d->batch, 1);
+    lane->queue = reg_queue_make(d->pool, run_batch, d->batch, 2, d->lanes);
+    lane->slow_queue = reg_queue_make(d->pool, run_locked_batch, d->batch, 1, 1);
     return lane;
 }
 

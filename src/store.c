@@ -13,6 +13,9 @@
  * made one after the other, and others wait for them. */
 #define SHORT_LOCK_TIMEOUT 10
 
+/* And of those for several keys, which hold the rows of the others meanwhile. */
+#define BATCH_LOCK_TIMEOUT 50
+
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
 
@@ -504,26 +507,61 @@ static int has_same_key(const call_t *call, int a, int b)
     return one && other && strcmp(one, other) == 0;
 }
 
+/* Whether all requests compete for the same. */
+static int has_one_key(const call_t *call)
+{
+    for (int i = 1; i < call->count; i++) {
+        if (!has_same_key(call, 0, i)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Collects a request that was not taken yet and the others with its key. @return how many
+ * these are. */
+static int take_key(const call_t *call, int first, char *taken, reg_item_t **group)
+{
+    int size = 0;
+
+    for (int i = first; i < call->count; i++) {
+        if (!taken[i] && (i == first || has_same_key(call, first, i))) {
+            taken[i] = 1;
+            group[size++] = call->items[i];
+        }
+    }
+    return size;
+}
+
 /* Calls again for each key by itself, so that only those whose key is locked wait. With
  * one key there is nothing to part. */
 static void call_by_key(const call_t *call)
 {
     reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
-    char *called = apr_pcalloc(call->pool, (apr_size_t)call->count);
+    char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
 
     answer_all(call, REG_LOCKED);
     for (int i = 0; i < call->count; i++) {
-        int size = 0;
+        int size = taken[i] ? 0 : take_key(call, i, taken, group);
 
-        for (int j = i; j < call->count; j++) {
-            if (!called[j] && (j == i || has_same_key(call, i, j))) {
-                called[j] = 1;
-                group[size++] = call->items[j];
-            }
-        }
         if (size > 0 && size < call->count) {
             make_part(call, group, size, SHORT_LOCK_TIMEOUT);
         }
+    }
+}
+
+/* Calls once more for the first key that was found locked, and waits for that. */
+static void wait_for_a_key(const call_t *call)
+{
+    reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
+    char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
+    int first = 0;
+
+    while (first < call->count && call->items[first]->answer.outcome != REG_LOCKED) {
+        first++;
+    }
+    if (first < call->count) {
+        make_part(call, group, take_key(call, first, taken, group), REG_LOCK_TIMEOUT);
     }
 }
 
@@ -575,10 +613,24 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline)
 {
+    call_t call = {connections, pool,     operation,       items,
+                   count,       deadline, REG_LOCK_TIMEOUT};
+
+    if (!has_one_key(&call)) {
+        call.lock_timeout = BATCH_LOCK_TIMEOUT;
+    }
+    make(&call);
+}
+
+void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
+                           const reg_operation_t *operation, reg_item_t *const *items,
+                           int count, apr_time_t deadline)
+{
     const call_t call = {connections, pool,     operation,       items,
                          count,       deadline, REG_LOCK_TIMEOUT};
 
-    make(&call);
+    call_by_key(&call);
+    wait_for_a_key(&call);
 }
 
 /* Whether the server has closed the connection. What it has said unasked is read, but

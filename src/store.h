@@ -67,6 +67,15 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     apr_time_t deadline);
 
 /**
+ * The same for requests that have come back REG_LOCKED: each key by itself, so that none
+ * waits for the row of another, nor holds its own while it waits. One key that is locked
+ * still is waited for.
+ */
+void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
+                           const reg_operation_t *operation, reg_item_t *const *items,
+                           int count, apr_time_t deadline);
+
+/**
  * Makes a connection fit for a call: reconnects it when the server has hung up or left it
  * inside a transaction, and forgets what an earlier session had prepared.
  * @return whether it is.

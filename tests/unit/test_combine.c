@@ -113,7 +113,7 @@ static void run(void *leader, void *const *requests, int count, apr_time_t deadl
 
 static void make_line(line_t *line, apr_pool_t *pool, int batch, int lanes)
 {
-    *line = (line_t){.queue = reg_queue_make(pool, run, batch, lanes)};
+    *line = (line_t){.queue = reg_queue_make(pool, run, batch, 2, lanes)};
     pthread_mutex_init(&line->backend.mutex, NULL);
     pthread_cond_init(&line->backend.changed, NULL);
     line->backend.mode = STALLS;
@@ -238,6 +238,21 @@ static void what_arrives_meanwhile_is_carried_together_and_in_order(void **state
     line_up(&line, *state, 8, 6);
     go_on(&line);
     assert_text("batches", line.backend.order, "0 1234 56"); /* half of all, the rest */
+}
+
+static void undivided_all_who_wait_are_carried_together(void **state)
+{
+    line_t line;
+
+    make_line(&line, *state, 8, 1);
+    line.queue = reg_queue_make(*state, run, 8, 1, 1);
+    begin(&line, FOR_EVER);
+    await_batches(&line.backend, 1);
+    for (int i = 0; i < 6; i++) {
+        line_up_one(&line, FOR_EVER);
+    }
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 123456");
 }
 
 static void a_batch_is_no_larger_than_it_may_be(void **state)
@@ -467,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         POOL_TEST(one_request_is_run_at_once_and_alone),
         POOL_TEST(what_arrives_meanwhile_is_carried_together_and_in_order),
+        POOL_TEST(undivided_all_who_wait_are_carried_together),
         POOL_TEST(a_batch_is_no_larger_than_it_may_be),
         POOL_TEST(who_was_run_leaves_while_others_wait),
         POOL_TEST(a_failure_is_one_request_s_own),
