@@ -99,9 +99,10 @@ def messages(lines, prefix):
 
 
 def found_in(text, sent):
-    """Those strings that are in the text."""
+    """Those strings that are in the text, and not as a part of words."""
     beginnings = {text[at:at + SHORTEST] for at in range(len(text))}
-    return {one for one in sent if one[:SHORTEST] in beginnings and one in text}
+    return {one for one in sent if one[:SHORTEST] in beginnings and one in text
+            and re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text)}
 
 
 # --- Logs ----------------------------------------------------------------------------------
@@ -110,7 +111,8 @@ def found_in(text, sent):
 # The access log is not among them: it has the paths, which is what it is for.
 KINDS = {
     "error.log": (r"^(?!\[[^]]*\] \[\w*:(debug|trace\d)\])", r"^(\[[^]]*\] )*"),
-    "postgresql.log": (r" registration@|^\t", r"^\S+ \S+ \S+ \[\d+\] \S+@\S+ |^\t"),
+    "postgresql.log": (r" registration@(?!\S+ STATEMENT:  (?!SELECT item, ))|^\t",
+                       r"^\S+ \S+ \S+ \[\d+\] \S+@\S+ |^\t"),
 }
 
 

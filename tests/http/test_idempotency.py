@@ -553,8 +553,13 @@ def test_no_value_of_a_request_gets_into_a_log(caller, postgres_to_break):
     one, session, patient = caller(), postgres_to_break.live_session(), new_uuid()
     key = secrets.token_hex(8)
     before = len(postgres_to_break.log.text())
-    with postgres_to_break.locked(session):
-        answer = send(one, f"/v1/sessions/{session}/register", {"patient_id": patient}, key)
+    postgres_to_break.query("ALTER ROLE registration SET log_error_verbosity = 'default'")
+    try:
+        with postgres_to_break.locked(session):
+            answer = send(one, f"/v1/sessions/{session}/register", {"patient_id": patient},
+                          key)
+    finally:
+        postgres_to_break.install("install.sql")
     assert answer.status_code == 503
     log = postgres_to_break.log.text()[before:] + one.httpd.log.text()
     assert "PL/pgSQL function idempotent(" in log
