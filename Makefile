@@ -146,7 +146,7 @@ check-valgrind: $(VALGRIND_UNIT) $(MODULE)
 	    HTTP_TESTS='$(VALGRIND_HTTP:%=tests/http/test_%.py)'
 
 # The tests with threads, under ThreadSanitizer.
-THREAD_TESTS = test_gate test_combine test_dispatch
+THREAD_TESTS = test_gate test_combine test_dispatch test_metrics
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
@@ -243,7 +243,7 @@ DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
     libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
     clang libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-jsonschema \
-    python3-venv python3-selenium chromium chromium-driver fonts-dejavu-core
+    python3-venv python3-selenium chromium chromium-driver fonts-dejavu-core prometheus
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

@@ -7,6 +7,7 @@
 
 #include "httpd_config.h"
 #include "httpd_errors.h"
+#include "httpd_metrics.h"
 #include "httpd_pool.h"
 #include "httpd_request.h"
 #include "httpd_scope.h"
@@ -30,6 +31,7 @@ static int handler(request_rec *r)
         return DECLINED;
     }
     request = reg_request_make(r, conf);
+    reg_request_keep(r, request);
     return reg_request_send(r, reg_request_set_organization(r, conf, request)
                                    ? reg_serve(request)
                                    : reg_reply_status(request, HTTP_FORBIDDEN));
@@ -71,6 +73,7 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 static void register_hooks(apr_pool_t *pool)
 {
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    reg_metrics_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);

@@ -25,6 +25,7 @@ SET LOCAL ROLE registration_owner;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 
 \ir operations/common.sql
+\ir operations/health.sql
 
 \ir schema/audit.sql
 

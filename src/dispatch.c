@@ -2,6 +2,7 @@
 #include "dispatch.h"
 
 #include "combine.h"
+#include "metrics.h"
 
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
@@ -37,13 +38,36 @@ typedef struct {
     const reg_operation_t *operation;
 } leader_t;
 
+static void run(const leader_t *leader, void *const *items, int count,
+                apr_time_t deadline)
+{
+    reg_metrics_batch(leader->connections->metrics, count);
+    reg_store_call(leader->connections, leader->pool, leader->operation,
+                   (reg_item_t *const *)items, count,
+                   deadline + leader->connections->connect_time);
+}
+
 static void run_batch(void *data, void *const *items, int count, apr_time_t deadline)
 {
     const leader_t *leader = data;
 
-    reg_store_call(leader->connections, leader->pool, leader->operation,
-                   (reg_item_t *const *)items, count,
-                   deadline + leader->connections->connect_time);
+    reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, -count);
+    run(leader, items, count, deadline);
+}
+
+/* Has it run by the queue. @return whether it was. */
+static int run_queued(reg_queue_t *queue, leader_t *leader, reg_item_t *item,
+                      apr_time_t latest)
+{
+    reg_metrics_t *metrics = leader->connections->metrics;
+    int was_run;
+
+    reg_metrics_change(metrics, REG_REQUESTS_QUEUED, 1);
+    was_run = reg_queue_run(queue, leader->pool, item, leader, latest);
+    if (!was_run) {
+        reg_metrics_change(metrics, REG_REQUESTS_QUEUED, -1);
+    }
+    return was_run;
 }
 
 static void run_locked_batch(void *data, void *const *items, int count,
@@ -124,9 +148,9 @@ static void run_once(const reg_dispatch_t *d, reg_queue_t *queue, leader_t *lead
     void *items[] = {item};
 
     if (d->batch == 1 || leader->operation->alone) {
-        run_batch(leader, items, 1, latest);
+        run(leader, items, 1, latest);
     }
-    else if (!reg_queue_run(queue, leader->pool, item, leader, latest)) {
+    else if (!run_queued(queue, leader, item, latest)) {
         item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
     }
 }

@@ -36,6 +36,7 @@ typedef struct reg_server_conf_t {
     int batch_size;                   /* most requests of a call; likewise */
     struct reg_dispatch_t *dispatch;  /* in a child process; see dispatch.h */
     struct reg_gate_t *gate;          /* in a child process; see httpd_pool.h */
+    struct reg_metrics_t *metrics;    /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;
 
 extern const command_rec reg_directives[];

@@ -4,6 +4,7 @@
 #include "dispatch.h"
 #include "gate.h"
 #include "httpd_dbd.h"
+#include "httpd_metrics.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
@@ -96,9 +97,21 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
     }
 }
 
+static apr_status_t count_closed(void *metrics)
+{
+    reg_metrics_change(metrics, REG_CONNECTIONS_OPEN, -1);
+    return APR_SUCCESS;
+}
+
+static void count_open(apr_pool_t *pool, reg_metrics_t *metrics)
+{
+    reg_metrics_change(metrics, REG_CONNECTIONS_OPEN, 1);
+    apr_pool_cleanup_register(pool, metrics, count_closed, apr_pool_cleanup_null);
+}
+
 /* What is kept with a connection, made when it is seen for the first time; NULL when the
  * driver is another than PostgreSQL's. */
-static pooled_t *pooled(ap_dbd_t *dbd)
+static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
 {
     void *kept = NULL;
     pooled_t *p;
@@ -114,6 +127,7 @@ static pooled_t *pooled(ap_dbd_t *dbd)
     p->dbd = dbd;
     p->connection.pg = apr_dbd_native_handle(dbd->driver, dbd->handle);
     apr_pool_userdata_setn(p, CONNECTION_KEY, NULL, dbd->pool);
+    count_open(dbd->pool, metrics);
     return p;
 }
 
@@ -121,7 +135,7 @@ static pooled_t *pooled(ap_dbd_t *dbd)
 static pooled_t *open_connection(request_rec *r)
 {
     ap_dbd_t *dbd = dbd_open(r->pool, r->server);
-    pooled_t *p = dbd ? pooled(dbd) : NULL;
+    pooled_t *p = dbd ? pooled(dbd, reg_metrics(r->server)) : NULL;
 
     if (p && reg_store_refresh(&p->connection)) {
         return p;
@@ -138,15 +152,18 @@ static reg_connection_t *checkout(void *baton, apr_time_t deadline)
     const reg_server_conf_t *conf = reg_server_conf(r->server);
     /* Time is kept back for a connection that has to be made. */
     apr_time_t latest = deadline - conf->connect_time;
+    reg_metrics_t *metrics = reg_metrics(r->server);
     reg_gate_t *gate = conf->gate;
     pooled_t *p;
 
     if (!gate || !reg_gate_enter(gate, latest)) {
         if (apr_time_now() < latest) {
+            reg_metrics_refused(metrics, REG_REFUSED_BREAKER);
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                           "REG0301: the database could not be reached just now");
         }
         else {
+            reg_metrics_refused(metrics, REG_REFUSED_BUSY);
             ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
                           "REG0304: no connection was free in time, all "
                           "RegistrationConnections are in use");
@@ -156,11 +173,15 @@ static reg_connection_t *checkout(void *baton, apr_time_t deadline)
     p = open_connection(r);
     reg_gate_opened(gate, p != NULL);
     if (!p) {
+        reg_metrics_refused(metrics, REG_REFUSED_UNREACHABLE);
+        reg_metrics_breaker(metrics, apr_time_now() + REG_GATE_CLOSED_TIME);
         ap_log_rerror(
             APLOG_MARK, APLOG_ERR, 0, r,
             "REG0302: the database cannot be reached; trying again in a second");
+        return NULL;
     }
-    return p ? &p->connection : NULL;
+    reg_metrics_change(metrics, REG_CONNECTIONS_IN_USE, 1);
+    return &p->connection;
 }
 
 static void checkin(void *baton, reg_connection_t *connection)
@@ -168,6 +189,7 @@ static void checkin(void *baton, reg_connection_t *connection)
     request_rec *r = baton;
     pooled_t *p = (pooled_t *)connection;
 
+    reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, -1);
     dbd_close(r->server, p->dbd);
     reg_gate_leave(reg_server_conf(r->server)->gate);
 }
@@ -182,8 +204,8 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
 {
     request_rec *r = request->host_data;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
-    const reg_connections_t connections = {checkout, checkin, report, r,
-                                           conf->connect_time};
+    const reg_connections_t connections = {
+        checkout, checkin, report, r, conf->connect_time, reg_metrics(r->server)};
     reg_item_t item = {.values = values, .pool = r->pool};
 
     if (!conf->dispatch) {

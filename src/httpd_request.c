@@ -2,7 +2,9 @@
 #include "httpd_request.h"
 
 #include "check.h"
+#include "httpd_metrics.h"
 #include "httpd_pool.h"
+#include "reply.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -151,6 +153,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->host = &host;
     request->host_data = r;
     request->settings = reg_settings(r->pool, conf);
+    request->metrics = reg_metrics(r->server);
     request->api = (reg_api_t)conf->api;
     request->method = method_of(r);
     request->mount = conf->mount;
@@ -167,6 +170,16 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");
     request->prefer = apr_table_get(r->headers_in, "Prefer");
     return request;
+}
+
+void reg_request_keep(request_rec *r, reg_request_t *request)
+{
+    ap_set_module_config(r->request_config, &registration_module, request);
+}
+
+reg_request_t *reg_request_kept(const request_rec *r)
+{
+    return ap_get_module_config(r->request_config, &registration_module);
 }
 
 int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
@@ -206,7 +219,7 @@ int reg_request_send(request_rec *r, const reg_reply_t *reply)
     r->status = reply->status;
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (reply->body) {
-        ap_set_content_type(r, REG_CONTENT_TYPE);
+        ap_set_content_type(r, reply->content_type);
         ap_set_content_length(r, (apr_off_t)strlen(reply->body));
         ap_rputs(reply->body, r);
     }

@@ -7,14 +7,17 @@
 #include "httpd_config.h"
 #include "registration.h"
 
-#define REG_CONTENT_TYPE "application/json; charset=utf-8"
-
 /** What of a request's path follows the mount: "" or "/…"; NULL when it is not below it,
  *  because a rule has rewritten it. */
 const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf);
 
 /** Describes a request under a mount. The organization is left to the handler. */
 reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf);
+
+/** Keeps the request that is served, for those hooks that come after; NULL when it was
+ *  refused before. */
+void reg_request_keep(request_rec *r, reg_request_t *request);
+reg_request_t *reg_request_kept(const request_rec *r);
 
 /**
  * Evaluates RegistrationOrganization where it is set.

@@ -24,8 +24,9 @@
  * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
  * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
  * token's scopes, prefer.c the header Prefer, idempotency.c the Idempotency-Key, audit.c
- * who asks for a change. openapi.json, which openapi.c serves, describes all of it to
- * those who call it.
+ * who asks for a change. metrics.c counts what happens, over all processes, and operate.c
+ * tells it and more to those who run all this; openapi.json, which openapi.c serves,
+ * describes all of it to those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -58,6 +59,8 @@ typedef enum {
     REG_API_FAMILIES,
     REG_API_EVENTS,
     REG_API_OPENAPI, /* the description of the others */
+    REG_API_METRICS,
+    REG_API_HEALTH,
     REG_API_COUNT
 } reg_api_t;
 
@@ -166,20 +169,24 @@ struct reg_request_t {
     const char *body;                       /* set by read_body; ends in a NUL */
     apr_size_t body_length;
     reg_json_t *json; /* the body, an object, on routes that take one */
+
+    const struct reg_route_t *route; /* set by reg_serve; NULL: there is none */
+    struct reg_metrics_t *metrics;   /* see metrics.h; or NULL */
 };
 
 /** What the client gets. */
 typedef struct reg_reply_t {
     int status;
-    const char *body;     /* JSON, or NULL for none */
-    apr_table_t *headers; /* besides Content-Type and Content-Length */
+    const char *body;         /* or NULL for none */
+    const char *content_type; /* of the body */
+    apr_table_t *headers;     /* besides Content-Type and Content-Length */
 } reg_reply_t;
 
 /** Serves one route: checks fields, calls an operation, makes the reply. */
 typedef reg_reply_t *reg_handler_t(reg_request_t *request);
 
-/* live.c, groups.c, families.c, events.c, events_search.c, openapi.c: what routes.c
- * dispatches to. */
+/* live.c, groups.c, families.c, events.c, events_search.c, openapi.c, operate.c: what
+ * routes.c dispatches to. */
 reg_handler_t reg_live_register;
 reg_handler_t reg_groups_register, reg_groups_get_group, reg_groups_get_plan,
     reg_groups_get_member;
@@ -187,5 +194,6 @@ reg_handler_t reg_families_register;
 reg_handler_t reg_events_create, reg_events_get, reg_events_update, reg_events_delete,
     reg_events_search;
 reg_handler_t reg_openapi_get;
+reg_handler_t reg_operate_metrics, reg_operate_live, reg_operate_ready;
 
 #endif

@@ -184,6 +184,7 @@ static envelope_t *const envelopes[REG_API_COUNT] = {
     [REG_API_LIVE] = live_envelope,     [REG_API_GROUPS] = groups_envelope,
     [REG_API_USERS] = groups_envelope,  [REG_API_FAMILIES] = families_envelope,
     [REG_API_EVENTS] = events_envelope, [REG_API_OPENAPI] = live_envelope,
+    [REG_API_METRICS] = live_envelope,  [REG_API_HEALTH] = live_envelope,
 };
 
 const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t *error)
@@ -206,6 +207,7 @@ reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
 
     reply->status = status;
     reply->body = body;
+    reply->content_type = REG_CONTENT_TYPE;
     reply->headers = apr_table_make(request->pool, 4);
     return reply;
 }

@@ -6,7 +6,7 @@
  * Every status and every body of an error, whoever made it: the one place that knows how
  * each API words a failure. The shapes are those of seeds/ and the contract:
  *
- *   live, openapi  {"error": code, "message": text}
+ *   live, and what is no registration API  {"error": code, "message": text}
  *   groups    {"status": n, "message": text, "errors": [{"field", "message"}]}
  *   families  {"code": n, "message": text, "description": text}
  *   events    {"statusCode": n, "message": text, "error": reason, "errors": [...]}
@@ -29,6 +29,8 @@ typedef struct reg_rule_t {
     reg_outcome_t outcome;
     reg_error_t error; /* of a success, only the status counts */
 } reg_rule_t;
+
+#define REG_CONTENT_TYPE "application/json; charset=utf-8"
 
 /** A reply with a body that is already JSON; NULL for none. */
 reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body);

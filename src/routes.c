@@ -4,29 +4,38 @@
 #include <apr_strings.h>
 #include <string.h>
 
-const char *const reg_api_names[REG_API_COUNT] = {"live",     "groups", "users",
-                                                  "families", "events", "openapi"};
+const char *const reg_api_names[REG_API_COUNT] = {
+    "live", "groups", "users", "families", "events", "openapi", "metrics", "health"};
 
-/* Every URL of the four APIs, and of what is said about them. */
+/* Every URL of the four APIs, and of what tells about them. */
 static const reg_route_t routes[] = {
-    {REG_API_LIVE, REG_METHOD_POST, "/{session}/register", reg_live_register},
+    {REG_API_LIVE, REG_METHOD_POST, "/{session}/register", reg_live_register,
+     "live_register"},
 
-    {REG_API_GROUPS, REG_METHOD_POST, "/{group}/members", reg_groups_register},
-    {REG_API_GROUPS, REG_METHOD_GET, "/{group}", reg_groups_get_group},
-    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/plans/{plan}", reg_groups_get_plan},
-    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/users/{user}", reg_groups_get_member},
-    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/members/{user}", reg_groups_get_member},
-    {REG_API_USERS, REG_METHOD_POST, "", reg_groups_register},
+    {REG_API_GROUPS, REG_METHOD_POST, "/{group}/members", reg_groups_register,
+     "groups_register"},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}", reg_groups_get_group,
+     "groups_get_group"},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/plans/{plan}", reg_groups_get_plan,
+     "groups_get_plan"},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/users/{user}", reg_groups_get_member,
+     "groups_get_member"},
+    {REG_API_GROUPS, REG_METHOD_GET, "/{group}/members/{user}", reg_groups_get_member,
+     "groups_get_member"},
+    {REG_API_USERS, REG_METHOD_POST, "", reg_groups_register, "users_register"},
 
-    {REG_API_FAMILIES, REG_METHOD_POST, "", reg_families_register},
+    {REG_API_FAMILIES, REG_METHOD_POST, "", reg_families_register, "families_register"},
 
-    {REG_API_EVENTS, REG_METHOD_POST, "", reg_events_create},
-    {REG_API_EVENTS, REG_METHOD_GET, "", reg_events_search},
-    {REG_API_EVENTS, REG_METHOD_GET, "/{id}", reg_events_get},
-    {REG_API_EVENTS, REG_METHOD_PUT, "/{id}", reg_events_update},
-    {REG_API_EVENTS, REG_METHOD_DELETE, "/{id}", reg_events_delete},
+    {REG_API_EVENTS, REG_METHOD_POST, "", reg_events_create, "events_create"},
+    {REG_API_EVENTS, REG_METHOD_GET, "", reg_events_search, "events_search"},
+    {REG_API_EVENTS, REG_METHOD_GET, "/{id}", reg_events_get, "events_get"},
+    {REG_API_EVENTS, REG_METHOD_PUT, "/{id}", reg_events_update, "events_update"},
+    {REG_API_EVENTS, REG_METHOD_DELETE, "/{id}", reg_events_delete, "events_delete"},
 
-    {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get},
+    {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get, "openapi_get"},
+    {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics, "metrics_get"},
+    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live, "health_live"},
+    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready, "health_ready"},
 };
 
 /* What each method adds to Allow. */
@@ -66,7 +75,7 @@ static int path_fits(reg_request_t *request, const char *pattern)
 
 int reg_api_needs_database(reg_api_t api)
 {
-    return api <= REG_API_EVENTS;
+    return api != REG_API_OPENAPI && api != REG_API_METRICS;
 }
 
 const reg_route_t *reg_route_find(reg_request_t *request)
@@ -80,6 +89,31 @@ const reg_route_t *reg_route_find(reg_request_t *request)
         }
     }
     return NULL;
+}
+
+int reg_route_operation(const reg_route_t *route)
+{
+    int first = 0;
+
+    if (!route) {
+        return 0;
+    }
+    while (strcmp(routes[first].operation, route->operation) != 0) {
+        first++;
+    }
+    return first + 1;
+}
+
+const char *const *reg_route_operations(apr_pool_t *pool)
+{
+    size_t count = sizeof(routes) / sizeof(routes[0]);
+    const char **names = apr_pcalloc(pool, (count + 2) * sizeof(*names));
+
+    names[0] = "none";
+    for (size_t i = 0; i < count; i++) {
+        names[i + 1] = routes[i].operation;
+    }
+    return names;
 }
 
 const char *reg_route_allow(reg_request_t *request)

@@ -11,6 +11,7 @@ typedef struct reg_route_t {
     const char
         *pattern; /* below the mount; {…} stands for one segment, kept as a capture */
     reg_handler_t *handler;
+    const char *operation; /* what it is called in metrics and logs */
 } reg_route_t;
 
 /** Whether an API's operations are called, and so a database is needed. */
@@ -21,6 +22,12 @@ int reg_api_needs_database(reg_api_t api);
  * @return the route, or NULL when there is none.
  */
 const reg_route_t *reg_route_find(reg_request_t *request);
+
+/** The number of a route's operation among all of them; 0 for no route. */
+int reg_route_operation(const reg_route_t *route);
+
+/** What the operations are called, by their numbers, up to a NULL. */
+const char *const *reg_route_operations(apr_pool_t *pool);
 
 /**
  * What the path of a request allows, whatever the method asked for.

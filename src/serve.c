@@ -107,6 +107,7 @@ reg_reply_t *reg_serve(reg_request_t *request)
     const reg_route_t *route = reg_route_find(request);
     reg_reply_t *refusal;
 
+    request->route = route;
     if (!route) {
         return refuse_method(request);
     }

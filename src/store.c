@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
+#include "metrics.h"
+
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <errno.h>
@@ -229,11 +231,13 @@ static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t se
     if (!state) {
         int broke = apr_time_now() < call->deadline;
 
+        reg_metrics_error(call->connections->metrics, NULL);
         report(call, apr_psprintf(call->pool, "operation %s got no answer%s",
                                   call->operation->name,
                                   broke ? ", its connection broke" : " in time"));
         return broke ? BROKEN : UNAVAILABLE;
     }
+    reg_metrics_error(call->connections->metrics, state);
     for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]) && verdict == FAULT;
          i++) {
         if (strncmp(state, verdicts[i].prefix, strlen(verdicts[i].prefix)) == 0) {
@@ -408,6 +412,7 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
                                  call->operation->parameters, arrays, NULL, NULL, 0)
                  ? finish(connection->pg, call->deadline)
                  : NULL;
+    reg_metrics_call(call->connections->metrics, apr_time_now() - sent);
     verdict = judge(call, result, sent);
     if (verdict == DONE && connection->unreplicated) {
         report(call, apr_psprintf(call->pool, "operation %s did not wait for the standby",

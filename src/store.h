@@ -43,6 +43,7 @@ typedef struct reg_connections_t {
     /** How long making a connection may take; none is asked for again that late before
      * the deadline. */
     apr_interval_time_t connect_time;
+    struct reg_metrics_t *metrics; /* where calls are counted; or NULL */
 } reg_connections_t;
 
 /** One request of a call. */

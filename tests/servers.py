@@ -289,8 +289,8 @@ def apxs(name):
 
 
 # What example-site.conf needs, and what a site of tests is likely to.
-MODULES = ("authn_core", "authz_core", "authz_user", "dbd", "env", "headers", "reqtimeout",
-           "setenvif", "socache_shmcb", "ssl", "unique_id", "oauth2")
+MODULES = ("authn_core", "authz_core", "authz_host", "authz_user", "dbd", "env", "headers",
+           "reqtimeout", "setenvif", "socache_shmcb", "ssl", "unique_id", "oauth2")
 
 
 class Httpd(Server):

@@ -102,7 +102,7 @@ static int make_service(void **state)
     service->observer = connect_administrator(store->pool, database_name(store->pool));
     service->dispatch = reg_dispatch_make(store->pool, 64, 1);
     service->connections =
-        (reg_connections_t){check_out, check_in, ignore_report, service, 0};
+        (reg_connections_t){check_out, check_in, ignore_report, service, 0, NULL};
     pthread_mutex_init(&service->mutex, NULL);
     for (int i = 0; i < MOST_CONNECTIONS; i++) {
         service->list[i].pg = connect_service(store->pool);

@@ -120,7 +120,7 @@ static void every_status_is_told_as_itself(void **state)
         const char *body = reg_reply_status(&request, status)->body;
 
         assert_non_null(reg_json_parse(*state, body, strlen(body), &error));
-        if (api != REG_API_LIVE && api != REG_API_OPENAPI) {
+        if (api != REG_API_LIVE && api < REG_API_OPENAPI) {
             assert_number(row, strstr(body, apr_itoa(*state, status)) != NULL, 1);
         }
         if (status != 500) {

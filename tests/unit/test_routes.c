@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
+#include "metrics.h"
 #include "routes.h"
 
 static const char *const methods[] = {"GET", "POST", "PUT", "DELETE", "OPTIONS", "OTHER"};
@@ -73,6 +74,9 @@ static const struct {
     {REG_API_EVENTS, REG_METHOD_PUT, "/e", reg_events_update},
     {REG_API_EVENTS, REG_METHOD_DELETE, "/e", reg_events_delete},
     {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get},
+    {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics},
+    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live},
+    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready},
 };
 
 static reg_request_t request_of(apr_pool_t *pool, reg_api_t api, reg_method_t method,
@@ -162,14 +166,36 @@ static void an_api_has_the_name_of_its_directive(void **state)
     assert_text("families", reg_api_names[REG_API_FAMILIES], "families");
     assert_text("events", reg_api_names[REG_API_EVENTS], "events");
     assert_text("openapi", reg_api_names[REG_API_OPENAPI], "openapi");
+    assert_text("metrics", reg_api_names[REG_API_METRICS], "metrics");
+    assert_text("health", reg_api_names[REG_API_HEALTH], "health");
 }
 
-static void only_what_registers_needs_a_database(void **state)
+static void what_calls_operations_needs_a_database(void **state)
 {
     (void)state;
     for (int api = 0; api < REG_API_COUNT; api++) {
         assert_number(reg_api_names[api], reg_api_needs_database((reg_api_t)api),
-                      api != REG_API_OPENAPI);
+                      api != REG_API_OPENAPI && api != REG_API_METRICS);
+    }
+}
+
+/* Metrics and logs tell operations by them: two addresses of one have one number. */
+static void operations_are_numbered(void **state)
+{
+    const char *const *names = reg_route_operations(*state);
+
+    assert_text("0", names[reg_route_operation(NULL)], "none");
+    for (size_t i = 0; i < LENGTH(routes); i++) {
+        reg_request_t request =
+            request_of(*state, routes[i].api, routes[i].method, routes[i].path);
+        const reg_route_t *route = reg_route_find(&request);
+        int number = reg_route_operation(route);
+
+        assert_true(number > 0 && number < REG_METRICS_OPERATIONS);
+        assert_text(route->pattern, names[number], route->operation);
+        for (int other = 0; other < number; other++) {
+            assert_true(strcmp(names[other], route->operation) != 0);
+        }
     }
 }
 
@@ -180,7 +206,8 @@ int main(void)
         POOL_TEST(a_method_is_routed_where_it_is_allowed),
         POOL_TEST(a_route_leads_to_its_handler),
         POOL_TEST(an_api_has_the_name_of_its_directive),
-        POOL_TEST(only_what_registers_needs_a_database),
+        POOL_TEST(what_calls_operations_needs_a_database),
+        POOL_TEST(operations_are_numbered),
     };
 
     return RUN_TESTS(tests);

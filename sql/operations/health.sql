@@ -1,0 +1,20 @@
+-- SPDX-License-Identifier: Apache-2.0
+
+CREATE OR REPLACE FUNCTION health(checks text[])
+RETURNS TABLE (item integer, outcome text, detail text, body text)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+AS $$
+    SELECT i, CASE current_setting('transaction_read_only') WHEN 'off' THEN 'found'
+                                                            ELSE 'not_found' END,
+           NULL, NULL
+      FROM generate_subscripts(checks, 1) AS i
+$$;
+
+COMMENT ON FUNCTION health IS
+    'Found where all that the service needs is there: this function, in a database that '
+    'can be written to, which a standby cannot.';
+
+GRANT EXECUTE ON FUNCTION health TO registration;
