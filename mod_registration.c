@@ -37,6 +37,15 @@ static int handler(request_rec *r)
                                    : reg_reply_status(request, HTTP_FORBIDDEN));
 }
 
+/* Before anybody logs anything of a request, its logs get the id that its answer has. */
+static int settle_id(request_rec *r)
+{
+    if (reg_server_conf(r->server)->mounted) {
+        reg_request_id(r);
+    }
+    return DECLINED;
+}
+
 /*
  * What is mounted is no file. It is not to be looked for in the file system, where the
  * <Directory> sections, mod_dir and a limit on the length of names would have their say.
@@ -75,6 +84,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     reg_metrics_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);

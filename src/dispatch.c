@@ -41,10 +41,18 @@ typedef struct {
 static void run(const leader_t *leader, void *const *items, int count,
                 apr_time_t deadline)
 {
+    apr_time_t start = apr_time_now();
+
     reg_metrics_batch(leader->connections->metrics, count);
     reg_store_call(leader->connections, leader->pool, leader->operation,
                    (reg_item_t *const *)items, count,
                    deadline + leader->connections->connect_time);
+    for (int i = 0; i < count; i++) {
+        reg_item_t *item = items[i];
+
+        item->batch = count;
+        item->took += apr_time_now() - start;
+    }
 }
 
 static void run_batch(void *data, void *const *items, int count, apr_time_t deadline)
@@ -182,11 +190,12 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
         set_stuck(d, lane, &own, 0);
     }
     if (item->answer.outcome == REG_LOCKED) {
-        connections->report(connections->baton,
-                            apr_psprintf(pool,
-                                         "operation %s waited in vain for a row that a "
-                                         "transaction of somebody else holds",
-                                         operation->name));
+        connections->report(
+            connections->baton,
+            apr_psprintf(pool,
+                         "REG0310: operation %s waited in vain for a row that a "
+                         "transaction of somebody else holds",
+                         operation->name));
         item->answer.outcome = REG_UNAVAILABLE;
     }
 }

@@ -122,6 +122,7 @@ static void insert(request_rec *r)
     if (mount_of(refused)->api >= 0 || !has_path(refused)) {
         ap_add_output_filter_handle(filter_handle, refused, r, r->connection);
         reg_scope_challenge(r, refused);
+        reg_request_tell_id(r, refused);
     }
 }
 

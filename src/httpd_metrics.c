@@ -93,18 +93,36 @@ static void join(apr_pool_t *pool, server_rec *main_server)
     }
 }
 
-/* The route of a request, whether it got to it or was refused before. */
-static const reg_route_t *route_of(request_rec *r, const reg_dir_conf_t *conf)
+/* What a log may want to tell of a request, as %{registration-…}n. */
+static void note(request_rec *r, const reg_request_t *request)
 {
-    const reg_request_t *served = reg_request_kept(r);
+    if (request->route) {
+        apr_table_setn(r->notes, "registration-operation", request->route->operation);
+    }
+    if (request->outcome) {
+        apr_table_setn(r->notes, "registration-outcome", request->outcome);
+        apr_table_setn(r->notes, "registration-batch", apr_itoa(r->pool, request->batch));
+        apr_table_setn(r->notes, "registration-dbtime", apr_ltoa(r->pool, request->took));
+    }
+}
 
-    return served ? served->route : reg_route_find(reg_request_make(r, conf));
+/* The request as it was served; one that was refused before is looked at now. */
+static const reg_request_t *request_of(request_rec *r, const reg_dir_conf_t *conf)
+{
+    reg_request_t *request = reg_request_kept(r);
+
+    if (!request) {
+        request = reg_request_make(r, conf);
+        request->route = reg_route_find(request);
+    }
+    return request;
 }
 
 static int count_request(request_rec *r)
 {
     const reg_dir_conf_t *conf = reg_dir_conf(r);
-    const request_rec *answering = r;
+    request_rec *answering = r;
+    const reg_request_t *request;
 
     if (conf->api < 0) {
         return DECLINED;
@@ -112,7 +130,9 @@ static int count_request(request_rec *r)
     while (answering->next) { /* an ErrorDocument is another request */
         answering = answering->next;
     }
-    reg_metrics_request(reg_metrics(r->server), reg_route_operation(route_of(r, conf)),
+    request = request_of(r, conf);
+    note(answering, request); /* mod_log_config looks there */
+    reg_metrics_request(reg_metrics(r->server), reg_route_operation(request->route),
                         answering->status, apr_time_now() - r->request_time);
     return OK;
 }
@@ -123,6 +143,6 @@ void reg_metrics_register(apr_pool_t *pool)
     if (REG_METRICS) {
         ap_hook_post_config(make_memory, NULL, NULL, APR_HOOK_MIDDLE);
         ap_hook_child_init(join, NULL, NULL, APR_HOOK_FIRST);
-        ap_hook_log_transaction(count_request, NULL, NULL, APR_HOOK_MIDDLE);
+        ap_hook_log_transaction(count_request, NULL, NULL, APR_HOOK_FIRST);
     }
 }

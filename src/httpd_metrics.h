@@ -3,7 +3,8 @@
 #define REGISTRATION_HTTPD_METRICS_H
 
 /**
- * Counting requests, in memory that all child processes share.
+ * Counting requests, in memory that all child processes share, and noting what a log may
+ * want to tell of each.
  *
  * The memory belongs to the parent process and outlives graceful and other restarts, so
  * that nothing begins at 0 again before httpd itself does, or before a module with other

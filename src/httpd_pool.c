@@ -196,7 +196,7 @@ static void checkin(void *baton, reg_connection_t *connection)
 
 static void report(void *baton, const char *message)
 {
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "REG0303: %s", message);
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "%s", message);
 }
 
 void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
@@ -215,4 +215,7 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
     reg_dispatch_run(conf->dispatch, &connections, r->pool, operation, &item,
                      apr_time_now() + conf->timeout);
     *answer = item.answer;
+    request->outcome = reg_outcome_name(item.answer.outcome);
+    request->batch = item.batch;
+    request->took = item.took;
 }

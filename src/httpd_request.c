@@ -131,13 +131,15 @@ const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
                                                                                  : NULL;
 }
 
-/* mod_unique_id's where it is loaded, else the one that httpd itself makes; then its logs
- * show the same for %L. */
-static const char *request_id(request_rec *r)
+const char *reg_request_id(request_rec *r)
 {
     const char *unique_id = apr_table_get(r->subprocess_env, "UNIQUE_ID");
 
-    if (!unique_id && !r->log_id) {
+    if (!r->log_id) {
+        /* mod_unique_id would make another for the logs. */
+        r->log_id = unique_id;
+    }
+    if (!r->log_id) {
         ap_run_generate_log_id(r->connection, r, &r->log_id);
     }
     return unique_id ? unique_id : r->log_id;
@@ -164,7 +166,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->has_bearer_token =
         authorization && ap_cstr_casecmpn(authorization, "Bearer ", 7) == 0;
     request->user = r->user && *r->user ? r->user : NULL;
-    request->request_id = request_id(r);
+    request->request_id = reg_request_id(r);
     request->if_match = apr_table_get(r->headers_in, "If-Match");
     request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
     request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");
@@ -208,6 +210,11 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
     return 1;
 }
 
+void reg_request_tell_id(request_rec *r, request_rec *refused)
+{
+    apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
+}
+
 int reg_request_send(request_rec *r, const reg_reply_t *reply)
 {
     if (reply->status < 0) {
@@ -218,6 +225,9 @@ int reg_request_send(request_rec *r, const reg_reply_t *reply)
     apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
+    if (ap_is_HTTP_ERROR(reply->status)) {
+        reg_request_tell_id(r, r);
+    }
     if (reply->body) {
         ap_set_content_type(r, reply->content_type);
         ap_set_content_length(r, (apr_off_t)strlen(reply->body));

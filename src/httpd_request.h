@@ -26,6 +26,14 @@ reg_request_t *reg_request_kept(const request_rec *r);
 int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
                                  reg_request_t *request);
 
+/** httpd's id for a request: mod_unique_id's where it is loaded, else the one that httpd
+ *  itself makes; then its logs show the same for %L. */
+const char *reg_request_id(request_rec *r);
+
+/** Has an answer that is an error carry the id of the request that is refused: who
+ * reports the error can name it, and the logs have it. */
+void reg_request_tell_id(request_rec *r, request_rec *refused);
+
 /** Sends a reply. @return what the handler returns to httpd. */
 int reg_request_send(request_rec *r, const reg_reply_t *reply);
 

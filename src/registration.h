@@ -171,7 +171,13 @@ struct reg_request_t {
     reg_json_t *json; /* the body, an object, on routes that take one */
 
     const struct reg_route_t *route; /* set by reg_serve; NULL: there is none */
-    struct reg_metrics_t *metrics;   /* see metrics.h; or NULL */
+
+    /* Set by `call`, for the logs: */
+    const char *outcome;      /* NULL: it has not been called */
+    int batch;                /* how many requests were carried together; 0: none */
+    apr_interval_time_t took; /* at the database */
+
+    struct reg_metrics_t *metrics; /* see metrics.h; or NULL */
 };
 
 /** What the client gets. */

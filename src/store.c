@@ -51,6 +51,23 @@ static const struct {
                 {"institution_unknown", REG_INSTITUTION_UNKNOWN},
                 {"key_reused", REG_KEY_REUSED}};
 
+/* Those that no SQL gives, as logs name them. */
+static const char *const own_outcomes[] = {[REG_KEY_INVALID] = "key_invalid",
+                                           [REG_BAD_DATA] = "bad_data",
+                                           [REG_LOCKED] = "locked",
+                                           [REG_UNAVAILABLE] = "unavailable",
+                                           [REG_FAULT] = "fault"};
+
+const char *reg_outcome_name(reg_outcome_t outcome)
+{
+    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
+        if (outcomes[i].outcome == outcome) {
+            return outcomes[i].name;
+        }
+    }
+    return own_outcomes[outcome];
+}
+
 /* What became of a call as a whole. */
 typedef enum {
     DONE,
@@ -232,7 +249,7 @@ static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t se
         int broke = apr_time_now() < call->deadline;
 
         reg_metrics_error(call->connections->metrics, NULL);
-        report(call, apr_psprintf(call->pool, "operation %s got no answer%s",
+        report(call, apr_psprintf(call->pool, "REG0305: operation %s got no answer%s",
                                   call->operation->name,
                                   broke ? ", its connection broke" : " in time"));
         return broke ? BROKEN : UNAVAILABLE;
@@ -254,8 +271,9 @@ static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t se
                       : UNAVAILABLE;
     }
     if (verdict == BROKEN || verdict == UNAVAILABLE || verdict == FAULT) {
-        report(call, apr_psprintf(call->pool, "operation %s failed with SQLSTATE %s",
-                                  call->operation->name, state));
+        report(call,
+               apr_psprintf(call->pool, "REG0303: operation %s failed with SQLSTATE %s",
+                            call->operation->name, state));
     }
     return verdict;
 }
@@ -366,7 +384,8 @@ static void deliver(const call_t *call, const PGresult *result)
     }
     if (answered < call->count) {
         report(call,
-               apr_psprintf(call->pool, "operation %s gave %d of %d requests an answer",
+               apr_psprintf(call->pool,
+                            "REG0306: operation %s gave %d of %d requests an answer",
                             call->operation->name, answered, call->count));
     }
 }
@@ -415,7 +434,8 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
     reg_metrics_call(call->connections->metrics, apr_time_now() - sent);
     verdict = judge(call, result, sent);
     if (verdict == DONE && connection->unreplicated) {
-        report(call, apr_psprintf(call->pool, "operation %s did not wait for the standby",
+        report(call, apr_psprintf(call->pool,
+                                  "REG0307: operation %s did not wait for the standby",
                                   call->operation->name));
         verdict = BROKEN;
     }
@@ -594,7 +614,8 @@ static void make(const call_t *call)
         call_by_key(call);
         break;
     case CONFLICT:
-        report(call, apr_psprintf(call->pool, "operation %s lost against others %d times",
+        report(call, apr_psprintf(call->pool,
+                                  "REG0308: operation %s lost against others %d times",
                                   call->operation->name, MOST_CONFLICTS + 1));
         answer_all(call, REG_UNAVAILABLE);
         break;
@@ -604,7 +625,7 @@ static void make(const call_t *call)
         answer_all(call, REG_UNAVAILABLE);
         break;
     case UNPREPARED:
-        report(call, apr_psprintf(call->pool, "operation %s cannot be prepared",
+        report(call, apr_psprintf(call->pool, "REG0309: operation %s cannot be prepared",
                                   call->operation->name));
         answer_all(call, REG_FAULT);
         break;

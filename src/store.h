@@ -37,7 +37,7 @@ typedef struct reg_connections_t {
     reg_connection_t *(*checkout)(void *baton, apr_time_t deadline);
     /** Gives it back, whatever state it is in. */
     void (*checkin)(void *baton, reg_connection_t *connection);
-    /** Tells an administrator. The text holds no data of any request. */
+    /** Tells an administrator. The text has a tag and holds no data of any request. */
     void (*report)(void *baton, const char *message);
     void *baton;
     /** How long making a connection may take; none is asked for again that late before
@@ -51,6 +51,8 @@ typedef struct reg_item_t {
     const char *const *values; /* as many as the operation has parameters */
     apr_pool_t *pool;          /* of the answer's strings */
     reg_answer_t answer;
+    int batch;                /* requests of the call that carried it */
+    apr_interval_time_t took; /* all its calls, waiting for a connection included */
     int unsettled; /* it was sent, and nobody knows what became of it; 0 to begin with */
 } reg_item_t;
 
@@ -66,6 +68,9 @@ typedef struct reg_item_t {
 void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline);
+
+/** What the SQL, or a log, calls an outcome. */
+const char *reg_outcome_name(reg_outcome_t outcome);
 
 /**
  * The same for requests that have come back REG_LOCKED: each key by itself, so that none

@@ -331,7 +331,9 @@ static inline const reg_answer_t *call(store_t *store, const reg_operation_t *op
     reg_answer_t *answers = apr_pcalloc(store->pool, (size_t)count * sizeof(*answers));
 
     for (int i = 0; i < count; i++) {
-        items[i] = (reg_item_t){values[i], store->pool, {REG_FAULT, "unset", "unset"}, 0};
+        items[i] = (reg_item_t){.values = values[i],
+                                .pool = store->pool,
+                                .answer = {REG_FAULT, "unset", "unset"}};
         list[i] = &items[i];
     }
     reg_store_call(&store->connections, store->pool, operation, list, count,

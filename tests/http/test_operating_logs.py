@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator finds a request and a message by."""
+
+import collections
+import re
+
+import pytest
+
+import servers
+from apis import MOUNTS, each_api, good, post_path   # noqa: F401, fixtures
+from conftest import new_uuid
+from faults import (CHILD, MODULES, OUTAGE, Caller, database,   # noqa: F401
+                    own_postgres, postgres_to_break)
+from faults import MOUNTS as SITE
+from wire import wire   # noqa: F401, a fixture
+
+TAG = re.compile(r"REG0\d{3}")
+LOGGING = re.compile(r"\b(?:ap_log_r?error|report)\(([^;]*?\"[^;]*)\);", re.S)
+
+
+def sources():
+    return [(path.name, path.read_text()) for path in
+            [*(servers.ROOT / "src").glob("*.[ch]"), servers.ROOT / "mod_registration.c"]]
+
+
+def used(texts):
+    """How often each tag stands in the sources."""
+    return collections.Counter(tag for _, text in texts for tag in TAG.findall(text))
+
+
+def untagged(texts):
+    """The calls that log a text of their own without a tag."""
+    return [f"{name}: {call}" for name, text in texts for call in LOGGING.findall(text)
+            if '"%s"' not in call and not TAG.search(call)]
+
+
+def listed():
+    return TAG.findall((servers.ROOT / "conf" / "registration.conf").read_text())
+
+
+def test_each_message_has_a_tag_of_its_own_that_is_listed():
+    assert set(used(sources()).values()) == {1}
+    assert untagged(sources()) == []
+    assert sorted(listed()) == sorted(used(sources()))
+
+
+def test_control_what_has_none_or_another_s_is_found():
+    wrong = [*sources(), ("new.c", 'report(call, "no tag");\nf("REG0101: again");')]
+    assert used(wrong)["REG0101"] == 2
+    assert untagged(wrong) == ['new.c: call, "no tag"']
+
+
+# --- The request's id ----------------------------------------------------------------------
+
+def lines_of(httpd, request_id):
+    """The lines of the access log that have an id, without what comes before it."""
+    access = (httpd.directory / "access.log").read_text()
+    return [line.split(f" {request_id} ")[1] for line in access.splitlines()
+            if f" {request_id} " in line]
+
+
+@pytest.fixture
+def noted(httpd):
+    """noted(id): what the access log tells of a request."""
+    def wait(request_id):
+        servers.wait_until(lambda: lines_of(httpd, request_id), 10, "nothing was logged")
+        [line] = lines_of(httpd, request_id)
+        return line.split()
+    return wait
+
+
+def test_every_error_has_the_id_that_the_logs_have(api, anonymous, each_api, noted):
+    """Whoever made it: the module, mod_oauth2, httpd."""
+    path = post_path(each_api)
+    answers = [api.post(path, data="{"), api.patch(path), anonymous.post(path, json={}),
+               api.post(path, data="x", headers={"Content-Type": "text/plain"}),
+               api.get(MOUNTS[each_api] + "/no/such/thing"),
+               api.post(path, json={}, headers={"Expect": "a miracle"})]
+    ids = [answer.headers["X-Request-Id"] for answer in answers]
+    assert all(answer.status_code >= 400 for answer in answers)
+    assert len(set(ids)) == len(ids)
+    for request_id in ids:
+        assert len(noted(request_id)) == 4
+
+
+def test_a_success_has_none(api, good, each_api, admin):
+    one = good(each_api)
+    answer = admin.post(one.path, json=one.body)
+    assert answer.status_code == 201
+    assert "X-Request-Id" not in answer.headers
+
+
+def test_a_client_s_own_id_is_not_taken_over(api):
+    answer = api.post("/v1/sessions/x/register", json={},
+                      headers={"X-Request-Id": "mine"})
+    assert answer.headers["X-Request-Id"] != "mine"
+
+
+def test_an_error_without_a_mount_has_one_too(wire):
+    """httpd refuses it before it looks for one."""
+    one = wire()
+    one.send(b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = one.answer()
+    assert answer.status == 414
+    assert re.fullmatch("[!-~]+", answer.headers["X-Request-Id"])
+
+
+def test_an_error_log_can_have_it(start_httpd, client, token):
+    """Also where another module logs first, here authz_core."""
+    httpd = start_httpd(inside='ErrorLogFormat "[%t] [%-m:%l] [%L] %M"',
+                        change=lambda site: site.replace("LogLevel authz_core:crit", ""))
+    answer = client(token, httpd).post("/v1/families", json={})
+    assert answer.status_code == 403
+    servers.wait_until(lambda: f"[{answer.headers['X-Request-Id']}] AH016" in httpd.log.text(),
+                       10, "no line has it")
+
+
+def test_without_mod_unique_id_it_is_httpd_s_own(start_httpd, postgres):
+    site = (CHILD + SITE + database(postgres.dsn())
+            + 'LogFormat "%>s %L %{registration-operation}n" ids\nCustomLog access.log ids\n')
+    httpd = start_httpd(site, modules=MODULES)
+    request_id = Caller(httpd).register("x").headers["X-Request-Id"]
+    access = httpd.directory / "access.log"
+    servers.wait_until(lambda: access.exists() and access.read_text(), 10, "no log")
+    assert access.read_text() == f"404 {request_id} live_register\n"
+
+
+# --- What a CustomLog can tell -------------------------------------------------------------
+
+def test_the_notes_of_a_request_that_the_database_answered(api, noted):
+    answer = api.post(f"/v1/sessions/{new_uuid()}/register", json={"patient_id": "x"})
+    assert answer.status_code == 404
+    operation, outcome, batch, microseconds = noted(answer.headers["X-Request-Id"])
+    assert (operation, outcome) == ("live_register", "not_found")
+    assert int(batch) >= 1
+    assert 0 < int(microseconds) < 30_000_000
+
+
+def test_the_notes_of_a_request_that_was_refused_before(api, anonymous, noted):
+    path = f"/v1/sessions/{new_uuid()}/register"
+    for answer in (api.post(path, data="{"), anonymous.post(path, json={})):
+        assert noted(answer.headers["X-Request-Id"]) == ["live_register", "-", "-", "-"]
+    answer = api.get("/v1/sessions/x/y/z")
+    assert noted(answer.headers["X-Request-Id"]) == ["-", "-", "-", "-"]
+
+
+def test_requests_that_are_carried_together_say_so(start_httpd, postgres_to_break, at_once):
+    site = (CHILD + SITE + database(postgres_to_break.dsn(), timeout=10)
+            + 'LogFormat "%{registration-outcome}n %{registration-batch}n'
+              ' %{registration-dbtime}n" notes\nCustomLog access.log notes\n')
+    httpd = start_httpd(site, modules=MODULES)
+    one = Caller(httpd)
+    session = postgres_to_break.live_session()
+    with postgres_to_break.slow(0.1, session):
+        assert {a.status_code for a in at_once(16, lambda _: one.register(session))} == {201}
+    access = httpd.directory / "access.log"
+    servers.wait_until(lambda: access.exists() and access.read_text().count("\n") == 16, 10,
+                       "not all were logged")
+    lines = [line.split() for line in access.read_text().splitlines()]
+    assert {outcome for outcome, *_ in lines} == {"created"}
+    batches = collections.Counter(int(batch) for _, batch, _ in lines)
+    assert max(batches) > 1
+    # Of those in a batch of n there are n, or a multiple.
+    assert all(count % size == 0 for size, count in batches.items())
+    assert all(int(took) >= 100_000 for *_, took in lines)
+
+
+def test_an_outage_is_noted_as_one(start_httpd, postgres_to_break):
+    site = (CHILD + SITE + database(postgres_to_break.dsn())
+            + 'LogFormat "%L %{registration-outcome}n" notes\nCustomLog access.log notes\n')
+    httpd = start_httpd(site, modules=MODULES)
+    one = Caller(httpd)
+    postgres_to_break.stop("immediate")
+    answer = one.register(new_uuid())
+    assert answer.status_code == 503
+    request_id = answer.headers["X-Request-Id"]
+    access = httpd.directory / "access.log"
+    servers.wait_until(lambda: access.exists() and access.read_text(), 10, "no log")
+    assert access.read_text() == f"{request_id} unavailable\n"
