@@ -90,6 +90,7 @@ $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
 
 # The description of the APIs becomes part of the module.
 $(BUILD)/obj/src/openapi.o: src/openapi.json
+$(BUILD)/obj/src/operate.o: src/status.html
 
 .SECONDARY:
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/*/*.d)

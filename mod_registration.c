@@ -11,6 +11,7 @@
 #include "httpd_pool.h"
 #include "httpd_request.h"
 #include "httpd_scope.h"
+#include "httpd_status.h"
 #include "reply.h"
 #include "serve.h"
 
@@ -90,6 +91,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);
     reg_errors_register(pool);
     reg_scope_register(pool);
+    reg_status_register(pool);
 }
 
 AP_DECLARE_MODULE(registration) = {STANDARD20_MODULE_STUFF, reg_dir_conf_create,

@@ -57,6 +57,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/idempotent.sql
 \ir operations/forget_idempotency_keys.sql
 
+\ir operations/status.sql
 \ir operations/recount.sql
 \ir operations/person.sql
 \ir operations/export_person.sql

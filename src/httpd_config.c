@@ -155,10 +155,11 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
         api++;
     }
     if (api == REG_API_COUNT) {
-        return apr_psprintf(cmd->pool,
-                            "RegistrationAPI must be one of live, groups, users, "
-                            "families, events, openapi, metrics, health, not \"%s\"",
-                            value);
+        return apr_psprintf(
+            cmd->pool,
+            "RegistrationAPI must be one of live, groups, users, "
+            "families, events, openapi, metrics, health, status, not \"%s\"",
+            value);
     }
     conf->api = api;
     conf->mount = cmd->path;
@@ -266,7 +267,7 @@ static const char *set_batch_size(cmd_parms *cmd, void *config, const char *valu
 const command_rec reg_directives[] = {
     AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
                   "what is served here: live, groups, users, families, events, openapi, "
-                  "metrics or health"),
+                  "metrics, health or status"),
     AP_INIT_TAKE1("RegistrationOrganization", set_organization, NULL, ACCESS_CONF,
                   "expression for the organization that the events API is limited to"),
     AP_INIT_TAKE1("RegistrationMaxBody", set_max_body, NULL, RSRC_CONF | ACCESS_CONF,

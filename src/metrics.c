@@ -337,21 +337,27 @@ static void put_durations(text_t *text, const block_t *block, const char *const 
     }
 }
 
-static void put_errors(text_t *text, const block_t *block)
+static const char *class_name(apr_pool_t *pool, int class)
 {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
+    return class == NO_ANSWER
+               ? "none"
+               : apr_psprintf(pool, "%c%c", digits[class / 36], digits[class % 36]);
+}
+
+static void put_errors(text_t *text, const block_t *block)
+{
     put_head(text, "registration_database_errors_total", "counter",
              "Calls that failed, by class of SQLSTATE; none: there was no answer.");
     for (int i = 0; i < CLASSES; i++) {
         count_t count = value(&block->errors[i]);
-        const char class[] = {digits[i / 36 % 36], digits[i % 36], '\0'};
 
         if (count) {
             put(text,
                 "registration_database_errors_total{class=\"%s\"} "
                 "%" APR_UINT64_T_FMT "\n",
-                i == NO_ANSWER ? "none" : class, count);
+                class_name(text->pool, i), count);
         }
     }
 }
@@ -422,4 +428,129 @@ const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
               "Since when is counted, in seconds of Unix time.",
               apr_time_sec(metrics->block->since));
     return apr_array_pstrcat(pool, text, 0);
+}
+
+/* The counts of a histogram, not added up, as JSON. */
+static void put_counts(text_t *text, const histogram_t *histogram)
+{
+    for (int i = 0; i <= durations.count; i++) {
+        put(text, "%s%" APR_UINT64_T_FMT, i ? "," : "[", value(&histogram->counts[i]));
+    }
+    put(text, "]");
+}
+
+static count_t count_of(const histogram_t *histogram)
+{
+    count_t count = 0;
+
+    for (int i = 0; i <= LONGEST_BUCKETS; i++) {
+        count += value(&histogram->counts[i]);
+    }
+    return count;
+}
+
+static void put_operations(text_t *text, const block_t *block, const char *const *names)
+{
+    const char *separator = "";
+
+    put(text, "\"operations\":[");
+    for (int i = 0; names[i]; i++) {
+        const char *comma = "";
+
+        if (is_empty(&block->took[i])) {
+            continue;
+        }
+        put(text, "%s{\"name\":\"%s\",\"codes\":{", separator, names[i]);
+        for (int status = 0; status < STATUSES; status++) {
+            count_t count = value(&block->requests[i][status]);
+
+            if (count) {
+                put(text, "%s\"%d\":%" APR_UINT64_T_FMT, comma, status, count);
+                comma = ",";
+            }
+        }
+        put(text, "},\"took\":");
+        put_counts(text, &block->took[i]);
+        put(text, "}");
+        separator = ",";
+    }
+    put(text, "],");
+}
+
+const char *reg_metrics_json(apr_pool_t *pool, const reg_metrics_t *metrics,
+                             const char *const *names)
+{
+    text_t *text = apr_array_make(pool, 512, sizeof(const char *));
+    const char *comma = "";
+    const block_t *block;
+    present_t now;
+
+    if (!metrics) {
+        return "null";
+    }
+    block = metrics->block;
+    now = look_around(block);
+    put(text, "{\"since\":%" APR_TIME_T_FMT ",\"bounds\":[", block->since);
+    for (int i = 0; i < durations.count; i++) {
+        put(text, "%s%s", i ? "," : "", durations.bounds[i].told);
+    }
+    put(text, "],");
+    put_operations(text, block, names);
+    put(text,
+        "\"batches\":{\"count\":%" APR_UINT64_T_FMT ",\"sum\":%" APR_UINT64_T_FMT
+        "},\"calls\":",
+        count_of(&block->batches), value(&block->batches.sum));
+    put_counts(text, &block->calls);
+    put(text, ",\"errors\":{");
+    for (int i = 0; i < CLASSES; i++) {
+        count_t count = value(&block->errors[i]);
+
+        if (count) {
+            put(text, "%s\"%s\":%" APR_UINT64_T_FMT, comma, class_name(pool, i), count);
+            comma = ",";
+        }
+    }
+    put(text,
+        "},\"processes\":%d,\"breakers\":%d,\"open\":%" APR_INT64_T_FMT
+        ",\"inUse\":%" APR_INT64_T_FMT ",\"queued\":%" APR_INT64_T_FMT "}",
+        now.processes, now.breakers, now.gauges[REG_CONNECTIONS_OPEN],
+        now.gauges[REG_CONNECTIONS_IN_USE], now.gauges[REG_REQUESTS_QUEUED]);
+    return apr_array_pstrcat(pool, text, 0);
+}
+
+/* Of all operations: how many requests were answered with a status from..to. */
+static count_t answered(const block_t *block, int operation, int from, int to)
+{
+    count_t count = 0;
+
+    for (int status = from; status < to; status++) {
+        count += value(&block->requests[operation][status]);
+    }
+    return count;
+}
+
+reg_metrics_line_t reg_metrics_line(const reg_metrics_t *metrics, int operation)
+{
+    const block_t *block = metrics->block;
+    count_t count = count_of(&block->took[operation]);
+
+    return (reg_metrics_line_t){
+        .requests = count,
+        .refused = answered(block, operation, 400, 500),
+        .failed = answered(block, operation, 500, STATUSES),
+        .mean = count ? (apr_interval_time_t)(value(&block->took[operation].sum) / count)
+                      : 0};
+}
+
+reg_metrics_now_t reg_metrics_now(const reg_metrics_t *metrics)
+{
+    present_t now = look_around(metrics->block);
+
+    return (reg_metrics_now_t){.processes = now.processes,
+                               .breakers = now.breakers,
+                               .open = now.gauges[REG_CONNECTIONS_OPEN],
+                               .in_use = now.gauges[REG_CONNECTIONS_IN_USE],
+                               .queued = now.gauges[REG_REQUESTS_QUEUED],
+                               .batches = count_of(&metrics->block->batches),
+                               .batched = value(&metrics->block->batches.sum)};
 }

@@ -80,4 +80,25 @@ void reg_metrics_change(reg_metrics_t *metrics, reg_gauge_t gauge, int change);
 const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
                              const char *const *names);
 
+/** The same as JSON, for the status page. */
+const char *reg_metrics_json(apr_pool_t *pool, const reg_metrics_t *metrics,
+                             const char *const *names);
+
+/** An operation in short. */
+typedef struct {
+    apr_uint64_t requests, refused, failed; /* all, 4xx, 5xx */
+    apr_interval_time_t mean;
+} reg_metrics_line_t;
+
+reg_metrics_line_t reg_metrics_line(const reg_metrics_t *metrics, int operation);
+
+/** What all processes have at the moment, and the batches there were. */
+typedef struct {
+    int processes, breakers;
+    apr_int64_t open, in_use, queued;
+    apr_uint64_t batches, batched; /* requests in them */
+} reg_metrics_now_t;
+
+reg_metrics_now_t reg_metrics_now(const reg_metrics_t *metrics);
+
 #endif

@@ -61,6 +61,7 @@ typedef enum {
     REG_API_OPENAPI, /* the description of the others */
     REG_API_METRICS,
     REG_API_HEALTH,
+    REG_API_STATUS, /* a page for a person */
     REG_API_COUNT
 } reg_api_t;
 
@@ -200,6 +201,7 @@ reg_handler_t reg_families_register;
 reg_handler_t reg_events_create, reg_events_get, reg_events_update, reg_events_delete,
     reg_events_search;
 reg_handler_t reg_openapi_get;
-reg_handler_t reg_operate_metrics, reg_operate_live, reg_operate_ready;
+reg_handler_t reg_operate_metrics, reg_operate_live, reg_operate_ready,
+    reg_operate_status, reg_operate_status_data;
 
 #endif

@@ -185,6 +185,7 @@ static envelope_t *const envelopes[REG_API_COUNT] = {
     [REG_API_USERS] = groups_envelope,  [REG_API_FAMILIES] = families_envelope,
     [REG_API_EVENTS] = events_envelope, [REG_API_OPENAPI] = live_envelope,
     [REG_API_METRICS] = live_envelope,  [REG_API_HEALTH] = live_envelope,
+    [REG_API_STATUS] = live_envelope,
 };
 
 const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t *error)

@@ -4,8 +4,9 @@
 #include <apr_strings.h>
 #include <string.h>
 
-const char *const reg_api_names[REG_API_COUNT] = {
-    "live", "groups", "users", "families", "events", "openapi", "metrics", "health"};
+const char *const reg_api_names[REG_API_COUNT] = {"live",     "groups", "users",
+                                                  "families", "events", "openapi",
+                                                  "metrics",  "health", "status"};
 
 /* Every URL of the four APIs, and of what tells about them. */
 static const reg_route_t routes[] = {
@@ -36,6 +37,8 @@ static const reg_route_t routes[] = {
     {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics, "metrics_get"},
     {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live, "health_live"},
     {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready, "health_ready"},
+    {REG_API_STATUS, REG_METHOD_GET, "", reg_operate_status, "status_page"},
+    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_operate_status_data, "status_data"},
 };
 
 /* What each method adds to Allow. */

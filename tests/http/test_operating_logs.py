@@ -3,9 +3,11 @@
 
 import collections
 import re
+import secrets
 
 import pytest
 
+import sent
 import servers
 from apis import MOUNTS, each_api, good, post_path   # noqa: F401, fixtures
 from conftest import new_uuid
@@ -105,11 +107,13 @@ def test_an_error_without_a_mount_has_one_too(wire):
     assert re.fullmatch("[!-~]+", answer.headers["X-Request-Id"])
 
 
-def test_an_error_log_can_have_it(start_httpd, client, token):
-    """Also where another module logs first, here authz_core."""
+def test_an_error_log_can_have_it(start_httpd, client, issuer):
+    """Also where another module logs first, here authz_core, which names the caller."""
+    name = secrets.token_hex(8)
+    sent.forget(name)
     httpd = start_httpd(inside='ErrorLogFormat "[%t] [%-m:%l] [%L] %M"',
                         change=lambda site: site.replace("LogLevel authz_core:crit", ""))
-    answer = client(token, httpd).post("/v1/families", json={})
+    answer = client(issuer.token(name), httpd).post("/v1/families", json={})
     assert answer.status_code == 403
     servers.wait_until(lambda: f"[{answer.headers['X-Request-Id']}] AH016" in httpd.log.text(),
                        10, "no line has it")

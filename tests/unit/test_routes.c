@@ -77,6 +77,8 @@ static const struct {
     {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics},
     {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live},
     {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready},
+    {REG_API_STATUS, REG_METHOD_GET, "", reg_operate_status},
+    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_operate_status_data},
 };
 
 static reg_request_t request_of(apr_pool_t *pool, reg_api_t api, reg_method_t method,
@@ -168,6 +170,7 @@ static void an_api_has_the_name_of_its_directive(void **state)
     assert_text("openapi", reg_api_names[REG_API_OPENAPI], "openapi");
     assert_text("metrics", reg_api_names[REG_API_METRICS], "metrics");
     assert_text("health", reg_api_names[REG_API_HEALTH], "health");
+    assert_text("status", reg_api_names[REG_API_STATUS], "status");
 }
 
 static void what_calls_operations_needs_a_database(void **state)

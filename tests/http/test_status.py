@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees of the service: the status page in a real browser, mod_status's page."""
+
+import re
+
+import pytest
+import requests
+from selenium.webdriver.support.ui import WebDriverWait
+
+import metrics
+import servers
+from apis import check_error
+from browser import PATIENCE, browser   # noqa: F401, a fixture
+from conftest import new_uuid
+from faults import (CHILD, MODULES, MOUNTS, Caller, database,   # noqa: F401
+                    own_postgres, postgres_to_break)
+from scratch import OnScratch
+
+STATUS = """
+<Location "/status">
+    RegistrationAPI status
+</Location>
+<Location "/metrics">
+    RegistrationAPI metrics
+</Location>
+"""
+SERVER_STATUS = """
+<Location "/server-status">
+    SetHandler server-status
+</Location>
+"""
+EVIL = """<img src=x onerror="document.title='broken'"><script>document.title='broken'</script>"""
+
+
+@pytest.fixture
+def one(start_httpd, postgres_to_break):
+    """A Caller of an httpd whose database is the breakable one."""
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + STATUS + SERVER_STATUS
+    return Caller(start_httpd(site, modules=(*MODULES, "status")))
+
+
+def fill(postgres, title, places, taken):
+    session = new_uuid()
+    postgres.query("INSERT INTO live_sessions (id, title, status, max_participants,"
+                   " registered_count) VALUES (%s, %s, 'live', %s, 0)", session, title, places)
+    postgres.query("INSERT INTO live_registrations (id, session_id, patient_id, role)"
+                   " SELECT gen_random_uuid(), %s, 'p' || i, 'participant'"
+                   " FROM generate_series(1, %s) AS i", session, taken)
+    postgres.query("SELECT recount()")
+    return session
+
+
+def shown(page, css):
+    """The texts of what fits, read at one moment: the page makes its elements anew."""
+    return page.driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", css)
+
+
+def wait_for(page, condition, what):
+    WebDriverWait(page.driver, PATIENCE).until(lambda _: condition(), what)
+
+
+def width(page, css):
+    """How much of its track a bar fills."""
+    return page.driver.execute_script("""
+        const fill = document.querySelector(arguments[0]);
+        return fill.getBoundingClientRect().width
+            / fill.parentElement.getBoundingClientRect().width""", css)
+
+
+def narrow(page):
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 390, "height": 1500, "deviceScaleFactor": 2, "mobile": True})
+
+
+def is_too_wide(page):
+    return page.driver.execute_script("return document.documentElement.scrollWidth"
+                                      " > document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_shows_what_happens(one, postgres_to_break, browser, dark):
+    full = fill(postgres_to_break, "Full house", 7, 7)
+    fill(postgres_to_break, "A quarter of it", 24, 6)
+    fill(postgres_to_break, EVIL, None, 5)
+    page = browser(dark=dark)
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
+    wait_for(page, lambda: any("Full house" in text for text in shown(page, "#sessions .row")),
+             "no session")
+    for _ in range(3):
+        assert one.register(full).status_code == 412
+    # It refreshes itself.
+    wait_for(page, lambda: any(re.search(r"^live_register\s.*\s0\s3\s0$",
+                                         text) for text in shown(page, "#operations tr")),
+             "the requests were not shown")
+    rows = shown(page, "#sessions .row")
+    assert any(text.split("\n") == ["Full house", "7 of 7"] for text in rows), rows
+    # A title is text, whatever it says.
+    assert any(text.split("\n") == [EVIL, "5"] for text in rows), rows
+    assert page.driver.title == "Registration status"
+    assert shown(page, "img, script[src], link, iframe") == []
+    assert width(page, '[aria-label="Full house"] .fill.full') == pytest.approx(1)
+    assert width(page, '[aria-label="A quarter of it"] .fill') == pytest.approx(0.25, abs=0.01)
+    page.screenshot("status-dark" if dark else "status-light")
+    background = page.driver.execute_script(
+        "return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 380) == dark
+    narrow(page)
+    assert not is_too_wide(page)
+    page.screenshot("status-phone-dark" if dark else "status-phone")
+    assert page.complaints() == []
+    assert {url.split("/status")[0] for url in page.requests()} == {one.base}
+
+
+def test_the_page_says_so_while_the_database_does_not_answer(one, postgres_to_break, browser):
+    page = browser()
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
+    postgres_to_break.stop("immediate")
+    wait_for(page, lambda: shown(page, "#state") == ["Database does not answer"],
+             "the outage was not shown")
+    page.screenshot("status-outage")
+    postgres_to_break.start()
+    wait_for(page, lambda: shown(page, "#state") == ["Database answers"],
+             "the recovery was not shown")
+
+
+def test_control_a_script_that_is_not_the_page_s_own_is_not_run(one, browser):
+    """Its policy keeps it from that, and the browser complains, which the test above would
+    see."""
+    page = browser()
+    page.driver.get(f"{one.base}/status")
+    page.find("#state")
+    assert page.complaints() == []
+    page.driver.execute_script("""
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'broken'";
+        document.body.append(script);
+        const image = document.createElement("img");
+        image.src = "/status";
+        document.body.append(image);""")
+    wait_for(page, lambda: len(page.complaints()) >= 1, "nobody complained")
+    assert page.driver.title == "Registration status"
+
+
+def test_the_page_s_policy_is_strict_and_its_nonce_new(one):
+    policies = set()
+    for _ in range(3):
+        answer = one.get("/status")
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        policy = answer.headers["Content-Security-Policy"]
+        [nonce] = set(re.findall("'nonce-([0-9a-f]{32})'", policy))
+        assert re.findall('nonce="(.*?)"', answer.text) == [nonce] * 2
+        assert "unsafe" not in policy and policy.startswith("default-src 'none'; ")
+        policies.add(policy)
+    assert len(policies) == 3
+    assert not re.search(r"https?://|\bstyle=|\bon\w+=|innerHTML", answer.text)
+
+
+def test_the_data_is_what_the_metrics_say(one, postgres_to_break):
+    session = postgres_to_break.live_session(max_participants=2)
+    assert [one.register(session).status_code for _ in range(3)] == [201, 201, 412]
+
+    def operations():
+        return {o["name"]: o["codes"] for o in one.get("/status/data").json()
+                ["metrics"]["operations"]}
+    servers.wait_until(lambda: operations().get("live_register") == {"201": 2, "412": 1}, 20,
+                       "they were not counted")
+    data, samples = one.get("/status/data").json(), metrics.get(one)
+    assert data["metrics"]["processes"] == metrics.one(samples, "processes") == 1
+    assert data["metrics"]["open"] == metrics.one(samples, "connections_open")
+    assert {"id": session, "title": "A session", "status": "live", "taken": 2, "places": 2} \
+        in data["database"]["sessions"]
+
+
+class TestWhatIsBusy(OnScratch):
+    def test_ten_with_the_most_registrations_come_first(self, sql):
+        sql("INSERT INTO live_sessions (id, title, status, registered_count)"
+            " SELECT gen_random_uuid(), 's' || i, CASE i WHEN 30 THEN 'ended' ELSE 'live' END, i"
+            " FROM generate_series(0, 30) AS i")
+        sql("INSERT INTO occurrences (event_id, end_date, registrations, capacity)"
+            " SELECT (SELECT id FROM events LIMIT 1),"
+            " CASE i WHEN 30 THEN now() - interval '1 day' END, i, 100"
+            " FROM generate_series(0, 30) AS i")
+        [[data]] = sql("SELECT body::jsonb FROM status('{\"\"}')")
+        assert [s["taken"] for s in data["sessions"]] == list(range(29, 19, -1))
+        assert [o["taken"] for o in data["occurrences"]] == list(range(29, 19, -1))
+        assert {o["places"] for o in data["occurrences"]} == {100}
+
+
+def test_only_reading_is_allowed(one):
+    for path in ("/status", "/status/data"):
+        assert one.head(path).content == b""
+        options = one.options(path)
+        assert (options.status_code, options.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
+        check_error(one.post(path, json={}), "live", 405)
+    check_error(one.get("/status/"), "live", 404)
+
+
+# --- mod_status ----------------------------------------------------------------------------
+
+def auto(one):
+    return dict(line.split(": ", 1) for line in one.get("/server-status?auto").text.splitlines()
+                if ": " in line)
+
+
+def test_mod_status_shows_it(one, postgres_to_break):
+    session = postgres_to_break.live_session(max_participants=2)
+    assert [one.register(session).status_code for _ in range(3)] == [201, 201, 412]
+    servers.wait_until(lambda: auto(one)["RegistrationRequests"] == "3", 20, "no requests")
+    found = auto(one)
+    assert (found["RegistrationRefused"], found["RegistrationFailed"]) == ("1", "0")
+    assert (found["RegistrationBatches"], found["RegistrationBatched"]) == ("3", "3")
+    assert found["RegistrationConnections"] == "1"
+    page = one.get("/server-status").text
+    assert "<h2>mod_registration</h2>" in page
+    assert "<td>live_register</td><td>3</td><td>1</td><td>0</td>" in page
+
+
+def test_mod_status_without_a_mount_shows_nothing(start_httpd):
+    httpd = start_httpd(SERVER_STATUS, modules=("authz_core", "status"))
+    answer = requests.get(f"http://127.0.0.1:{httpd.port}/server-status?auto", timeout=30)
+    assert answer.status_code == 200 and "Registration" not in answer.text
