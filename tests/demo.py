@@ -131,6 +131,7 @@ def start(module, port):
         sys.exit(f"\nNot as it should be. The logs: {httpd.log.path} {postgres.log.path}")
     browser = (f"Or in a browser: https://localhost:{port}/explorer/" if explorer else
                "There is no explorer: Swagger UI was not fetched. make explorer says why.")
+    browser += f"\nHow it goes: https://localhost:{port}/status, /metrics, /health/ready"
     print(f"""
 These registrations were removed again, so the same examples work for you. Go on with:
 
