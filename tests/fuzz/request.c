@@ -20,12 +20,19 @@
 static const struct {
     const char *operation, *values;
 } operations[] = {
-    {"live_register", "UUneA"},       {"groups_register", "UuANEdtatapnyjdd"},
-    {"groups_get_group", "UA"},       {"groups_get_plan", "UUA"},
-    {"groups_get_member", "UUA"},     {"families_register", "OTAOC"},
-    {"events_create", "UUNjUetttu"},  {"events_get", "UAu"},
-    {"events_update", "UajauU"},      {"events_delete", "UAauU"},
+    {"live_register", "UUneA"},
+    {"groups_register", "UuANEdtatapnyjdd"},
+    {"groups_get_group", "UA"},
+    {"groups_get_plan", "UUA"},
+    {"groups_get_member", "UUA"},
+    {"families_register", "OTAOC"},
+    {"events_create", "UUNjUetttu"},
+    {"events_get", "UAu"},
+    {"events_update", "UajauU"},
+    {"events_delete", "UAauU"},
     {"events_search", "AAAAuuanlAu"},
+    {"health", "A"},
+    {"status", "A"},
 };
 
 static int is_ascii(const char *text)
