@@ -38,15 +38,14 @@ typedef struct {
     const reg_operation_t *operation;
 } leader_t;
 
-static void run(const leader_t *leader, void *const *items, int count,
-                apr_time_t deadline)
+static void run(const leader_t *leader, typeof(reg_store_call) *call, void *const *items,
+                int count, apr_time_t deadline)
 {
     apr_time_t start = apr_time_now();
 
     reg_metrics_batch(leader->connections->metrics, count);
-    reg_store_call(leader->connections, leader->pool, leader->operation,
-                   (reg_item_t *const *)items, count,
-                   deadline + leader->connections->connect_time);
+    call(leader->connections, leader->pool, leader->operation, (reg_item_t *const *)items,
+         count, deadline + leader->connections->connect_time);
     for (int i = 0; i < count; i++) {
         reg_item_t *item = items[i];
 
@@ -55,37 +54,37 @@ static void run(const leader_t *leader, void *const *items, int count,
     }
 }
 
+/* Those of a batch wait no longer. */
+static void count_taken(const leader_t *leader, int count)
+{
+    reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, -count);
+}
+
 static void run_batch(void *data, void *const *items, int count, apr_time_t deadline)
 {
-    const leader_t *leader = data;
+    count_taken(data, count);
+    run(data, reg_store_call, items, count, deadline);
+}
 
-    reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, -count);
-    run(leader, items, count, deadline);
+static void run_locked_batch(void *data, void *const *items, int count,
+                             apr_time_t deadline)
+{
+    count_taken(data, count);
+    run(data, reg_store_call_locked, items, count, deadline);
 }
 
 /* Has it run by the queue. @return whether it was. */
 static int run_queued(reg_queue_t *queue, leader_t *leader, reg_item_t *item,
                       apr_time_t latest)
 {
-    reg_metrics_t *metrics = leader->connections->metrics;
     int was_run;
 
-    reg_metrics_change(metrics, REG_REQUESTS_QUEUED, 1);
+    reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, 1);
     was_run = reg_queue_run(queue, leader->pool, item, leader, latest);
     if (!was_run) {
-        reg_metrics_change(metrics, REG_REQUESTS_QUEUED, -1);
+        count_taken(leader, 1);
     }
     return was_run;
-}
-
-static void run_locked_batch(void *data, void *const *items, int count,
-                             apr_time_t deadline)
-{
-    const leader_t *leader = data;
-
-    reg_store_call_locked(leader->connections, leader->pool, leader->operation,
-                          (reg_item_t *const *)items, count,
-                          deadline + leader->connections->connect_time);
 }
 
 reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
@@ -156,7 +155,7 @@ static void run_once(const reg_dispatch_t *d, reg_queue_t *queue, leader_t *lead
     void *items[] = {item};
 
     if (d->batch == 1 || leader->operation->alone) {
-        run(leader, items, 1, latest);
+        run(leader, reg_store_call, items, 1, latest);
     }
     else if (!run_queued(queue, leader, item, latest)) {
         item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};

@@ -16,6 +16,12 @@ APLOG_USE_MODULE(registration);
 #define REG_METRICS 1
 #endif
 
+/* Whether children count together. Tests build a module in which each does by itself, to
+ * see that they would notice. */
+#ifndef REG_METRICS_SHARED
+#define REG_METRICS_SHARED 1
+#endif
+
 #define ALIGNMENT ((apr_uintptr_t)64)
 
 reg_metrics_t *reg_metrics(const server_rec *server)
@@ -43,9 +49,14 @@ static const char *memory_key(apr_pool_t *pool)
     return key;
 }
 
+static void *aligned(void *memory)
+{
+    return (void *)APR_ALIGN((apr_uintptr_t)memory, ALIGNMENT);
+}
+
 static void *memory_of(const apr_shm_t *memory)
 {
-    return (void *)APR_ALIGN((apr_uintptr_t)apr_shm_baseaddr_get(memory), ALIGNMENT);
+    return aligned(apr_shm_baseaddr_get(memory));
 }
 
 /* Makes the memory, unless an earlier configuration has. It is kept with the process,
@@ -80,14 +91,17 @@ static int make_memory(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
 static void join(apr_pool_t *pool, server_rec *main_server)
 {
-    void *memory = NULL;
+    void *memory = NULL, *block;
     reg_metrics_t *metrics;
 
     apr_pool_userdata_get(&memory, memory_key(pool), main_server->process->pool);
     if (!memory) {
         return;
     }
-    metrics = reg_metrics_join(pool, memory_of(memory));
+    block = REG_METRICS_SHARED
+                ? memory_of(memory)
+                : aligned(apr_pcalloc(pool, reg_metrics_size() + ALIGNMENT));
+    metrics = reg_metrics_join(pool, block);
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf(s)->metrics = metrics;
     }

@@ -69,9 +69,6 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline);
 
-/** What the SQL, or a log, calls an outcome. */
-const char *reg_outcome_name(reg_outcome_t outcome);
-
 /**
  * The same for requests that have come back REG_LOCKED: each key by itself, so that none
  * waits for the row of another, nor holds its own while it waits. One key that is locked
@@ -80,6 +77,9 @@ const char *reg_outcome_name(reg_outcome_t outcome);
 void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
                            const reg_operation_t *operation, reg_item_t *const *items,
                            int count, apr_time_t deadline);
+
+/** What the SQL, or a log, calls an outcome. */
+const char *reg_outcome_name(reg_outcome_t outcome);
 
 /**
  * Makes a connection fit for a call: reconnects it when the server has hung up or left it

@@ -40,32 +40,36 @@ def one(start_httpd, postgres):
     return Caller(start_httpd(site, modules=MODULES))
 
 
-def settled(one, condition, what):
+def settled(one, condition, what, seconds=20):
     """Requests are counted when their answers have gone out, so a moment later."""
     latest = {}
 
     def is_so():
         latest["samples"] = metrics.get(one)
         return condition(latest["samples"])
-    servers.wait_until(is_so, 20, what)
+    servers.wait_until(is_so, seconds, what)
     return latest["samples"]
 
 
-def test_requests_are_counted_exactly_over_all_children(one, live_session, at_once):
-    session = live_session(max_participants=30)
-    pids = children(one.httpd.pid())
-    assert len(pids) == 2
+def register_in_both(one, session, at_once):
+    """160 requests over 40 connections, so that both children get some."""
+    assert len(children(one.httpd.pid())) == 2
 
     def ask(number):
-        with Caller(one.httpd) as caller:   # A connection each: both children get some.
+        with Caller(one.httpd) as caller:
             return [caller.register(session).status_code,
                     caller.post(f"/v1/sessions/{new_uuid()}/register",
                                 json={"patient_id": "x"}).status_code,
                     caller.get(f"/v1/sessions/{session}/register").status_code,
                     caller.get("/v1/sessions").status_code]
     answers = at_once(40, ask)
-    registered = collections.Counter(a for a, *_ in answers)
-    assert registered == {201: 30, 412: 10}
+    assert collections.Counter(a for a, *_ in answers) == {201: 30, 412: 10}
+
+
+def test_requests_are_counted_exactly_over_all_children(one, live_session, at_once):
+    session = live_session(max_participants=30)
+    pids = children(one.httpd.pid())
+    register_in_both(one, session, at_once)
     one.httpd.graceful()
     servers.wait_until(lambda: not set(pids) & set(children(one.httpd.pid())), 20,
                        "the children did not end")
@@ -88,6 +92,22 @@ def test_requests_are_counted_exactly_over_all_children(one, live_session, at_on
     assert metrics.one(samples, "connections_in_use") == 0
     servers.wait_until(lambda: metrics.one(metrics.get(one), "processes") == 2, 20,
                        "there were not two processes")
+
+
+def test_control_children_that_count_by_themselves_do_not_count_exactly(
+        start_httpd, postgres, live_session, at_once):
+    build = servers.MODULE.parent / "unshared"
+    subprocess.run(["make", "--no-print-directory", "-C", servers.ROOT, f"BUILD={build}",
+                    "CFLAGS=-O2 -g -DREG_METRICS_SHARED=0"],
+                   check=True, stdout=subprocess.DEVNULL, env=servers.environment(
+                       MAKEFLAGS="", PATH=os.environ["PATH"]))
+    site = CHILDREN + MOUNTS + database(postgres.dsn()) + METRICS
+    one = Caller(start_httpd(site, modules=MODULES, registration=build / servers.MODULE.name))
+    register_in_both(one, live_session(max_participants=30), at_once)
+    with pytest.raises(servers.ServerError):
+        settled(one, lambda s: metrics.requests_of(s, "live_register")
+                == {201: 30, 412: 10, 404: 40} and metrics.one(s, "processes") == 2,
+                "", seconds=3)
 
 
 def test_who_is_refused_before_the_module_is_asked_is_counted(start_httpd, client, token):
@@ -192,5 +212,23 @@ def test_what_waits_for_the_database_is_seen(start_httpd, postgres_to_break, at_
     with postgres_to_break.slow(0.2, session):
         _, *statuses = at_once(9, register_or_look)
     assert statuses == [201] * 8
+    settled(one, lambda s: metrics.one(s, "queued_requests") == 0
+            and metrics.one(s, "connections_in_use") == 0, "something seemed to wait still")
+
+
+def test_who_waited_for_a_locked_row_waits_no_longer(start_httpd, postgres_to_break, at_once):
+    """There is another queue for those."""
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + METRICS
+    one = Caller(start_httpd(site, modules=MODULES))
+    session = postgres_to_break.live_session()
+
+    def register_or_lock(number):
+        if number:
+            return one.register(session).status_code
+        with postgres_to_break.locked(session):
+            return settled(one, lambda s: metrics.one(s, "database_errors_total",
+                                                      'class="55"') >= 2, "nobody waited")
+    _, *statuses = at_once(5, register_or_lock)
+    assert statuses == [201] * 4
     settled(one, lambda s: metrics.one(s, "queued_requests") == 0
             and metrics.one(s, "connections_in_use") == 0, "something seemed to wait still")
