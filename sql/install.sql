@@ -6,16 +6,31 @@
 --
 --     psql -X -d DATABASE -f sql/install.sql
 --
--- It is one transaction and safe to run again. What it makes is in schema
--- "registration" and belongs to registration_owner, a role nobody logs in as. The
--- module connects as role "registration", which may execute the operations and do
--- nothing else. That role gets no password here: set one, or let pg_hba.conf decide.
+-- It is one transaction and safe to run again, also while requests are served: what the
+-- database has already is not touched. What it makes is in schema "registration" and
+-- belongs to registration_owner, a role nobody logs in as. The module connects as role
+-- "registration", which may execute the operations and do nothing else. That role gets
+-- no password here: set one, or let pg_hba.conf decide.
+--
+-- Version 1 is what schema/*.sql makes. What changes tables after that is a migration,
+-- which is added below; see migrations/README.md.
 
 \set ON_ERROR_STOP on
 \set QUIET on
 
-BEGIN;
+-- The version that a database has after this, and that the module asks for (src/store.h).
+\set newest 1
+
+-- One at a time; and each statement sees what the one before has committed.
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL client_min_messages = warning;
+SELECT pg_advisory_xact_lock(hashtext('registration_schema')) AS locked \gset
+
+\ir version.sql
+SELECT :installed > :newest AS newer, :installed < 1 AS pending \gset
+\if :newer
+DO $$ BEGIN RAISE 'the database has a newer schema than this installs; nothing was changed'; END $$;
+\endif
 
 \ir schema/common.sql
 
@@ -27,13 +42,27 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/common.sql
 \ir operations/health.sql
 
+\if :pending
+\ir schema/version.sql
 \ir schema/audit.sql
-
 \ir schema/live.sql
+\ir schema/groups.sql
+\ir schema/families.sql
+\ir schema/events.sql
+\ir schema/idempotency.sql
+\endif
+
+-- Migrations, in their order; each so:
+--   SELECT :installed < 2 AS missing \gset
+--   \if :missing
+--   \ir migrations/0002_what_it_does.sql
+--   \endif
+
+\ir operations/schema_version.sql
+
 \ir operations/live_register.sql
 \ir operations/cancel_live_registration.sql
 
-\ir schema/groups.sql
 \ir operations/groups_support.sql
 \ir operations/groups_register.sql
 \ir operations/groups_get_group.sql
@@ -41,11 +70,9 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/groups_get_member.sql
 \ir operations/remove_group_member.sql
 
-\ir schema/families.sql
 \ir operations/families_register.sql
 \ir operations/remove_family.sql
 
-\ir schema/events.sql
 \ir operations/events_support.sql
 \ir operations/events_create.sql
 \ir operations/events_get.sql
@@ -53,7 +80,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/events_delete.sql
 \ir operations/events_search.sql
 
-\ir schema/idempotency.sql
 \ir operations/idempotent.sql
 \ir operations/forget_idempotency_keys.sql
 
@@ -62,6 +88,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 \ir operations/person.sql
 \ir operations/export_person.sql
 \ir operations/erase_person.sql
+
+INSERT INTO schema_version (version) SELECT generate_series(:installed + 1, :newest);
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM PUBLIC;
 

@@ -131,18 +131,25 @@ static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
     return p;
 }
 
-/* Opens a connection that works, or none. */
-static pooled_t *open_connection(request_rec *r)
+/* Opens a connection that works, or none and says why. */
+static pooled_t *open_connection(request_rec *r, apr_time_t deadline)
 {
     ap_dbd_t *dbd = dbd_open(r->pool, r->server);
     pooled_t *p = dbd ? pooled(dbd, reg_metrics(r->server)) : NULL;
+    const char *misfit = NULL;
 
     if (p && reg_store_refresh(&p->connection)) {
-        return p;
+        misfit = reg_store_misfit(&p->connection, r->pool, deadline);
+        if (!misfit) {
+            return p;
+        }
     }
     if (dbd) {
         dbd_close(r->server, dbd);
     }
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s; trying again in a second",
+                  misfit ? apr_pstrcat(r->pool, "REG0305: ", misfit, NULL)
+                         : "REG0302: the database cannot be reached");
     return NULL;
 }
 
@@ -170,14 +177,11 @@ static reg_connection_t *checkout(void *baton, apr_time_t deadline)
         }
         return NULL;
     }
-    p = open_connection(r);
+    p = open_connection(r, deadline);
     reg_gate_opened(gate, p != NULL);
     if (!p) {
         reg_metrics_refused(metrics, REG_REFUSED_UNREACHABLE);
         reg_metrics_breaker(metrics, apr_time_now() + REG_GATE_CLOSED_TIME);
-        ap_log_rerror(
-            APLOG_MARK, APLOG_ERR, 0, r,
-            "REG0302: the database cannot be reached; trying again in a second");
         return NULL;
     }
     reg_metrics_change(metrics, REG_CONNECTIONS_IN_USE, 1);

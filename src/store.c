@@ -445,6 +445,9 @@ static verdict_t run(const call_t *call, reg_connection_t *connection)
     else if (verdict == BROKEN) {
         set_unsettled(call);
     }
+    else if (verdict == FAULT) {
+        connection->fits = 0; /* the schema may be gone */
+    }
     PQclear(result);
     return verdict;
 }
@@ -698,7 +701,69 @@ int reg_store_refresh(reg_connection_t *connection)
         connection->backend = PQbackendPID(pg);
         connection->prepared_count = 0;
         connection->lock_timeout = 0;
+        connection->fits = 0;
         PQsetNoticeReceiver(pg, receive_notice, connection);
     }
     return PQsetnonblocking(pg, 1) == 0;
+}
+
+/* What a schema that cannot even be asked lacks; NULL when it may only be the moment. */
+static const char *judge_refusal(const char *state)
+{
+    if (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0) {
+        return "the database has no schema of this module; run: registration-schema "
+               "install";
+    }
+    return strcmp(state, "42501") == 0
+               ? "the database's user may not use the schema; let DBDParams have "
+                 "user=registration, or run: registration-schema install"
+               : NULL;
+}
+
+/* What is wrong with a schema of this version, which serves modules for `oldest` on. */
+static const char *judge_version(apr_pool_t *pool, int version, int oldest)
+{
+    if (version < REG_SCHEMA_VERSION) {
+        return apr_psprintf(
+            pool,
+            "the database's schema is at version %d and this module needs "
+            "%d; run: registration-schema upgrade",
+            version, REG_SCHEMA_VERSION);
+    }
+    if (oldest > REG_SCHEMA_VERSION) {
+        return apr_psprintf(pool,
+                            "the database's schema is at version %d, for modules from %d "
+                            "on, and this one is for %d; install a newer module",
+                            version, oldest, REG_SCHEMA_VERSION);
+    }
+    return NULL;
+}
+
+const char *reg_store_misfit(reg_connection_t *connection, apr_pool_t *pool,
+                             apr_time_t deadline)
+{
+    const char *ask, *state, *misfit = NULL;
+    PGresult *result;
+
+    if (connection->fits) {
+        return NULL;
+    }
+    /* With what a new session has to be told anyway, so that it costs no round trip. */
+    ask = apr_psprintf(pool,
+                       "SET lock_timeout = %d; "
+                       "SELECT version, oldest FROM registration.schema_version()",
+                       REG_LOCK_TIMEOUT);
+    result = PQsendQuery(connection->pg, ask) ? finish(connection->pg, deadline) : NULL;
+    state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    if (state) {
+        misfit = judge_refusal(state);
+    }
+    else if (PQntuples(result) == 1) {
+        misfit = judge_version(pool, (int)apr_atoi64(PQgetvalue(result, 0, 0)),
+                               (int)apr_atoi64(PQgetvalue(result, 0, 1)));
+        connection->fits = !misfit;
+        connection->lock_timeout = REG_LOCK_TIMEOUT;
+    }
+    PQclear(result);
+    return misfit;
 }

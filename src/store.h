@@ -19,6 +19,12 @@
  *  with a transaction, short compared with a person in front of psql. */
 #define REG_LOCK_TIMEOUT 200
 
+/** The version of the schema that this module was written for; `newest` in
+ *  sql/install.sql. */
+#ifndef REG_SCHEMA_VERSION /* a test builds a module for another */
+#define REG_SCHEMA_VERSION 1
+#endif
+
 struct pg_conn;
 
 /** A connection, with what the server has prepared on it. */
@@ -26,6 +32,7 @@ typedef struct reg_connection_t {
     struct pg_conn *pg;
     int backend;      /* process id of the session that what follows is true for */
     int lock_timeout; /* as it is set, in milliseconds; 0 in a new session */
+    int fits;         /* the session's schema is known to be one to work with */
     int unreplicated; /* the call was committed, but a standby did not confirm that */
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
@@ -87,5 +94,14 @@ const char *reg_outcome_name(reg_outcome_t outcome);
  * @return whether it is.
  */
 int reg_store_refresh(reg_connection_t *connection);
+
+/**
+ * Makes sure that the module can work with the schema, which a new session is asked once,
+ * and again after a call that failed for a reason which is not known here.
+ * @return what is wrong and what to do, or NULL: also when the session does not answer,
+ *         as the call will find out what is wrong with that.
+ */
+const char *reg_store_misfit(reg_connection_t *connection, apr_pool_t *pool,
+                             apr_time_t deadline);
 
 #endif

@@ -63,6 +63,7 @@ COMMENT ON TYPE event_answer_occurrence IS 'What it is for.';
 COMMENT ON TYPE event_answer_event IS 'The event of that.';
 COMMENT ON TYPE event_answer_organization IS 'Whose event it is.';
 
+\if :pending
 CREATE OR REPLACE VIEW occurrence_answers AS
     SELECT o.id,
            ROW(o.id, iso_timestamp(o.created_at), iso_timestamp(o.updated_at),
@@ -74,6 +75,7 @@ CREATE OR REPLACE VIEW occurrence_answers AS
       FROM occurrences AS o
       JOIN events AS e ON e.id = o.event_id
       JOIN organizations AS g ON g.id = e.organization_id;
+\endif
 
 COMMENT ON VIEW occurrence_answers IS
     'What the answers about its registrations say of an occurrence.';
@@ -132,6 +134,7 @@ $$;
 COMMENT ON FUNCTION event_registration_body IS
     'An event registration as the client sees it.';
 
+\if :pending
 CREATE OR REPLACE VIEW event_registration_answers AS
     SELECT r.id,
            r.occurrence_id,
@@ -142,6 +145,7 @@ CREATE OR REPLACE VIEW event_registration_answers AS
       FROM event_registrations AS r
       JOIN event_users AS u ON u.id = r.user_id
       JOIN occurrence_answers AS p ON p.id = r.occurrence_id;
+\endif
 
 COMMENT ON VIEW event_registration_answers IS
     'Event registrations as the operations answer them.';
@@ -268,10 +272,12 @@ $$;
 COMMENT ON FUNCTION events_capacity_changed IS
     'Promotes those who wait when places were added.';
 
+\if :pending
 CREATE OR REPLACE TRIGGER occurrences_capacity_changed
     AFTER UPDATE OF capacity ON occurrences
     FOR EACH ROW WHEN (OLD.capacity IS DISTINCT FROM NEW.capacity)
     EXECUTE FUNCTION events_capacity_changed();
+\endif
 
 CREATE OR REPLACE FUNCTION events_touch()
 RETURNS trigger
@@ -286,6 +292,7 @@ $$;
 COMMENT ON FUNCTION events_touch IS 'Keeps updated_at.';
 
 -- The columns are named so that a count written by an operation is no change.
+\if :pending
 CREATE OR REPLACE TRIGGER events_updated
     BEFORE UPDATE OF name, slug, description ON events
     FOR EACH ROW EXECUTE FUNCTION events_touch();
@@ -296,6 +303,7 @@ CREATE OR REPLACE TRIGGER event_users_updated
     BEFORE UPDATE OF external_id, email, first_name, last_name, phone, role, avatar,
                      is_active ON event_users
     FOR EACH ROW EXECUTE FUNCTION events_touch();
+\endif
 
 -- Registrations carry copies of these, and the operations read them without a lock.
 CREATE OR REPLACE FUNCTION events_refuse_move()
@@ -313,6 +321,7 @@ COMMENT ON FUNCTION events_refuse_move IS
     'Keeps an occurrence with its event, and events and users with their '
     'organization.';
 
+\if :pending
 CREATE OR REPLACE TRIGGER occurrences_stay
     BEFORE UPDATE OF event_id ON occurrences
     FOR EACH ROW WHEN (OLD.event_id <> NEW.event_id)
@@ -325,6 +334,7 @@ CREATE OR REPLACE TRIGGER event_users_stay
     BEFORE UPDATE OF organization_id ON event_users
     FOR EACH ROW WHEN (OLD.organization_id <> NEW.organization_id)
     EXECUTE FUNCTION events_refuse_move('organization_id');
+\endif
 
 CREATE OR REPLACE FUNCTION events_user_renamed()
 RETURNS trigger
@@ -353,9 +363,11 @@ COMMENT ON FUNCTION events_user_renamed IS
     'Carries a user''s new name and address over to where registrations are sorted by'
     ' them.';
 
+\if :pending
 CREATE OR REPLACE TRIGGER event_users_renamed
     AFTER UPDATE OF email, first_name, last_name ON event_users
     FOR EACH ROW
     WHEN ((OLD.email, OLD.first_name, OLD.last_name)
           IS DISTINCT FROM (NEW.email, NEW.first_name, NEW.last_name))
     EXECUTE FUNCTION events_user_renamed();
+\endif

@@ -139,11 +139,13 @@ $$;
 COMMENT ON FUNCTION invite_codes_count_uses IS
     'Trigger: counts the members of a code that becomes limited.';
 
+\if :pending
 CREATE OR REPLACE TRIGGER count_uses
     BEFORE UPDATE OF max_uses ON invite_codes
     FOR EACH ROW
     WHEN (OLD.max_uses IS NULL AND NEW.max_uses IS NOT NULL)
     EXECUTE FUNCTION invite_codes_count_uses();
+\endif
 
 CREATE OR REPLACE FUNCTION group_members_set_updated_at()
 RETURNS trigger
@@ -158,7 +160,9 @@ $$;
 COMMENT ON FUNCTION group_members_set_updated_at IS
     'Trigger: notes when a member was changed.';
 
+\if :pending
 CREATE OR REPLACE TRIGGER set_updated_at
     BEFORE UPDATE ON group_members
     FOR EACH ROW
     EXECUTE FUNCTION group_members_set_updated_at();
+\endif

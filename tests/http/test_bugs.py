@@ -14,6 +14,7 @@ class TestBug(OnScratch):
             FOR operation IN SELECT oid FROM pg_proc
                               WHERE pronamespace = 'registration'::regnamespace
                                 AND has_function_privilege('registration', oid, 'EXECUTE')
+                                AND proname <> 'schema_version'
             LOOP
                 EXECUTE regexp_replace(pg_get_functiondef(operation), 'AS \\$function\\$.*',
                     'AS $body$ BEGIN RAISE EXCEPTION $text$confidential$text$; END $body$');

@@ -23,8 +23,9 @@ def operations():
     plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
     declared = re.findall(r"static const reg_operation_t \w+ =", sources)
     assert len(keyed + plain) == len(declared)
-    assert '"idempotent(' in sources
-    return {*keyed, *plain, "idempotent"}
+    for other in ('"idempotent(', "registration.schema_version()"):
+        assert other in sources
+    return {*keyed, *plain, "idempotent", "schema_version"}
 
 
 # What is tried on everything of a kind, as pg_class has them.

@@ -108,7 +108,7 @@ class TestInstallingAgain(OnScratch):
         assert sql("SELECT * FROM recount()") == []
 
     def test_an_older_version_is_brought_up_to_date(self, database, admin, sql, live_session):
-        """One without an audit, whose operations were told less."""
+        """One without an audit, whose operations were told less, and without a version."""
         told = sql("SELECT oid::regprocedure::text, pg_get_functiondef(oid) FROM pg_proc"
                    " WHERE pronamespace = 'registration'::regnamespace"
                    " AND 'request_ids' = ANY (proargnames)")
@@ -117,7 +117,7 @@ class TestInstallingAgain(OnScratch):
                 + definition.replace(", callers text[], request_ids text[])", ")"))
         sql("CREATE FUNCTION events_promote(uuid, integer DEFAULT 0) RETURNS integer RETURN 0;"
             " RESET ROLE")
-        sql("DROP TABLE audit")
+        sql("DROP TABLE audit, schema_version")
         database.install("install.sql")
         assert sql("SELECT proname FROM pg_proc WHERE pronamespace ="
                    " 'registration'::regnamespace GROUP BY 1 HAVING count(*) > 1") == []

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""registration-schema, and a module and a database that have to fit each other.
+
+The next version of the schema, which there is not yet, is made up: a copy of sql/ with a
+migration more.
+"""
+
+import concurrent.futures
+import contextlib
+import copy
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+
+import pytest
+
+import servers
+from apis import check_error
+from conftest import new_uuid
+from scratch import OnScratch
+
+SQL = servers.ROOT / "sql"
+
+# What an upgrade may do under load: a column more, an operation that uses it.
+MIGRATION = """
+ALTER TABLE live_registrations ADD COLUMN note text;
+COMMENT ON COLUMN live_registrations.note IS 'Made up.';
+CREATE INDEX registered_since ON live_sessions (id) WHERE registered_count > 0;
+"""
+# And what it may not: keep others waiting for long.
+SLOW_MIGRATION = MIGRATION + "SELECT pg_sleep(7) AS waited \\gset\n"
+
+
+def newest():
+    return int(re.search(r"(?m)^\\set newest (\d+)$", (SQL / "install.sql").read_text())[1])
+
+
+def next_version(directory, migration=MIGRATION):
+    """A copy of sql/ whose schema is one version ahead; operations have changed, too."""
+    version = newest() + 1
+    shutil.copytree(SQL, directory)
+    name = f"{version:04}_made_up.sql"
+    (directory / "migrations" / name).write_text(migration)
+    install = (directory / "install.sql").read_text()
+    edited = re.sub(r"(?m)^\\set newest \d+$", rf"\\set newest {version}", install)
+    edited = edited.replace("\\ir operations/schema_version.sql\n", (
+        f"SELECT :installed < {version} AS missing \\gset\n"
+        f"\\if :missing\n\\ir migrations/{name}\n\\endif\n\n"
+        "\\ir operations/schema_version.sql\n"))
+    assert edited.count(name) == 1
+    (directory / "install.sql").write_text(edited)
+    operation = directory / "operations" / "live_register.sql"
+    text = operation.read_text()
+    assert text.count("\nBEGIN\n") == 1
+    operation.write_text(text.replace(
+        "\nBEGIN\n", "\nBEGIN\n    PERFORM note FROM live_registrations LIMIT 1;\n"))
+    return directory
+
+
+def command(database, *arguments, sql=SQL):
+    """Runs registration-schema; its exit status and what it says."""
+    result = subprocess.run(
+        [sql / "registration-schema", *arguments], text=True, stdin=subprocess.DEVNULL,
+        env=servers.environment(**database.variables()), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=120)
+    return result.returncode, result.stdout
+
+
+@pytest.fixture
+def empty(postgres):
+    """A database with nothing in it."""
+    database = copy.copy(postgres)
+    database.database = f"empty_{secrets.token_hex(4)}"
+    database.install()
+    return database
+
+
+@pytest.fixture
+def following(tmp_path):
+    return next_version(tmp_path / "sql")
+
+
+def versions(database):
+    return database.psql("-c", "SELECT version FROM registration.schema_version ORDER BY 1"
+                         ).split()
+
+
+def everything(database):
+    """All that the schema consists of, as text; a random word in it left out."""
+    text = subprocess.run(["pg_dump", "-n", "registration", "-s"], check=True, text=True,
+                          env=servers.environment(**database.variables()),
+                          stdout=subprocess.PIPE).stdout
+    return re.sub(r"(?m)^\\(un)?restrict .*$", "", text)
+
+
+# --- The command ---------------------------------------------------------------------------
+
+def test_the_numbers_of_the_newest_version_agree():
+    header = (servers.ROOT / "src" / "store.h").read_text()
+    migrations = sorted(int(path.name[:4]) for path in (SQL / "migrations").glob("*.sql"))
+    assert f"#define REG_SCHEMA_VERSION {newest()}\n" in header
+    assert migrations == list(range(2, newest() + 1))
+
+
+def test_it_installs_upgrades_and_reports(empty, following):
+    version = newest()
+    assert command(empty, "status") == (
+        3, "registration-schema: there is no schema; write: registration-schema install\n")
+    assert command(empty, "upgrade")[0] == 3
+    for _ in range(2):
+        assert command(empty, "install") == (0, f"The schema is at version {version}.\n")
+    assert command(empty, "status") == (
+        0, f"The schema is at version {version}, up to date.\n")
+    assert command(empty, "status", sql=following) == (
+        3, f"registration-schema: the schema is at version {version} of {version + 1};"
+           " write: registration-schema upgrade\n")
+    assert command(empty, "install", sql=following)[0] == 3
+    before = versions(empty)
+    for _ in range(2):
+        assert command(empty, "upgrade", sql=following) == (
+            0, f"The schema is at version {version + 1}.\n")
+        assert versions(empty) == [*before, str(version + 1)]
+
+
+def test_a_new_database_gets_the_newest_version_at_once(empty, following, postgres):
+    assert command(empty, "install", sql=following)[0] == 0
+    upgraded = copy.copy(postgres)
+    upgraded.database = f"empty_{secrets.token_hex(4)}"
+    upgraded.install()
+    assert command(upgraded, "install")[0] == 0
+    assert command(upgraded, "upgrade", sql=following)[0] == 0
+    assert everything(empty) == everything(upgraded)
+
+
+def test_it_does_not_go_backwards(empty, following, expect_log):
+    expect_log("ERROR:  the database has a newer schema than this installs")
+    assert command(empty, "install", sql=following)[0] == 0
+    before = everything(empty)
+    for what in ("install", "upgrade", "status"):
+        status, text = command(empty, what)
+        assert status == 4
+        assert f"version {newest() + 1}, newer than this command's {newest()}" in text
+    with pytest.raises(servers.ServerError, match="newer schema"):
+        empty.install("install.sql")
+    assert everything(empty) == before
+
+
+def test_what_fails_leaves_the_version_before(empty, tmp_path, expect_log):
+    expect_log("ERROR:  division by zero")
+    broken = next_version(tmp_path / "sql", MIGRATION + "SELECT 1 / 0;\n")
+    assert command(empty, "install")[0] == 0
+    before = everything(empty)
+    assert command(empty, "upgrade", sql=broken)[0] == 1
+    assert everything(empty) == before
+    assert command(empty, "status")[0] == 0
+
+
+def test_several_at_once_do_it_once(empty, following, at_once):
+    assert at_once(4, lambda _: command(empty, "install")[0]) == [0] * 4
+    assert at_once(4, lambda _: command(empty, "upgrade", sql=following)[0]) == [0] * 4
+    assert versions(empty) == [str(n) for n in range(1, newest() + 2)]
+
+
+def test_control_without_the_lock_several_at_once_fail(empty, tmp_path, at_once, expect_log):
+    expect_log("ERROR:  ")
+    unlocked = tmp_path / "sql"
+    shutil.copytree(SQL, unlocked)
+    text = (unlocked / "install.sql").read_text()
+    edited = text.replace("SELECT pg_advisory_xact_lock", "SELECT -- ")
+    edited = re.sub(r"SELECT -- .*\n", "", edited)
+    # So that all have seen that there is nothing before one makes it.
+    edited = edited.replace("\\ir schema/common.sql", "SELECT pg_sleep(1) AS slept \\gset\n"
+                                                      "\\ir schema/common.sql")
+    (unlocked / "install.sql").write_text(edited)
+    assert 1 in at_once(4, lambda _: command(empty, "install", sql=unlocked)[0])
+
+
+def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
+    name = f"made_{secrets.token_hex(4)}"
+    for _ in range(2):
+        assert command(postgres, "install", "--create", name)[0] == 0
+    made = f"host=127.0.0.1 port={postgres.port} user=postgres dbname={name}"
+    assert command(empty, "status", made)[0] == 0
+    assert command(empty, "status", f"postgresql://postgres@127.0.0.1:{postgres.port}/{name}"
+                   )[0] == 0
+    assert command(empty, "status")[0] == 3
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["downgrade"], ["install", "--force"], ["install", "a", "b"], ["status", "--create"],
+    ["install", "--create", "dbname=a"], ["a", "install"]])
+def test_what_it_does_not_know_it_refuses(empty, arguments):
+    assert command(empty, *arguments)[0] == 2
+
+
+# --- An upgrade while requests are served ----------------------------------------------------
+
+class Traffic:
+    """Registers for a session, one after the other in each of some threads, and reads."""
+
+    def __init__(self, client, session, occurrence):
+        self.client, self.session, self.occurrence = client, session, occurrence
+        self.statuses = []
+        self.stopped = False
+
+    def run(self):
+        while not self.stopped:
+            one = self.client.post(f"/v1/sessions/{self.session}/register",
+                                   json={"patient_id": new_uuid()})
+            other = self.client.post("/api/v1/event-registrations", json={
+                "occurrenceId": self.occurrence, "externalUserId": new_uuid()})
+            self.statuses += [one.status_code, other.status_code]
+            if other.status_code == 201:
+                self.statuses.append(
+                    self.client.get(other.headers["Location"]).status_code)
+
+    @contextlib.contextmanager
+    def running(self, threads=6):
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            runs = [pool.submit(self.run) for _ in range(threads)]
+            try:
+                self.wait_for_more()
+                yield
+                self.wait_for_more()
+            finally:
+                self.stopped = True
+            for run in runs:
+                run.result()
+
+    def wait_for_more(self, count=100):
+        count += len(self.statuses)
+        servers.wait_until(lambda: len(self.statuses) >= count, 60, "too few requests")
+
+
+class TestUpgradeUnderLoad(OnScratch):
+    @pytest.fixture
+    def traffic(self, admin, live_session, occurrence):
+        return Traffic(admin, live_session(), occurrence())
+
+    def test_no_request_fails_and_nothing_is_lost(self, database, traffic, sql, following,
+                                                  expect_log):
+        # A call that waits for the migration is made again until it is through.
+        expect_log("ERROR:  canceling statement due to lock timeout")
+        with traffic.running():
+            assert command(database, "install")[0] == 0     # once more
+            assert command(database, "upgrade", sql=following)[0] == 0
+        assert command(database, "status", sql=following)[0] == 0
+        assert set(traffic.statuses) == {200, 201}
+        [[live]] = sql("SELECT count(*) FROM live_registrations WHERE session_id = %s",
+                       traffic.session)
+        [[events]] = sql("SELECT count(*) FROM event_registrations WHERE occurrence_id = %s",
+                         traffic.occurrence)
+        assert live + events == traffic.statuses.count(201)
+        assert sql("SELECT * FROM recount()") == []
+
+
+class TestControlOfUpgrades(OnScratch):
+    def test_control_a_migration_that_takes_long_is_noticed(
+            self, database, admin, live_session, occurrence, tmp_path, expect_log):
+        expect_log("ERROR:  canceling statement due to lock timeout", "REG030")
+        slow = next_version(tmp_path / "sql", SLOW_MIGRATION)
+        traffic = Traffic(admin, live_session(), occurrence())
+        with traffic.running():
+            assert command(database, "upgrade", sql=slow)[0] == 0
+        assert 503 in traffic.statuses, set(traffic.statuses)
+
+
+# --- The module ------------------------------------------------------------------------------
+
+@pytest.fixture
+def module_of_the_next_version():
+    build = servers.MODULE.parent / "next_version"
+    subprocess.run(["make", "--no-print-directory", "-C", servers.ROOT, f"BUILD={build}",
+                    f"CFLAGS=-O2 -g -DREG_SCHEMA_VERSION={newest() + 1}"],
+                   check=True, stdout=subprocess.DEVNULL, env=servers.environment(
+                       MAKEFLAGS="", PATH=os.environ["PATH"]))
+    return build / "mod_registration.so"
+
+
+def registers(client, database):
+    session = new_uuid()
+    database.psql("-c", "INSERT INTO registration.live_sessions (id, title, status)"
+                        f" VALUES ('{session}', 'A session', 'live')")
+    answer = client.post(f"/v1/sessions/{session}/register", json={"patient_id": "p"})
+    if answer.status_code != 201:
+        check_error(answer, "live", 503)
+    return answer.status_code == 201
+
+
+def said(httpd, tag):
+    return re.findall(rf"{tag}: (.*)", httpd.log.text())
+
+
+@pytest.fixture
+def start_on(start_httpd, certificates, issuer, expect_log):
+    """start_on(database): an httpd of one child that uses it."""
+    expect_log("REG0305", "registration@empty_.* ERROR:  ", "REG0303")
+
+    def start(database, **options):
+        httpd = start_httpd(change=lambda site: re.sub(
+            r"dbname=\w+", f"dbname={database.database}", site), **options)
+        return httpd
+    return start
+
+
+def test_a_missing_schema_is_told_and_recovered_from(start_on, client, token, empty):
+    httpd = start_on(empty)
+    one = client(token, httpd)
+    path = f"/v1/sessions/{new_uuid()}/register"
+    check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
+    [message, *_] = said(httpd, "REG0305")
+    assert "run: registration-schema install" in message
+    assert command(empty, "install")[0] == 0
+    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+
+
+def test_a_schema_that_goes_is_noticed_while_it_runs(start_on, client, token, empty):
+    empty.install("install.sql")
+    httpd = start_on(empty)
+    one = client(token, httpd)
+    assert registers(one, empty)
+    empty.psql("-c", "DROP SCHEMA registration CASCADE")
+    path = f"/v1/sessions/{new_uuid()}/register"
+    servers.wait_until(
+        lambda: one.post(path, json={"patient_id": "p"}).status_code == 503 and
+        said(httpd, "REG0305"), 20, "it does not notice")
+    empty.install("install.sql")
+    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+
+
+def test_an_older_schema_is_told_and_an_upgrade_recovered_from(
+        start_on, client, token, empty, following, module_of_the_next_version):
+    empty.install("install.sql")
+    httpd = start_on(empty, registration=module_of_the_next_version)
+    one = client(token, httpd)
+    assert not registers(one, empty)
+    assert f"is at version {newest()} and this module needs {newest() + 1}; " \
+           "run: registration-schema upgrade" in said(httpd, "REG0305")[0]
+    assert command(empty, "upgrade", sql=following)[0] == 0
+    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+
+
+def test_a_newer_schema_serves_unless_it_says_that_it_does_not(start_on, client, token, empty,
+                                                               following):
+    assert command(empty, "install", sql=following)[0] == 0
+    assert registers(client(token, start_on(empty)), empty)
+    empty.psql("-c", "CREATE OR REPLACE FUNCTION registration.schema_version("
+                     f"OUT version integer, OUT oldest integer) RETURN ({newest() + 1},"
+                     f" {newest() + 1})")
+    httpd = start_on(empty)
+    assert not registers(client(token, httpd), empty)
+    assert "install a newer module" in said(httpd, "REG0305")[0]
+
+
+def test_one_who_may_not_ask_is_told(start_on, client, token, empty):
+    empty.install("install.sql")
+    empty.psql("-c", "REVOKE EXECUTE ON FUNCTION registration.schema_version"
+                     " FROM registration")
+    httpd = start_on(empty)
+    assert not registers(client(token, httpd), empty)
+    assert "user=registration" in said(httpd, "REG0305")[0]
+
+
+def test_a_misfit_is_told_once_a_second(start_on, client, token, empty):
+    httpd = start_on(empty)
+    one = client(token, httpd)
+    path, begin, asked = f"/v1/sessions/{new_uuid()}/register", time.monotonic(), 0
+    while time.monotonic() < begin + 2:
+        check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
+        asked += 1
+    seconds = time.monotonic() - begin
+    assert 1 <= len(said(httpd, "REG0305")) <= 2 * (seconds + 1) < asked   # two children
