@@ -5,6 +5,7 @@
  * hooks and the handler; src/registration.h tells how the rest fits together.
  */
 
+#include "httpd_checks.h"
 #include "httpd_config.h"
 #include "httpd_errors.h"
 #include "httpd_metrics.h"
@@ -89,6 +90,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);
+    reg_checks_register(pool);
     reg_errors_register(pool);
     reg_scope_register(pool);
     reg_status_register(pool);

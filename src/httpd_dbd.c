@@ -52,6 +52,19 @@ static int is_host(const ap_directive_t *node, const server_rec *server)
            && (unsigned)node->line_num == server->defn_line_number;
 }
 
+const ap_directive_t *reg_dbd_directives(const server_rec *server)
+{
+    const ap_directive_t *node = ap_conftree;
+
+    if (!server->is_virtual) {
+        return node;
+    }
+    while (node && !is_host(node, server)) {
+        node = node->next;
+    }
+    return node ? node->first_child : NULL;
+}
+
 reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server)
 {
     reg_dbd_t dbd = {.min = DEFAULT_MIN,
@@ -60,10 +73,8 @@ reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server)
                      .exptime = DEFAULT_EXPTIME};
 
     read_section(pool, ap_conftree, &dbd);
-    for (const ap_directive_t *node = ap_conftree; node; node = node->next) {
-        if (is_host(node, server)) {
-            read_section(pool, node->first_child, &dbd);
-        }
+    if (server->is_virtual) {
+        read_section(pool, reg_dbd_directives(server), &dbd);
     }
     return dbd;
 }

@@ -3,6 +3,7 @@
 #define REGISTRATION_HTTPD_DBD_H
 
 #include <httpd.h>
+#include <util_cfgtree.h>
 
 /**
  * What mod_dbd is configured to. Its settings are private, so they are read from the
@@ -14,6 +15,9 @@ typedef struct reg_dbd_t {
     int min, keep, max; /* connections; mod_dbd's own defaults when unset, */
     int exptime;        /* seconds; likewise */
 } reg_dbd_t;
+
+/** The directives of a server: those in its <VirtualHost>, or the whole tree. */
+const ap_directive_t *reg_dbd_directives(const server_rec *server);
 
 /** The settings in force in a server: its own, and the main server's for the rest. */
 reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server);

@@ -20,13 +20,13 @@
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
  * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_dbd.c know
  * libpq, only json.c knows jansson. Everything else is tested without them. Beside what
- * is named above, httpd_config.c has the directives, httpd_errors.c the errors that
- * others make under a mount, httpd_scope.c `Require registration-scope`; gate.c bounds
- * who waits for a connection, query.c reads query strings, etag.c entity tags, scope.c a
- * token's scopes, prefer.c the header Prefer, idempotency.c the Idempotency-Key, audit.c
- * who asks for a change. metrics.c counts what happens, over all processes, and operate.c
- * tells it and more to those who run all this; openapi.json, which openapi.c serves,
- * describes all of it to those who call it.
+ * is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
+ * start, httpd_errors.c the errors that others make under a mount, httpd_scope.c `Require
+ * registration-scope`; gate.c bounds who waits for a connection, query.c reads query
+ * strings, etag.c entity tags, scope.c a token's scopes, prefer.c the header Prefer,
+ * idempotency.c the Idempotency-Key, audit.c who asks for a change. metrics.c counts what
+ * happens, over all processes, and operate.c tells it and more to those who run all this;
+ * openapi.json, which openapi.c serves, describes all of it to those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */

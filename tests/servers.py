@@ -328,7 +328,7 @@ class Httpd(Server):
     def configuration(self):
         library = apxs("LIBEXECDIR")
         yield f'ServerRoot "{self.directory}"'
-        yield "ServerName localhost"
+        yield "ServerName https://localhost"   # As if a proxy before it had TLS.
         yield f'DefaultRuntimeDir "{self.directory}"'
         yield f'PidFile "{self.pid_file}"'
         yield f'ErrorLog "{self.log.path}"'

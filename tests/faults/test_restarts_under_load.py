@@ -102,6 +102,7 @@ def test_graceful_restarts_fail_no_request(load, postgres_to_break):
 SECOND_MOUNT = """
 <Location "/second/sessions">
     RegistrationAPI live
+    Require all granted
 </Location>
 """
 

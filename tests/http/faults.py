@@ -49,6 +49,9 @@ MaxSpareThreads 64
 
 # Every API, for any caller.
 MOUNTS = """
+<Location "/">
+    Require all granted
+</Location>
 <Location "/v1/sessions">
     RegistrationAPI live
 </Location>
@@ -91,10 +94,11 @@ def two_hosts(first, second, **options):
     """A site of two virtual hosts, one.example.org and two.example.org."""
     return CHILD + "".join(f"""
         <VirtualHost *:*>
-            ServerName {name}.example.org
+            ServerName https://{name}.example.org
             {database(dsn, **options)}
             <Location "/v1/sessions">
                 RegistrationAPI live
+                Require all granted
             </Location>
         </VirtualHost>""" for name, dsn in [("one", first), ("two", second)])
 

@@ -2,6 +2,7 @@
 """Starting: what is wrong in a configuration must stop httpd, in a sentence that helps."""
 
 import json
+import os
 import re
 import subprocess
 import uuid
@@ -108,6 +109,100 @@ def test_a_pool_that_cannot_work_is_refused(start_httpd, right, wrong, words):
     refusal = start_httpd(change=change, start=False).refusal()
     assert refusal is not None, "httpd started"
     assert all(word in refusal for word in words), refusal
+
+
+# --- What is only unwise -------------------------------------------------------------------
+
+OPEN = '<Location "/open">\n  RegistrationAPI events\n{}</Location>'
+
+
+def warnings(httpd, tag):
+    return [line for line in httpd.log.text().splitlines() if f"{tag}: " in line]
+
+
+@pytest.fixture
+def start_open(start_httpd, postgres, expect_log):
+    """Starts an httpd without TLS, whose main server has only these lines."""
+    expect_log("REG010[34]: ")
+
+    def start(*lines, **options):
+        pool = ('DBDriver pgsql\nDBDMin 0\nDBDKeep 8\nDBDMax 8\n'
+                f'DBDParams "{postgres.dsn(connect_timeout=2)}"')
+        return start_httpd("\n".join((pool, *lines)), **options)
+    return start
+
+
+def test_the_example_site_is_warned_of_nothing(httpd):
+    assert "REG010" not in httpd.log.text()
+
+
+def test_an_api_that_everybody_may_use_is_warned_of(start_open):
+    httpd = start_open(OPEN.format(""))
+    [line] = warnings(httpd, "REG0103")
+    for word in ("everybody", "events", "/open", "httpd.conf:", "Require valid-user",
+                 "Require all granted"):
+        assert word in line
+    httpd.graceful()
+    assert len(warnings(httpd, "REG0103")) == 2   # once for each time it is read
+
+
+REQUIRED = {
+    "there": OPEN.format("Require all granted\n"),
+    "there, deeper": OPEN.format("<RequireAny>\nRequire method POST\n</RequireAny>\n"),
+    "above": OPEN.format("") + '\n<Location "/">\nRequire all granted\n</Location>',
+    "above, unquoted": OPEN.format("") + "\n<Location /open/>\nRequire all granted\n</Location>",
+    "in a pattern": OPEN.format("") + '\n<LocationMatch "^/o">\nRequire all granted\n'
+                                      "</LocationMatch>",
+    "in another section": OPEN.format("") + '\n<Location "/open">\nRequire all granted\n'
+                                            "</Location>",
+    "in a module's section": "<IfModule authz_core_module>\n"
+                             + OPEN.format("Require all granted\n") + "\n</IfModule>",
+}
+OPEN_STILL = {
+    "beside": OPEN.format("") + '\n<Location "/ope">\nRequire all granted\n</Location>',
+    "below": OPEN.format("") + '\n<Location "/open/x">\nRequire all granted\n</Location>',
+    "for files": OPEN.format("") + '\n<Directory "/">\nRequire all denied\n</Directory>',
+    "in another host": OPEN.format("") + '\n<VirtualHost *:*>\nServerName https://x.example\n'
+                       '<Location "/">\nRequire all granted\n</Location>\n</VirtualHost>',
+}
+
+
+@pytest.mark.parametrize("lines", REQUIRED.values(), ids=REQUIRED)
+def test_an_api_with_require_is_not_warned_of(start_open, lines):
+    assert warnings(start_open(lines), "REG0103") == []
+
+
+@pytest.mark.parametrize("lines", OPEN_STILL.values(), ids=OPEN_STILL)
+def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
+    assert len(warnings(start_open(lines), "REG0103")) == 1
+
+
+def test_an_api_without_tls_is_warned_of(start_open):
+    httpd = start_open("ServerName http://www.example.org", OPEN.format("Require all granted\n"))
+    [line] = warnings(httpd, "REG0104")
+    assert "SSLEngine on" in line and "ServerName https://www.example.org" in line
+    assert warnings(httpd, "REG0103") == []
+
+
+def test_an_api_behind_a_proxy_with_tls_is_not_warned_of(start_open):
+    httpd = start_open("ServerName https://www.example.org",
+                       OPEN.format("Require all granted\n"))
+    assert warnings(httpd, "REG0104") == []
+
+
+def test_a_host_that_switches_tls_off_is_warned_of(start_httpd, expect_log):
+    expect_log("REG0104: ")
+    httpd = start_httpd(change=lambda site: re.sub(
+        r"(?m)^ *SSL\w+ .*\n", "", site).replace("TraceEnable", "SSLEngine off\nTraceEnable"))
+    assert len(warnings(httpd, "REG0104")) == 1
+
+
+def test_a_test_of_the_configuration_warns_too(start_open):
+    httpd = start_open(OPEN.format(""), "ServerName http://www.example.org", start=False)
+    httpd.write_configuration()
+    said = subprocess.run(httpd.command("-t"), env=httpd.environment(), check=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    assert said.count("REG0103: ") == 1 and said.count("REG0104: ") == 1
 
 
 def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_path):
@@ -230,6 +325,7 @@ def test_make_install_puts_everything_where_apache_finds_it(start_httpd, tmp_pat
     assert "# Depends: dbd" in (apache / "registration.load").read_text().splitlines()
     assert (installed / "usr/share/mod_registration/sql/install.sql").exists()
     assert (installed / "usr/share/mod_registration/example-site.conf").exists()
+    assert os.access(installed / "usr/bin/registration-schema", os.X_OK)
     library = f"{servers.apxs('LIBEXECDIR')}/mod_registration.so"
     assert f"LoadModule registration_module {library}" in (
         apache / "registration.load").read_text()
