@@ -11,6 +11,8 @@
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
+#   make deb          the Debian package, build/libapache2-mod-registration_*.deb
+#   make check-package    the package in an empty Debian: installed, used, purged (as root)
 #   make clean        remove build/; stops the demo first
 #   make lint         clang-tidy, cppcheck and gcc's analyzer
 #   make format-check   is the code formatted as .clang-format says?
@@ -61,8 +63,9 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind check-http fuzz fuzz-targets faults bench install clean lint format format-check packages \
-        build-packages
+.PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
+        check-http check-package fuzz fuzz-targets faults bench install deb clean lint format \
+        format-check packages build-packages
 
 all: $(MODULE)
 
@@ -213,6 +216,26 @@ install: $(MODULE)
 	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
 	cd sql && find . -name '*.sql' -exec \
 	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
+	install -D -m 755 sql/registration-schema $(DESTDIR)/usr/bin/registration-schema
+	install -D -m 644 sql/registration-schema.1 \
+	    $(DESTDIR)/usr/share/man/man1/registration-schema.1
+
+# In a copy: what dpkg-buildpackage leaves behind is not to be in the source.
+DEB = $(BUILD)/deb
+deb:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(DEB_PACKAGES)'
+	rm -rf $(DEB) $(BUILD)/*.deb
+	mkdir -p $(DEB)/source
+	tar -c --exclude=./build --exclude=./.git --exclude=__pycache__ . | \
+	    tar -x -C $(DEB)/source
+	cd $(DEB)/source && env -u MAKEFLAGS -u MFLAGS \
+	    DEB_BUILD_OPTIONS='noautodbgsym $(DEB_BUILD_OPTIONS)' \
+	    dpkg-buildpackage --build=binary --no-sign
+	cp $(DEB)/*.deb $(BUILD)/
+
+check-package: deb
+	@$(MAKE) --no-print-directory packages PACKAGES='$(DEB_PACKAGES) $(PACKAGE_TEST_PACKAGES)'
+	$(AS_ROOT) $(PYTHON) -B tests/package.py $(BUILD)
 
 clean: demo-stop
 	rm -rf $(BUILD)
@@ -245,6 +268,9 @@ TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytes
     libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
     clang libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-jsonschema \
     python3-venv python3-selenium chromium chromium-driver fonts-dejavu-core prometheus
+# What making the Debian package takes, and what testing it takes.
+DEB_PACKAGES = $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot
+PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3-jwt python3-cryptography
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

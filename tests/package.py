@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package in an empty Debian: installed, used as README says, purged.
+
+    python3 tests/package.py DIRECTORY     as root; DIRECTORY holds the package
+
+The empty system is made anew below DIRECTORY, of the release that this machine runs and
+from where this machine gets its packages. Its servers have a network and process ids of
+their own, so that nothing here is in their way, and end with this program.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+
+import servers
+
+PACKAGE = "libapache2-mod-registration"
+SESSION = "11111111-1111-4111-8111-111111111111"
+# What somebody who has a web server and a database has.
+STOCK = "apache2,postgresql,ssl-cert"
+SITE = "etc/apache2/sites-available/registration.conf"
+
+
+class Wrong(Exception):
+    """The package does not do what it should; the text says what."""
+
+
+def check(true, what):
+    if not true:
+        raise Wrong(what)
+
+
+def step(text):
+    print(f"--- {text}", flush=True)
+
+
+class System:
+    """An installed Debian in a directory."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def run(self, *command, user=None, expect=0):
+        """Runs a command in it and gives what it prints."""
+        become = ["runuser", "-u", user, "--"] if user else []
+        result = subprocess.run(
+            ["chroot", str(self.root), *become, *command], text=True, timeout=200,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+                 "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        check(result.returncode == expect,
+              f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}")
+        return result.stdout
+
+    def sql(self, statement):
+        return self.run("psql", "-X", "-q", "-A", "-t", "-d", "registration", "-c", statement,
+                        user="postgres").strip()
+
+    def path(self, name):
+        return self.root / name.lstrip("/")
+
+    def edit(self, name, change):
+        path = self.path(name)
+        path.write_text(change(path.read_text()))
+
+    def error_log(self):
+        return self.path("var/log/apache2/error.log").read_text()
+
+
+# --- The empty system ----------------------------------------------------------------------
+
+def release():
+    lines = pathlib.Path("/etc/os-release").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)["VERSION_CODENAME"]
+
+
+def sources():
+    """Where this machine gets its packages, as apt's files say."""
+    return sorted(str(path) for directory in ("/etc/apt", "/etc/apt/sources.list.d")
+                  for path in pathlib.Path(directory).glob("*")
+                  if path.suffix == ".sources" or path.suffix == ".list")
+
+
+def make_system(root):
+    subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
+                    "--dpkgopt=force-unsafe-io", f"--include={STOCK}",
+                    release(), str(root), *sources()],
+                   check=True, stdin=subprocess.DEVNULL, timeout=240)
+    # Installing starts no server: the network is still this machine's.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    return System(root)
+
+
+def mount(root):
+    """In a mount namespace of this program's own."""
+    for name in ("dev", "proc"):
+        (root / name).mkdir(exist_ok=True)
+    subprocess.run(["mount", "--rbind", "/dev", str(root / "dev")], check=True)
+    subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
+
+
+# --- What an administrator does ------------------------------------------------------------
+
+def install(system, package):
+    shutil.copy(package, system.path("tmp"))
+    system.run("apt-get", "update", "-q")
+    system.run("apt-get", "install", "-q", "-y", "--no-remove", f"/tmp/{package.name}")
+    for name in ("libaprutil1-dbd-pgsql", "libapache2-mod-oauth2"):
+        check("ok installed" in system.run("dpkg-query", "-W", "-f", "${Status}", name),
+              f"{name} was not installed with it")
+
+
+def configure_site(system, issuer):
+    values = {"HOST": "localhost", "TOKEN_KEYS": json.dumps(f"jwk '{issuer.jwk()}'")}
+    shutil.copy(system.path("usr/share/mod_registration/example-site.conf"),
+                system.path(SITE))
+
+    def change(text):
+        lines = []
+        for line in text.splitlines():
+            name = line.split()[1].removeprefix("REGISTRATION_") \
+                if line.startswith("Define ") else None
+            lines.append(f"Define REGISTRATION_{name} {values.pop(name)}"
+                         if name in values else line)
+        return "\n".join(lines) + "\n"
+    system.edit(SITE, change)
+    check(not values, f"example-site.conf has no Define for {values}")
+
+
+def let_httpd_in(system):
+    """As README says: without a password, on the same machine."""
+    [directory] = system.path("etc/postgresql").glob("*/main")
+    name = f"/{directory.relative_to(system.root)}"
+    system.edit(f"{name}/pg_ident.conf", lambda text: text + "httpd www-data registration\n")
+    system.edit(f"{name}/pg_hba.conf",
+                lambda text: "local all registration peer map=httpd\n" + text)
+
+
+def register(token, patient):
+    """The status and the body of a request to the site, over TLS."""
+    request = urllib.request.Request(
+        f"https://localhost/v1/sessions/{SESSION}/register", method="POST",
+        data=json.dumps({"patient_id": patient}).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE   # the machine's own snakeoil certificate
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
+                                         urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(request, timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def use(system):
+    """From the installed package to the first registration."""
+    issuer = servers.TokenIssuer()
+    step("the database")
+    let_httpd_in(system)
+    system.run("service", "postgresql", "start")
+    system.run("registration-schema", "status", user="postgres", expect=1)
+    system.run("registration-schema", "install", "--create", user="postgres")
+    check("up to date" in system.run("registration-schema", "status", user="postgres"),
+          "registration-schema does not call it up to date")
+    system.sql("INSERT INTO registration.live_sessions (id, title, status, max_participants)"
+               f" VALUES ('{SESSION}', 'A session', 'live', 1)")
+
+    step("the site")
+    configure_site(system, issuer)
+    system.run("a2enmod", "-q", "ssl", "dbd", "oauth2", "reqtimeout", "unique_id",
+               "registration")
+    system.run("a2ensite", "-q", "registration")
+    said = system.run("apache2ctl", "configtest")
+    check("REG0" not in said and "Syntax OK" in said, said)
+    system.run("apache2ctl", "start")
+
+    step("requests")
+    token = issuer.token("somebody")
+    answers = [register(token, "one"), register(token, "two"), register("none", "three")]
+    check([status for status, _ in answers] == [201, 412, 401], f"{answers}")
+    check(system.sql("SELECT patient_id FROM registration.live_registrations") == "one",
+          "the registration is not there")
+    check("REG0" not in system.error_log(), system.error_log())
+
+    step("without the driver")
+    [drivers] = system.path("usr/lib").glob("*/apr-util-1")
+    away = drivers.rename(drivers.with_name("away"))
+    said = system.run("apache2ctl", "configtest", expect=1)
+    check("apr_dbd_pgsql" in said, said)
+    away.rename(drivers)
+    system.run("apache2ctl", "stop")
+    system.run("service", "postgresql", "stop")
+
+
+def purge(system):
+    files = system.run("dpkg", "-L", PACKAGE).splitlines()
+    check("/usr/bin/registration-schema" in files, "it has no registration-schema")
+    system.run("a2dissite", "-q", "-p", "registration")
+    system.path(SITE).unlink()
+    system.run("apt-get", "purge", "-q", "-y", PACKAGE)
+    left = [name for name in files if name != "/." and system.path(name).exists()
+            and not subprocess.run(["chroot", str(system.root), "dpkg", "-S", name],
+                                   stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL).returncode == 0]
+    left += [name for name in system.run("find", "/etc", "/usr", "/var", "-xdev", "-name",
+                                         "*registration*").splitlines()
+             if not name.startswith(("/var/log/apache2/", "/var/cache/apt/"))]
+    check(not left, f"purging leaves {left}")
+    check("Syntax OK" in system.run("apache2ctl", "configtest"), "apache2 is broken now")
+
+
+def inside(root):
+    """With a network and process ids of this program's own."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    mount(root)
+    use(System(root))
+
+
+def main(directory):
+    begin = time.monotonic()
+    [package] = directory.glob(f"{PACKAGE}_*.deb")
+    root = directory / "package"
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        step("lintian")
+        subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
+                       check=True)
+        step("an empty system")
+        system = make_system(root)
+        step("the package")
+        alone(["--mount"], "install", root, package)
+        alone(["--mount", "--net", "--pid", "--fork", "--kill-child"], "use", root)
+        step("purging")
+        alone(["--mount"], "purge", root)
+        check(not system.path("proc/self").exists(), "the system's /proc is still mounted")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print(f"The package installs, serves and purges, in {time.monotonic() - begin:.0f} s.")
+
+
+def alone(namespaces, *arguments):
+    """Runs this program in namespaces of its own, for at most two minutes."""
+    subprocess.run(["unshare", *namespaces, sys.executable, "-B", __file__,
+                    *map(str, arguments)], check=True, timeout=120)
+
+
+if __name__ == "__main__":
+    try:
+        if os.geteuid() != 0 or len(sys.argv) < 2:
+            sys.exit(__doc__)
+        if sys.argv[1] == "use":
+            inside(pathlib.Path(sys.argv[2]))
+        elif sys.argv[1] == "install":
+            mount(pathlib.Path(sys.argv[2]))
+            install(System(pathlib.Path(sys.argv[2])), pathlib.Path(sys.argv[3]))
+        elif sys.argv[1] == "purge":
+            mount(pathlib.Path(sys.argv[2]))
+            purge(System(pathlib.Path(sys.argv[2])))
+        else:
+            main(pathlib.Path(sys.argv[1]).resolve())
+    except (Wrong, subprocess.SubprocessError) as error:
+        sys.exit(str(error))
