@@ -12,18 +12,15 @@ import json
 import os
 import pathlib
 import shutil
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 
 import servers
 
 PACKAGE = "libapache2-mod-registration"
-SESSION = "11111111-1111-4111-8111-111111111111"
 # What somebody who has a web server and a database has.
-STOCK = "apache2,postgresql,ssl-cert"
+STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl"
 SITE = "etc/apache2/sites-available/registration.conf"
 
 
@@ -64,10 +61,6 @@ class System:
 
     def path(self, name):
         return self.root / name.lstrip("/")
-
-    def edit(self, name, change):
-        path = self.path(name)
-        path.write_text(change(path.read_text()))
 
     def error_log(self):
         return self.path("var/log/apache2/error.log").read_text()
@@ -118,79 +111,36 @@ def install(system, package):
               f"{name} was not installed with it")
 
 
-def configure_site(system, issuer):
-    values = {"HOST": "localhost", "TOKEN_KEYS": json.dumps(f"jwk '{issuer.jwk()}'")}
-    shutil.copy(system.path("usr/share/mod_registration/example-site.conf"),
-                system.path(SITE))
-
-    def change(text):
-        lines = []
-        for line in text.splitlines():
-            name = line.split()[1].removeprefix("REGISTRATION_") \
-                if line.startswith("Define ") else None
-            lines.append(f"Define REGISTRATION_{name} {values.pop(name)}"
-                         if name in values else line)
-        return "\n".join(lines) + "\n"
-    system.edit(SITE, change)
-    check(not values, f"example-site.conf has no Define for {values}")
-
-
-def let_httpd_in(system):
-    """As README says: without a password, on the same machine."""
-    [directory] = system.path("etc/postgresql").glob("*/main")
-    name = f"/{directory.relative_to(system.root)}"
-    system.edit(f"{name}/pg_ident.conf", lambda text: text + "httpd www-data registration\n")
-    system.edit(f"{name}/pg_hba.conf",
-                lambda text: "local all registration peer map=httpd\n" + text)
-
-
-def register(token, patient):
-    """The status and the body of a request to the site, over TLS."""
-    request = urllib.request.Request(
-        f"https://localhost/v1/sessions/{SESSION}/register", method="POST",
-        data=json.dumps({"patient_id": patient}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE   # the machine's own snakeoil certificate
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
-                                         urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(request, timeout=30) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
+def first_event():
+    """The commands of README's section of that name, as they are printed."""
+    readme = (servers.ROOT / "README.md").read_text()
+    section = readme.partition("### Your first event\n")[2].partition("\n#")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    check(lines, "README has no section: Your first event")
+    return "\n".join(lines)
 
 
 def use(system):
     """From the installed package to the first registration."""
-    issuer = servers.TokenIssuer()
-    step("the database")
-    let_httpd_in(system)
     system.run("service", "postgresql", "start")
-    system.run("registration-schema", "status", user="postgres", expect=1)
-    system.run("registration-schema", "install", "--create", user="postgres")
-    check("up to date" in system.run("registration-schema", "status", user="postgres"),
-          "registration-schema does not call it up to date")
-    system.sql("INSERT INTO registration.live_sessions (id, title, status, max_participants)"
-               f" VALUES ('{SESSION}', 'A session', 'live', 1)")
-
-    step("the site")
-    configure_site(system, issuer)
-    system.run("a2enmod", "-q", "ssl", "dbd", "oauth2", "reqtimeout", "unique_id",
-               "registration")
-    system.run("a2ensite", "-q", "registration")
-    said = system.run("apache2ctl", "configtest")
-    check("REG0" not in said and "Syntax OK" in said, said)
     system.run("apache2ctl", "start")
+    system.run("registration-schema", "status", user="postgres", expect=1)
 
-    step("requests")
-    token = issuer.token("somebody")
-    answers = [register(token, "one"), register(token, "two"), register("none", "three")]
-    check([status for status, _ in answers] == [201, 412, 401], f"{answers}")
-    check(system.sql("SELECT patient_id FROM registration.live_registrations") == "one",
+    step("the first event, as README has it")
+    said = system.run("bash", "-e", "-o", "pipefail", "-c", first_event())
+    check("REG0" not in said and "Syntax OK" in said, said)
+    answer = json.loads(said.splitlines()[-1])
+    check(answer.get("status") == "CONFIRMED", f"{answer}")
+    check(system.sql("SELECT id FROM registration.event_registrations") == answer["id"],
           "the registration is not there")
     check("REG0" not in system.error_log(), system.error_log())
+
+    step("a new package's command, before that is installed")
+    [package] = system.path("tmp").glob("*.deb")
+    system.run("dpkg-deb", "-x", f"/tmp/{package.name}", "/tmp/new")
+    system.run("/tmp/new/usr/bin/registration-schema", "upgrade", user="postgres")
+    check("up to date" in system.run("registration-schema", "status", user="postgres"),
+          "registration-schema does not call it up to date")
 
     step("without the driver")
     [drivers] = system.path("usr/lib").glob("*/apr-util-1")
@@ -249,8 +199,9 @@ def main(directory):
 
 
 def alone(namespaces, *arguments):
-    """Runs this program in namespaces of its own, for at most two minutes."""
-    subprocess.run(["unshare", *namespaces, sys.executable, "-B", __file__,
+    """Runs this program in namespaces of its own, for at most two minutes. Where it has
+    process ids of its own, the shell is the first of them, which has to wait for orphans."""
+    subprocess.run(["unshare", *namespaces, "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-B", __file__,
                     *map(str, arguments)], check=True, timeout=120)
 
 
