@@ -148,7 +148,7 @@ static pooled_t *open_connection(request_rec *r, apr_time_t deadline)
         dbd_close(r->server, dbd);
     }
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s; trying again in a second",
-                  misfit ? apr_pstrcat(r->pool, "REG0305: ", misfit, NULL)
+                  misfit ? apr_pstrcat(r->pool, "REG0311: ", misfit, NULL)
                          : "REG0302: the database cannot be reached");
     return NULL;
 }

@@ -297,7 +297,7 @@ def said(httpd, tag):
 @pytest.fixture
 def start_on(start_httpd, certificates, issuer, expect_log):
     """start_on(database): an httpd of one child that uses it."""
-    expect_log("REG0305", "registration@empty_.* ERROR:  ", "REG0303")
+    expect_log("REG0311", "registration@empty_.* ERROR:  ", "REG0303")
 
     def start(database, **options):
         httpd = start_httpd(change=lambda site: re.sub(
@@ -311,7 +311,7 @@ def test_a_missing_schema_is_told_and_recovered_from(start_on, client, token, em
     one = client(token, httpd)
     path = f"/v1/sessions/{new_uuid()}/register"
     check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
-    [message, *_] = said(httpd, "REG0305")
+    [message, *_] = said(httpd, "REG0311")
     assert "run: registration-schema install" in message
     assert command(empty, "install")[0] == 0
     servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
@@ -326,7 +326,7 @@ def test_a_schema_that_goes_is_noticed_while_it_runs(start_on, client, token, em
     path = f"/v1/sessions/{new_uuid()}/register"
     servers.wait_until(
         lambda: one.post(path, json={"patient_id": "p"}).status_code == 503 and
-        said(httpd, "REG0305"), 20, "it does not notice")
+        said(httpd, "REG0311"), 20, "it does not notice")
     empty.install("install.sql")
     servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
 
@@ -338,7 +338,7 @@ def test_an_older_schema_is_told_and_an_upgrade_recovered_from(
     one = client(token, httpd)
     assert not registers(one, empty)
     assert f"is at version {newest()} and this module needs {newest() + 1}; " \
-           "run: registration-schema upgrade" in said(httpd, "REG0305")[0]
+           "run: registration-schema upgrade" in said(httpd, "REG0311")[0]
     assert command(empty, "upgrade", sql=following)[0] == 0
     servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
 
@@ -352,7 +352,7 @@ def test_a_newer_schema_serves_unless_it_says_that_it_does_not(start_on, client,
                      f" {newest() + 1})")
     httpd = start_on(empty)
     assert not registers(client(token, httpd), empty)
-    assert "install a newer module" in said(httpd, "REG0305")[0]
+    assert "install a newer module" in said(httpd, "REG0311")[0]
 
 
 def test_one_who_may_not_ask_is_told(start_on, client, token, empty):
@@ -361,7 +361,7 @@ def test_one_who_may_not_ask_is_told(start_on, client, token, empty):
                      " FROM registration")
     httpd = start_on(empty)
     assert not registers(client(token, httpd), empty)
-    assert "user=registration" in said(httpd, "REG0305")[0]
+    assert "user=registration" in said(httpd, "REG0311")[0]
 
 
 def test_a_misfit_is_told_once_a_second(start_on, client, token, empty):
@@ -372,4 +372,4 @@ def test_a_misfit_is_told_once_a_second(start_on, client, token, empty):
         check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
         asked += 1
     seconds = time.monotonic() - begin
-    assert 1 <= len(said(httpd, "REG0305")) <= 2 * (seconds + 1) < asked   # two children
+    assert 1 <= len(said(httpd, "REG0311")) <= 2 * (seconds + 1) < asked   # two children
