@@ -75,7 +75,8 @@ static int is_required(apr_pool_t *pool, const ap_directive_t *node, const char 
     return 0;
 }
 
-/* Warns of each API among these sections that everybody may use. */
+/* Warns of each API among these sections that everybody may use. Its description is meant
+ * for everybody. */
 static void check_required(apr_pool_t *pool, const server_rec *server,
                            const ap_directive_t *sections)
 {
@@ -84,7 +85,8 @@ static void check_required(apr_pool_t *pool, const server_rec *server,
             is_location(node) ? find(node->first_child, "RegistrationAPI", 1) : NULL;
         const char *path = api ? location_path(pool, node) : NULL;
 
-        if (path && !is_required(pool, sections, path)
+        if (path && ap_cstr_casecmp(api->args, "openapi") != 0
+            && !is_required(pool, sections, path)
             && !is_required(pool, ap_conftree, path)) {
             ap_log_error(
                 APLOG_MARK, APLOG_WARNING, 0, server,
@@ -126,7 +128,7 @@ static void check(apr_pool_t *pool, const server_rec *main_server)
     for (const server_rec *s = main_server; s; s = s->next) {
         const ap_directive_t *sections = reg_dbd_directives(s);
 
-        if (reg_server_conf(s)->mounted) {
+        if (reg_server_conf(s)->needs_database) {
             check_required(pool, s, sections);
             check_tls(s, sections);
         }

@@ -150,14 +150,19 @@ def test_it_needs_no_database(client, start_httpd):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory, postgres):
-    """An httpd without authentication whose database is reached but has no schema, and one
-    whose database is not reached."""
+    """An httpd without authentication whose database is reached but has no operations, and
+    one whose database is not reached."""
     def make(dsn):
         site = faults.CHILD + faults.MOUNTS + faults.database(dsn)
         httpd = servers.Httpd(tmp_path_factory.mktemp("broken"), site, modules=faults.MODULES)
         httpd.start()
         return httpd
-    httpds = {"fault": make(postgres.dsn(dbname="postgres")),
+    postgres.psql("-c", "CREATE DATABASE without_operations", database="postgres")
+    postgres.psql("-c", "CREATE SCHEMA registration; GRANT USAGE ON SCHEMA registration TO"
+                        " registration; CREATE FUNCTION registration.schema_version("
+                        "OUT version integer, OUT oldest integer) RETURN (1000, 0)",
+                  database="without_operations")
+    httpds = {"fault": make(postgres.dsn(dbname="without_operations")),
               "unavailable": make(postgres.dsn(port=servers.free_port()))}
     yield httpds
     for httpd in httpds.values():
@@ -269,7 +274,7 @@ def with_bad_token(w, operation):
 
 def where(httpd_name):
     def send(w, operation):
-        w.expect_log(*faults.OUTAGE, "REG0303", "ERROR:  schema", "STATEMENT:", "REG0302")
+        w.expect_log(*faults.OUTAGE, "REG0303", "ERROR:  function registration", "STATEMENT:", "REG0302")
         caller = w.client(httpd=w.broken[httpd_name])
         caller.base = caller.base.replace("https", "http")
         return good(w, operation, caller)
