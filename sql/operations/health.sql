@@ -2,15 +2,18 @@
 
 CREATE OR REPLACE FUNCTION health(checks text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     SELECT i, CASE current_setting('transaction_read_only') WHEN 'off' THEN 'found'
                                                             ELSE 'not_found' END,
-           NULL, NULL
-      FROM generate_subscripts(checks, 1) AS i
+           NULL::text, NULL::text
+      FROM generate_subscripts(checks, 1) AS i;
+END
 $$;
 
 COMMENT ON FUNCTION health IS

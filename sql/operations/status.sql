@@ -4,11 +4,13 @@
 -- registration more: so it is for a person who looks, not for a machine that asks.
 CREATE OR REPLACE FUNCTION status(checks text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     WITH sessions AS (
         SELECT id, title, status, registered_count AS taken, max_participants AS places
           FROM live_sessions
@@ -26,12 +28,13 @@ AS $$
           FROM busiest AS b
           JOIN events AS e ON e.id = b.event_id
          ORDER BY b.taken DESC, b.id)
-    SELECT i, 'found', NULL,
+    SELECT i, 'found', NULL::text,
            json_build_object(
                'sessions', coalesce((SELECT json_agg(s) FROM sessions AS s), '[]'),
                'occurrences', coalesce((SELECT json_agg(o) FROM occurrences AS o), '[]'))
            ::text
-      FROM generate_subscripts(checks, 1) AS i
+      FROM generate_subscripts(checks, 1) AS i;
+END
 $$;
 
 COMMENT ON FUNCTION status IS
