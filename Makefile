@@ -186,9 +186,13 @@ $(OPENAPI_VALIDATOR):
 	$(PYTHON) -m venv build/openapi-spec-validator
 	build/openapi-spec-validator/bin/pip install -q openapi-spec-validator==0.9.0
 
+# Each worker has servers of its own, and goes through one file after the other. All have to
+# find the tests in the same order.
 HTTP_TESTS = tests/http
+WORKERS    = 2
 check-http: $(MODULE) $(OPENAPI_VALIDATOR) explorer
-	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini $(HTTP_TESTS) $(PYTEST)
+	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
+	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile $(HTTP_TESTS) $(PYTEST)
 
 faults:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
@@ -265,9 +269,10 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-d
 DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
 TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
-    libapache2-mod-auth-openidc libapache2-mod-qos libapache2-mod-security2 libcmocka-dev \
-    clang libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-jsonschema \
-    python3-venv python3-selenium chromium chromium-driver fonts-dejavu-core prometheus
+    python3-pytest-xdist libapache2-mod-auth-openidc libapache2-mod-qos \
+    libapache2-mod-security2 libcmocka-dev clang libclang-rt-dev clang-format clang-tidy \
+    cppcheck valgrind python3-jsonschema python3-venv python3-selenium chromium \
+    chromium-driver fonts-dejavu-core prometheus
 # What making the Debian package takes, and what testing it takes.
 DEB_PACKAGES = $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
