@@ -92,7 +92,8 @@ def test_what_is_of_another_group(api, made, group):
         check_error(api.get(f"/api/v1/groups/{other.id}/{path}"), "groups", 404)
 
 
-@pytest.mark.parametrize("id", [new_uuid(), "x", "1", "%20", "%27", "%7Bx%7D", "x" * 2000,
+@pytest.mark.parametrize("id", ["00000000-0000-4000-8000-00000000dead", "x", "1", "%20",
+                                "%27", "%7Bx%7D", "x" * 2000,
                                 "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10%0A", "%F0%9F%98%80"])
 def test_what_is_not_there(api, made, id):
     for path in (id, f"{id}/users/{made.user}", f"{id}/members/{made.user}",
