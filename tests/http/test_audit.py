@@ -242,7 +242,7 @@ class TestWhatTheDatabaseRefuses(OnScratch):
             BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
         CREATE TRIGGER pause AFTER INSERT ON audit
             FOR EACH STATEMENT EXECUTE FUNCTION pause();"""
-    directives = SHOW_ID
+    directives = SHOW_ID + "RegistrationBatchSize 64\n"
 
     @pytest.fixture
     def admin(self, client, admin_token):
