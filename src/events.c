@@ -102,12 +102,12 @@ static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
  * for this request: a repeated request is answered with the first one's. */
 static void set_location(reg_request_t *request, reg_reply_t *reply)
 {
-    const char *quoted_id = reg_json_raw(request->pool, reply->body, "id", NULL);
+    const char *id = reg_json_plain(request->pool,
+                                    reg_json_raw(request->pool, reply->body, "id", NULL));
 
-    if (quoted_id) {
+    if (id) {
         apr_table_setn(reply->headers, "Location",
-                       apr_psprintf(request->pool, "%s/%.*s", request->mount,
-                                    (int)strlen(quoted_id) - 2, quoted_id + 1));
+                       apr_pstrcat(request->pool, request->mount, "/", id, NULL));
     }
 }
 
@@ -136,7 +136,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
         reply = reg_reply(request, 304, NULL);
     }
     apr_table_setn(reply->headers, "ETag", etag);
-    if (answer.outcome == REG_CREATED) {
+    if (reply->status == 201) {
         set_location(request, reply);
     }
     return reply;

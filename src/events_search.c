@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Event registrations: GET of the collection, a page of what matches. */
+/*
+ * Event registrations: GET of the collection, a page of what matches; as a table for a
+ * spreadsheet (text/csv) or an object a line (application/x-ndjson) all of it, unless a
+ * page is asked for.
+ */
 
 #include "events.h"
+#include "events_forms.h"
+#include "json.h"
 #include "query.h"
 #include "reply.h"
 
@@ -11,8 +17,13 @@
 #include <string.h>
 #include <sys/param.h>
 
+#define PARAMETERS 13
+/* Of those, where a list goes on: behind what was made at this time, with this id. */
+#define AFTER_TIME 11
+#define AFTER_ID 12
+
 static const reg_operation_t events_search = {
-    .name = "events_search", .parameters = 11, .alone = 1};
+    .name = "events_search", .parameters = PARAMETERS, .alone = 1};
 
 static const reg_rule_t rules[] = {
     {REG_FOUND, {.status = 200}}, {REG_MORE, {.status = 200}}, {0, {0}}};
@@ -39,6 +50,14 @@ static const char *check_sort(const char *value)
     }
     return "must be a field and perhaps ASC or DESC: createdAt, updatedAt, status, "
            "startDate, eventName, firstName, lastName, email";
+}
+
+/* Of a whole list. What it is sorted by must not change while it is read. */
+static const char *check_whole_sort(const char *value)
+{
+    return strcmp(value, "createdAt") == 0 || strncmp(value, "createdAt ", 10) == 0
+               ? check_sort(value)
+               : "must be createdAt, perhaps with ASC or DESC, unless there is a limit";
 }
 
 /* The parameters of the request but for the page, ready to have one put behind them. What
@@ -101,49 +120,127 @@ static const char *joined(const apr_array_header_t *list)
     return list->nelts ? apr_array_pstrcat(list->pool, list, ' ') : NULL;
 }
 
+/* A list that is asked for. */
+typedef struct {
+    reg_request_t *request;
+    reg_form_t form;
+    int whole; /* not only a page */
+    int limit, page;
+    const char *values[PARAMETERS];
+    char after_time[32], after_id[40];
+} list_t;
+
+static void read_parameters(list_t *list, reg_query_t *query)
+{
+    apr_pool_t *pool = list->request->pool;
+    int most = list->request->settings->max_page_size;
+    const char *sort, *direction, *search;
+
+    list->whole = list->form != REG_FORM_JSON && !reg_query_has(query, "limit")
+                  && !reg_query_has(query, "page");
+    list->limit = reg_query_number(query, "limit", most,
+                                   list->whole ? most : MIN(DEFAULT_LIMIT, most));
+    list->page = reg_query_number(query, "page", INT_MAX, 1);
+    sort = reg_query_get(query, "sort", list->whole ? check_whole_sort : check_sort);
+    sort = sort ? sort : DEFAULT_SORT;
+    direction = strchr(sort, ' ');
+    search = reg_query_get(query, "search", reg_check_text);
+
+    const char *const values[PARAMETERS] = {
+        apr_itoa(pool, list->limit),
+        apr_itoa(pool, list->page),
+        direction ? apr_pstrmemdup(pool, sort, (apr_size_t)(direction - sort)) : sort,
+        direction && strcmp(direction, " DESC") == 0 ? "true" : "false",
+        reg_query_get(query, "eventId", reg_check_uuid),
+        reg_query_get(query, "occurrenceId", reg_check_uuid),
+        reg_query_get(query, "status", reg_events_check_status),
+        search && *search ? search : NULL,
+        joined(reg_query_list(query, "categories", reg_check_uuid)),
+        reg_query_flag(query, "withTrashed"),
+        list->request->organization};
+
+    memcpy(list->values, values, sizeof(values));
+}
+
+/* Has the next search begin behind an item. */
+static void go_behind(list_t *list, apr_pool_t *pool, const char *item)
+{
+    const char *made = reg_json_plain(pool, reg_json_raw(pool, item, "createdAt", NULL));
+    const char *id = reg_json_plain(pool, reg_json_raw(pool, item, "id", NULL));
+
+    apr_cpystrn(list->after_time, made ? made : "", sizeof(list->after_time));
+    apr_cpystrn(list->after_id, id ? id : "", sizeof(list->after_id));
+    list->values[AFTER_TIME] = list->after_time;
+    list->values[AFTER_ID] = list->after_id;
+}
+
+static reg_more_t read_on;
+
+/* Puts what was found into the reply; of a whole list, what follows is read when that has
+ * been sent. */
+static void take(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
+                 const reg_answer_t *answer)
+{
+    int begins = !list->values[AFTER_ID];
+    const char *last;
+
+    reply->body = reg_form_items(pool, list->form, answer->body, begins, &last);
+    reply->more = NULL;
+    if (list->whole && answer->outcome == REG_MORE && last) {
+        go_behind(list, pool, last);
+        reply->more = read_on;
+        reply->more_data = list;
+    }
+}
+
+static int read_on(reg_reply_t *reply, apr_pool_t *pool)
+{
+    list_t *list = reply->more_data;
+    reg_request_t part = *list->request; /* whose memory goes with the part */
+    reg_answer_t answer;
+
+    part.pool = pool;
+    part.host->call(&part, &events_search, list->values, &answer);
+    list->request->outcome = part.outcome;
+    list->request->took += part.took;
+    if ((answer.outcome != REG_FOUND && answer.outcome != REG_MORE) || !answer.body) {
+        return 0;
+    }
+    take(list, reply, pool, &answer);
+    return 1;
+}
+
 reg_reply_t *reg_events_search(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
     const reg_error_t invalid = {
         .status = 400, .message = "The request is not valid", .problems = &problems};
+    list_t *list = apr_pcalloc(request->pool, sizeof(*list));
     reg_query_t query;
     reg_answer_t answer;
     reg_reply_t *reply;
 
+    list->request = request;
+    list->form = reg_form_wanted(request);
     reg_query_parse(&query, request, &problems);
-
-    int most = request->settings->max_page_size;
-    int limit = reg_query_number(&query, "limit", most, MIN(DEFAULT_LIMIT, most));
-    int page = reg_query_number(&query, "page", INT_MAX, 1);
-    const char *sort = reg_query_get(&query, "sort", check_sort);
-    const char *direction = strchr(sort ? sort : (sort = DEFAULT_SORT), ' ');
-    const char *search = reg_query_get(&query, "search", reg_check_text);
-    const char *values[] = {
-        apr_itoa(request->pool, limit),
-        apr_itoa(request->pool, page),
-        direction ? apr_pstrmemdup(request->pool, sort, (apr_size_t)(direction - sort))
-                  : sort,
-        direction && strcmp(direction, " DESC") == 0 ? "true" : "false",
-        reg_query_get(&query, "eventId", reg_check_uuid),
-        reg_query_get(&query, "occurrenceId", reg_check_uuid),
-        reg_query_get(&query, "status", reg_events_check_status),
-        search && *search ? search : NULL,
-        joined(reg_query_list(&query, "categories", reg_check_uuid)),
-        reg_query_flag(&query, "withTrashed"),
-        request->organization};
-
+    read_parameters(list, &query);
     if (problems.list) {
         return reg_reply_error(request, &invalid);
     }
-    request->host->call(request, &events_search, values, &answer);
+    request->host->call(request, &events_search, list->values, &answer);
     reply = reg_reply_answer(request, &answer, rules);
-    if (reply->status == 200) {
-        apr_table_setn(
-            reply->headers, "Link",
-            links(request, limit, page, answer.outcome == REG_MORE, answer.detail));
-        if (answer.detail) {
-            apr_table_setn(reply->headers, "X-Total-Count", answer.detail);
-        }
+    if (reply->status != 200) {
+        return reply;
+    }
+    take(list, reply, request->pool, &answer);
+    reg_form_set_headers(reply, list->form);
+    if (!list->whole) {
+        apr_table_setn(reply->headers, "Link",
+                       links(request, list->limit, list->page, answer.outcome == REG_MORE,
+                             answer.detail));
+    }
+    if (answer.detail) {
+        apr_table_setn(reply->headers, "X-Total-Count", answer.detail);
     }
     return reply;
 }

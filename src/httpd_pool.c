@@ -210,13 +210,13 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
     const reg_server_conf_t *conf = reg_server_conf(r->server);
     const reg_connections_t connections = {
         checkout, checkin, report, r, conf->connect_time, reg_metrics(r->server)};
-    reg_item_t item = {.values = values, .pool = r->pool};
+    reg_item_t item = {.values = values, .pool = request->pool};
 
     if (!conf->dispatch) {
         answer->outcome = REG_UNAVAILABLE;
         return;
     }
-    reg_dispatch_run(conf->dispatch, &connections, r->pool, operation, &item,
+    reg_dispatch_run(conf->dispatch, &connections, request->pool, operation, &item,
                      apr_time_now() + conf->timeout);
     *answer = item.answer;
     request->outcome = reg_outcome_name(item.answer.outcome);

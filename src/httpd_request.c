@@ -171,6 +171,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->if_none_match = apr_table_get(r->headers_in, "If-None-Match");
     request->idempotency_key = apr_table_get(r->headers_in, "Idempotency-Key");
     request->prefer = apr_table_get(r->headers_in, "Prefer");
+    request->accept = apr_table_get(r->headers_in, "Accept");
     return request;
 }
 
@@ -215,7 +216,44 @@ void reg_request_tell_id(request_rec *r, request_rec *refused)
     apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
 }
 
-int reg_request_send(request_rec *r, const reg_reply_t *reply)
+/* Ends a body that cannot be finished so that the client notices: without what ends a
+ * chunked one, as mod_proxy does when its backend breaks. */
+static void cut_short(request_rec *r)
+{
+    apr_bucket_alloc_t *allocator = r->connection->bucket_alloc;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, allocator);
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                  "REG0203: a list was cut short, as the database did not give the rest");
+    r->connection->keepalive = AP_CONN_CLOSE;
+    APR_BRIGADE_INSERT_TAIL(
+        bb, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, allocator));
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(allocator));
+    ap_pass_brigade(r->output_filters, bb);
+}
+
+/* Sends the rest of a body. Each part is sent before the next is made, so that one is in
+ * memory at a time, and no connection of the database waits for a client that reads
+ * slowly. */
+static void send_rest(request_rec *r, reg_reply_t *reply)
+{
+    apr_pool_t *pool;
+
+    apr_pool_create(&pool, r->pool);
+    apr_pool_tag(pool, "registration_part");
+    while (reply->more && ap_rflush(r) >= 0) {
+        apr_pool_clear(pool);
+        if (!reply->more(reply, pool)) {
+            cut_short(r);
+            break;
+        }
+        ap_rputs(reply->body, r);
+    }
+    ap_rflush(r);
+    apr_pool_destroy(pool);
+}
+
+int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
     if (reply->status < 0) {
         return reply->status;
@@ -230,8 +268,13 @@ int reg_request_send(request_rec *r, const reg_reply_t *reply)
     }
     if (reply->body) {
         ap_set_content_type(r, reply->content_type);
-        ap_set_content_length(r, (apr_off_t)strlen(reply->body));
+        if (!reply->more) {
+            ap_set_content_length(r, (apr_off_t)strlen(reply->body));
+        }
         ap_rputs(reply->body, r);
+    }
+    if (reply->more && !r->header_only) {
+        send_rest(r, reply);
     }
     return OK;
 }

@@ -35,6 +35,6 @@ const char *reg_request_id(request_rec *r);
 void reg_request_tell_id(request_rec *r, request_rec *refused);
 
 /** Sends a reply. @return what the handler returns to httpd. */
-int reg_request_send(request_rec *r, const reg_reply_t *reply);
+int reg_request_send(request_rec *r, reg_reply_t *reply);
 
 #endif

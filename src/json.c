@@ -282,6 +282,21 @@ const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ..
                  : NULL;
 }
 
+const char *reg_json_plain(apr_pool_t *pool, const char *raw)
+{
+    char *text, *end;
+
+    if (!raw || *raw != '"') {
+        return raw && strcmp(raw, "null") != 0 ? raw : NULL;
+    }
+    text = end = apr_palloc(pool, strlen(raw));
+    for (raw++; *raw != '"'; raw += *raw != '\\' ? 1 : raw[1] == 'u' ? 6 : 2) {
+        *end++ = *raw == '\\' ? (char)unescaped(raw + 1) : *raw;
+    }
+    *end = '\0';
+    return text;
+}
+
 /* How many digits the number from p to its end has, written out without an exponent. */
 static apr_int64_t count_digits(const char *p, const char *end)
 {

@@ -50,6 +50,14 @@ const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ..
     __attribute__((sentinel));
 
 /**
+ * The string that a value stands for, or the text of one that is no string.
+ * @param raw of a text that PostgreSQL has written, and so without an escape for what is
+ *        not ASCII; or NULL.
+ * @return NULL for null as well.
+ */
+const char *reg_json_plain(apr_pool_t *pool, const char *raw);
+
+/**
  * Whether the numbers in a text that reg_json_parse() has accepted may be kept. The
  * database writes them out, so that a few bytes could become gigabytes in an answer.
  */

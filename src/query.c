@@ -48,6 +48,17 @@ static int pair_is(const reg_query_t *query, int index, const char *name,
     return found && strcmp(found, name) == 0;
 }
 
+int reg_query_has(const reg_query_t *query, const char *name)
+{
+    const char *value;
+    int i = 0;
+
+    while (i < query->pairs->nelts && !pair_is(query, i, name, &value)) {
+        i += 2;
+    }
+    return i < query->pairs->nelts;
+}
+
 /* What is wrong with a value, NULL if nothing. */
 static const char *wrong_with(const char *value, reg_check_t *check)
 {

@@ -20,6 +20,9 @@ typedef struct reg_query_t {
 void reg_query_parse(reg_query_t *query, const reg_request_t *request,
                      reg_problems_t *problems);
 
+/** Whether a parameter is given, right or wrong. */
+int reg_query_has(const reg_query_t *query, const char *name);
+
 /** The value of a parameter, UTF-8, that passes a check; NULL when missing or wrong. The
  *  last one counts where a name is given more than once. */
 const char *reg_query_get(reg_query_t *query, const char *name, reg_check_t *check);

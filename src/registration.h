@@ -23,10 +23,11 @@
  * is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
  * start, httpd_errors.c the errors that others make under a mount, httpd_scope.c `Require
  * registration-scope`; gate.c bounds who waits for a connection, query.c reads query
- * strings, etag.c entity tags, scope.c a token's scopes, prefer.c the header Prefer,
- * idempotency.c the Idempotency-Key, audit.c who asks for a change. metrics.c counts what
- * happens, over all processes, and operate.c tells it and more to those who run all this;
- * openapi.json, which openapi.c serves, describes all of it to those who call it.
+ * strings, etag.c entity tags, scope.c a token's scopes, negotiate.c the headers Accept
+ * and Prefer, csv.c writes tables, idempotency.c the Idempotency-Key, audit.c who asks
+ * for a change. metrics.c counts what happens, over all processes, and operate.c tells it
+ * and more to those who run all this; openapi.json, which openapi.c serves, describes all
+ * of it to those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -165,6 +166,7 @@ struct reg_request_t {
     const char *if_none_match;   /* or NULL */
     const char *idempotency_key; /* as it was sent, or NULL */
     const char *prefer;          /* or NULL */
+    const char *accept;          /* or NULL */
 
     const char *captures[REG_MAX_CAPTURES]; /* set by the route: {…} of its pattern */
     const char *body;                       /* set by read_body; ends in a NUL */
@@ -181,13 +183,25 @@ struct reg_request_t {
     struct reg_metrics_t *metrics; /* see metrics.h; or NULL */
 };
 
+typedef struct reg_reply_t reg_reply_t;
+
+/**
+ * Goes on with a body that is too long for one piece: puts the next part in the place of
+ * the last one, and NULL in that of `more` when nothing follows.
+ * @param pool of the part.
+ * @return 0 when it cannot go on.
+ */
+typedef int reg_more_t(reg_reply_t *reply, apr_pool_t *pool);
+
 /** What the client gets. */
-typedef struct reg_reply_t {
+struct reg_reply_t {
     int status;
     const char *body;         /* or NULL for none */
     const char *content_type; /* of the body */
     apr_table_t *headers;     /* besides Content-Type and Content-Length */
-} reg_reply_t;
+    reg_more_t *more;         /* what goes on with the body, or NULL: that is all of it */
+    void *more_data;          /* its own */
+};
 
 /** Serves one route: checks fields, calls an operation, makes the reply. */
 typedef reg_reply_t *reg_handler_t(reg_request_t *request);

@@ -204,7 +204,7 @@ const char *reg_reply_plain_body(apr_pool_t *pool, int status)
 
 reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
 {
-    reg_reply_t *reply = apr_palloc(request->pool, sizeof(*reply));
+    reg_reply_t *reply = apr_pcalloc(request->pool, sizeof(*reply));
 
     reply->status = status;
     reply->body = body;

@@ -2,7 +2,7 @@
 #include "serve.h"
 
 #include "json.h"
-#include "prefer.h"
+#include "negotiate.h"
 #include "reply.h"
 #include "routes.h"
 

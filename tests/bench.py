@@ -86,7 +86,8 @@ SETS = [
     {"search few": latency(runs.search, rows=FEW),
      "search many": latency(runs.search),
      "search text few": latency(runs.search, rows=FEW, by_text=True),
-     "search text many": latency(runs.search, by_text=True)},
+     "search text many": latency(runs.search, by_text=True),
+     "export": Run(runs.export, {}, "MiB", rounds=1)},
 
     {"memory": Run(runs.live_memory, {}, "MiB", rounds=1)},
 ]
@@ -136,6 +137,7 @@ FIGURES = {
     "search_growth": Figure(("search many",), "search few", "<=", 1.5),
     "search_text_growth": Figure(("search text many",), "search text few", "<=", 3),
     "rss_growth": Figure(("memory",), None, "<=", 1),
+    "export_growth": Figure(("export",), None, "<=", 16),
 }
 
 
@@ -189,7 +191,7 @@ def main():
                         help="seconds before those, not counted (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000,
-                        help="of the larger table to search (%(default)s)")
+                        help="of the larger table to search, and to export (%(default)s)")
     parser.add_argument("--requests", type=int, default=1_000_000,
                         help="to see a child grow over half of them (%(default)s)")
     parser.add_argument("--directive", action="append", default=[],

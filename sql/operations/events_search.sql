@@ -153,6 +153,11 @@ $$;
 COMMENT ON FUNCTION events_list_statement IS
     'The statement that finds the first of a list.';
 
+-- Another version of it may be there, with two parameters less.
+DROP FUNCTION IF EXISTS events_search(
+    integer[], integer[], text[], boolean[], uuid[], uuid[], text[], text[], text[],
+    boolean[], uuid[]);
+
 -- Searches event registrations, each search in three steps: how many there are, which of
 -- them are on the page, and only for those all that is shown. The function is STABLE, so
 -- that the three see the same rows. The statements are put together from the texts here;
@@ -172,8 +177,12 @@ COMMENT ON FUNCTION events_list_statement IS
 --   when they are another organization's or have no registrations.
 -- * With the deleted ones, by anything but time: all deleted ones are sorted.
 --
+-- A long list is read piece by piece, by time: each search begins behind the last
+-- registration of the one before. As that time never changes, what is there from the first
+-- search to the last is met just once.
+--
 -- Outcomes: found (the last page), more (another follows); detail: how many there are,
--- null for more than 10,000.
+-- null for more than 10,000; body: an array, each item on a line of its own.
 CREATE OR REPLACE FUNCTION events_search(
     limits integer[],
     pages integer[],
@@ -185,7 +194,9 @@ CREATE OR REPLACE FUNCTION events_search(
     searches text[],
     categories text[],
     with_trashed boolean[],
-    organization_ids uuid[])
+    organization_ids uuid[],
+    after_times timestamptz[],  -- when the registration before the first was made, and
+    after_ids uuid[])           -- its id; null for the beginning of the list
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql STABLE
 SECURITY DEFINER
@@ -313,6 +324,12 @@ BEGIN
                             CROSS JOIN unnest(every_status) AS status);
         END IF;
 
+        IF after_ids[n] IS NOT NULL THEN
+            parts := ARRAY(SELECT format('%s AND (r.created_at, r.id) %s ($12, $13)', part,
+                                         CASE WHEN descending[n] THEN '<' ELSE '>' END)
+                             FROM unnest(parts) AS part);
+        END IF;
+
         found := '{}';
         skipped := (pages[n] - 1)::bigint * limits[n];
         IF total > skipped OR total > most_counted THEN
@@ -325,12 +342,13 @@ BEGIN
                            direction)
                INTO found
               USING in_occurrence, in_event, in_events, in_organization, statuses[n],
-                    pattern, users, events, limits[n] + 1, skipped, status_list;
+                    pattern, users, events, limits[n] + 1, skipped, status_list,
+                    after_times[n], after_ids[n];
         END IF;
 
         outcome := CASE WHEN cardinality(found) > limits[n] THEN 'more' ELSE 'found' END;
         detail := CASE WHEN total <= most_counted THEN total END;
-        SELECT '[' || coalesce(string_agg(a.body, ',' ORDER BY p.place), '') || ']'
+        SELECT '[' || coalesce(string_agg(a.body, E',\n' ORDER BY p.place), '') || ']'
           INTO body
           FROM unnest(found[:limits[n]]) WITH ORDINALITY AS p (id, place)
           JOIN event_registration_answers AS a ON a.id = p.id;

@@ -7,10 +7,11 @@ answers that were no error, and the counts kept have to fit.
 """
 
 import dataclasses
+import http.client
 import json
 
 from bench.load import Request, Wrong, run_pgbench, run_wrk
-from bench.site import children, resident
+from bench.site import children, resident, resident_at_most
 from servers import ROOT
 
 SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
@@ -308,3 +309,21 @@ def search(stage, rows=0, by_text=False):
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup)
     return outcome.median
+
+
+def export(stage):
+    """How many MiB a child grows at most while it sends a list as long as the table."""
+    stage.once(stage.rows, make_searched, stage.rows)
+    told = 0
+    with stage.httpd(database=f"registrations_{stage.rows}") as server:
+        NOTHING.probe(server.port)
+        [child] = children(server)
+        before = resident_at_most(child)
+        connection = http.client.HTTPConnection("localhost", server.port, timeout=60)
+        connection.request("GET", ATTEND.path, headers={"Accept": "text/csv"})
+        for _ in connection.getresponse():
+            told += 1
+        grown = resident_at_most(child) - before
+        connection.close()
+    check_rows("a table", told - 1, str(stage.rows))    # less the headings
+    return grown

@@ -179,7 +179,12 @@ def children(httpd):
     return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def resident(pid):
+def resident(pid, field="VmRSS"):
     """The resident memory of a process, in MiB."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
+
+
+def resident_at_most(pid):
+    """The most that it has been."""
+    return resident(pid, "VmHWM")

@@ -10,6 +10,7 @@
  */
 
 #include "check.h"
+#include "csv.h"
 #include "json.h"
 #include "reply.h"
 #include "serve.h"
@@ -300,6 +301,20 @@ static inline void fuzz_check_error(const reg_request_t *request, int status,
     HOLDS(!key[2] || *json_string_value(json_object_get(body, key[2])));
 }
 
+/* No field of a table is a formula, and each has its end. */
+static inline void fuzz_check_table(const char *table)
+{
+    int quoted = 0, begins = 1;
+
+    for (const char *p = table; *p; p++) {
+        HOLDS(!begins || !strchr("=+-@", *p));
+        begins =
+            *p == '"' ? !quoted && p[1] != '"' : !quoted && (*p == ',' || *p == '\n');
+        quoted ^= *p == '"';
+    }
+    HOLDS(!quoted && begins);
+}
+
 /** What holds for every reply, whatever was asked for. */
 static inline void fuzz_check_reply(const reg_request_t *request,
                                     const reg_reply_t *reply)
@@ -321,6 +336,9 @@ static inline void fuzz_check_reply(const reg_request_t *request,
     }
     if (strcmp(reply->content_type, REG_CONTENT_TYPE) != 0) { /* a page, the metrics */
         HOLDS(reply->status == 200);
+        if (strcmp(reply->content_type, REG_CSV_CONTENT_TYPE) == 0) {
+            fuzz_check_table(reply->body);
+        }
         return;
     }
     body = json_loads(reply->body, JSON_REJECT_DUPLICATES, NULL);

@@ -468,6 +468,8 @@ OWN = {
             "limit": "0", "page": "first", "sort": "id", "search": "x" * 256,
             "eventId": "one", "occurrenceId": "one", "status": "done", "categories": "one",
             "withTrashed": "perhaps"}),
+        ("400", "whole"): lambda w: w.admin.get(EVENTS, params={"sort": "email"},
+                                                headers={"Accept": "text/csv"}),
     },
     "getEventRegistration": {
         ("304", None): not_changed,

@@ -203,10 +203,12 @@ def call(operation, *values):
 
 
 def search(limit=10, page=1, sort="createdAt", descending=True, event=None, occurrence=None,
-           status=None, text=None, categories=None, trashed=False, organization=None):
+           status=None, text=None, categories=None, trashed=False, organization=None,
+           after=(None, None)):
     return call("events_search", limit, page, sort, descending,
                 event and uuid(event), occurrence and uuid(occurrence), status, text,
-                categories and uuid(categories), trashed, organization and uuid(organization))
+                categories and uuid(categories), trashed, organization and uuid(organization),
+                *after)
 
 
 AUDITED = "caller", "request"
@@ -441,6 +443,30 @@ def test_a_deep_page_does_not_join_what_it_skips(cursors, name):
     tables = JOINED[:2] if "sort" in DEEP[name] and name in ("eventName", "startDate") \
         else JOINED
     assert 0 < rows(cursors[1], search(**DEEP[name]), tables) <= len(tables) * 2 * 10
+
+
+WHOLE = {"everything": {}, "organization": {"organization": "large"},
+         "event": {"event": "hot"}, "occurrence": {"occurrence": "hot"},
+         "status": {"status": "CONFIRMED"}, "trashed": {"trashed": True},
+         "category": {"categories": "hot"}, "all categories": {"categories": "all"},
+         "occurrence and status": {"occurrence": "hot", "status": "WAITING_LIST"}}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_list_is_read_on_from_where_it_was_left(administrators, name, descending):
+    """And not from its beginning: in the middle it costs what it does there."""
+    [_, cursor] = administrators
+    cursor.execute("SELECT created_at::text, id::text FROM registration.event_registrations"
+                   " ORDER BY created_at, id LIMIT 1 OFFSET %s", (LARGE // 2,))
+    [middle] = cursor.fetchall()
+    begin, on = (rows(cursor, search(descending=descending, after=after, **WHOLE[name]),
+                      ["event_registrations"]) for after in [(None, None), middle])
+    assert 0 < on <= begin + 100 < LARGE // 2
+
+
+def test_a_list_that_is_read_from_its_beginning_would_be_noticed(cursors):
+    assert rows(cursors[1], search(page=LARGE // 20), ["event_registrations"]) >= LARGE // 2
 
 
 def test_a_page_that_joins_what_it_skips_would_be_noticed(administrators):

@@ -73,8 +73,9 @@ static void a_search_is_handed_on(void **state)
 
         assert_number(row, reply->status, 200);
         assert_text(row, reply->body, "[]");
-        assert_text(row, host.called,
-                    apr_pstrcat(*state, "events_search(", good[i].given, ")", NULL));
+        assert_text(
+            row, host.called,
+            apr_pstrcat(*state, "events_search(", good[i].given, ", NULL, NULL)", NULL));
     }
 }
 
@@ -245,6 +246,169 @@ static void the_largest_page_may_be_smaller_than_the_usual_one(void **state)
     assert_text("limit", host.values[0], "5");
 }
 
+/*
+ * Other forms
+ */
+
+#define FIRST                                                                            \
+    "{\"id\":\"" A "\",\"createdAt\":\"2025-01-01T00:00:00.000Z\","                      \
+    "\"updatedAt\":\"2025-01-02T00:00:00.000Z\",\"status\":\"CONFIRMED\","               \
+    "\"fields\":{\"id\": \"a, \\\"b\\\"\", \"n\": 1e400},"                               \
+    "\"user\":{\"id\":\"" B "\",\"email\":null,\"firstName\":\"=1\\t\\u001f\\/\","       \
+    "\"lastName\":\"\",\"role\":\"\xC3\x89\"},\"occurrence\":{\"id\":\"o\"},\"event\":{" \
+    "\"name\":\"n\"},\"organization\":null}"
+#define SECOND                                                                           \
+    "{\"id\":\"" B "\",\"createdAt\":\"2025-01-03T00:00:00.000Z\",\"deletedAt\":\"d\"}"
+
+#define HEADINGS                                                                         \
+    "id,createdAt,updatedAt,deletedAt,status,user.id,user.email,user.firstName,"         \
+    "user.lastName,user.role,occurrence.id,occurrence.startDate,occurrence.endDate,"     \
+    "event.id,event.name,organization.id,organization.name,fields\r\n"
+#define FIRST_ROW                                                                        \
+    "\"" A                                                                               \
+    "\",\"2025-01-01T00:00:00.000Z\",\"2025-01-02T00:00:00.000Z\",,\"CONFIRMED\","       \
+    "\"" B "\",,\"'=1\t\x1f/\",\"\",\"\xC3\x89\",\"o\",,,,\"n\",,,"                      \
+    "\"{\"\"id\"\": \"\"a, \\\"\"b\\\"\"\"\", \"\"n\"\": 1e400}\"\r\n"
+#define SECOND_ROW "\"" B "\",\"2025-01-03T00:00:00.000Z\",,\"d\",,,,,,,,,,,,,,\r\n"
+
+static const char both[] = "[" FIRST ",\n" SECOND "]";
+
+static reg_reply_t *search_as(fake_host_t *host, const char *accept, const char *query)
+{
+    reg_request_t *request = request_for(host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
+
+    request->accept = accept;
+    request->query = query;
+    return reg_serve(request);
+}
+
+static void a_list_has_the_form_that_is_accepted(void **state)
+{
+    static const struct {
+        const char *accept, *array, *content_type, *body;
+    } rows[] = {
+        {NULL, both, "application/json; charset=utf-8", both},
+        {"text/csv", both, "text/csv; charset=utf-8; header=present",
+         HEADINGS FIRST_ROW SECOND_ROW},
+        {"application/x-ndjson", both, "application/x-ndjson; charset=utf-8",
+         FIRST "\n" SECOND "\n"},
+        {"application/json", "[]", "application/json; charset=utf-8", "[]"},
+        {"text/csv", "[]", "text/csv; charset=utf-8; header=present", HEADINGS},
+        {"application/x-ndjson", "[]", "application/x-ndjson; charset=utf-8", ""},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        for (int whole = 0; whole < 2; whole++) {
+            fake_host_t host = {.pool = *state,
+                                .answer = {REG_FOUND, "2", rows[i].array}};
+            const reg_reply_t *reply =
+                search_as(&host, rows[i].accept, whole ? NULL : "limit=2");
+            const char *row = rows[i].accept ? rows[i].accept : "none";
+            int is_page = !whole || reply->content_type[12] == 'j';
+
+            assert_number(row, reply->status, 200);
+            assert_text(row, reply->body, rows[i].body);
+            assert_text(row, reply->content_type, rows[i].content_type);
+            assert_text(row, header(reply, "Vary"), "Accept");
+            assert_text(row, header(reply, "X-Total-Count"), "2");
+            assert_number(row, header(reply, "Link") != NULL, is_page);
+            assert_number(row, header(reply, "Content-Disposition") != NULL,
+                          *reply->content_type == 't');
+            assert_null(reply->more);
+        }
+    }
+}
+
+static void an_error_has_the_form_that_it_always_has(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_UNAVAILABLE, NULL, NULL}};
+
+    assert_text("503", search_as(&host, "text/csv", NULL)->content_type,
+                "application/json; charset=utf-8");
+    assert_text("400", search_as(&host, "text/csv", "limit=0")->content_type,
+                "application/json; charset=utf-8");
+}
+
+/* What the operation is given after "events_search(limit, 1, createdAt, " */
+#define NOWHERE "NULL, NULL, NULL, NULL, NULL, false, NULL, "
+
+static void a_whole_list_is_read_part_by_part(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_MORE, NULL, both}};
+    reg_reply_t *reply = search_as(&host, "text/csv", "sort=createdAt+ASC");
+
+    assert_text("first", host.called,
+                "events_search(50, 1, createdAt, false, " NOWHERE "NULL, NULL)");
+    assert_text("first", reply->body, HEADINGS FIRST_ROW SECOND_ROW);
+    assert_non_null(reply->more);
+
+    host.answer.body = "[" FIRST "]";
+    assert_true(reply->more(reply, *state));
+    assert_text("second", host.called,
+                "events_search(50, 1, createdAt, false, " NOWHERE
+                "2025-01-03T00:00:00.000Z, " B ")");
+    assert_text("second", reply->body, FIRST_ROW);
+
+    host.answer = (reg_answer_t){REG_FOUND, NULL, "[]"};
+    assert_true(reply->more(reply, *state));
+    assert_text("last", host.called,
+                "events_search(50, 1, createdAt, false, " NOWHERE
+                "2025-01-01T00:00:00.000Z, " A ")");
+    assert_text("last", reply->body, "");
+    assert_null(reply->more);
+}
+
+static void a_list_that_cannot_be_read_on_says_so(void **state)
+{
+    static const reg_answer_t answers[] = {
+        {REG_UNAVAILABLE, NULL, NULL}, {REG_FAULT, NULL, NULL}, {REG_MORE, NULL, NULL}};
+
+    for (size_t i = 0; i < LENGTH(answers); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_MORE, NULL, both}};
+        reg_reply_t *reply = search_as(&host, "application/x-ndjson", NULL);
+
+        host.answer = answers[i];
+        assert_false(reply->more(reply, *state));
+    }
+}
+
+static void a_page_ends_where_it_ends(void **state)
+{
+    static const struct {
+        const char *accept, *query;
+    } rows[] = {{NULL, NULL},
+                {"text/csv", "limit=2"},
+                {"text/csv", "page=1"},
+                {"application/x-ndjson", "x&page=1"}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_MORE, NULL, both}};
+
+        assert_null(search_as(&host, rows[i].accept, rows[i].query)->more);
+    }
+}
+
+static void a_whole_list_is_sorted_by_what_does_not_change(void **state)
+{
+    static const struct {
+        const char *query;
+        int status;
+    } rows[] = {{"sort=createdAt", 200},         {"sort=createdAt+DESC", 200},
+                {"sort=createdAt+ASC", 200},     {"sort=createdAt+UP", 400},
+                {"sort=createdAtt", 400},        {"sort=updatedAt+DESC", 400},
+                {"sort=updatedAt&limit=1", 200}, {"sort=email&page=1", 200}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+        const reg_reply_t *reply = search_as(&host, "text/csv", rows[i].query);
+
+        assert_number(rows[i].query, reply->status, rows[i].status);
+        if (rows[i].status == 400) {
+            assert_text(rows[i].query, fields_at_fault(*state, reply), "sort");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +419,12 @@ int main(void)
         POOL_TEST(a_page_tells_where_the_others_are),
         POOL_TEST(a_search_that_fails_has_no_pages),
         POOL_TEST(the_largest_page_may_be_smaller_than_the_usual_one),
+        POOL_TEST(a_list_has_the_form_that_is_accepted),
+        POOL_TEST(an_error_has_the_form_that_it_always_has),
+        POOL_TEST(a_whole_list_is_read_part_by_part),
+        POOL_TEST(a_list_that_cannot_be_read_on_says_so),
+        POOL_TEST(a_page_ends_where_it_ends),
+        POOL_TEST(a_whole_list_is_sorted_by_what_does_not_change),
     };
 
     return RUN_TESTS(tests);

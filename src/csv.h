@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_CSV_H
+#define REGISTRATION_CSV_H
+
+#include <apr_pools.h>
+
+/**
+ * Fields of a table of comma-separated values (RFC 4180), which a spreadsheet shows and
+ * does not run.
+ *
+ * A text that one could take for a formula, since it begins with = + - @, with their
+ * full-width forms, or with a tab or the end of a line, with spaces before that or not,
+ * gets an apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection).
+ * Every text is in quotes, so that none of it is a field of its own where the spreadsheet
+ * goes by another separator.
+ */
+
+#define REG_CSV_CONTENT_TYPE "text/csv; charset=utf-8; header=present"
+#define REG_CSV_LINE_END "\r\n"
+
+/** A text as a field; NULL gives an empty one. */
+const char *reg_csv_field(apr_pool_t *pool, const char *text);
+
+#endif

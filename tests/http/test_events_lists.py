@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET of the collection of event registrations as a table or line by line: its forms, and
+the whole list, which is read part by part."""
+
+import contextlib
+import csv
+import gzip
+import http.client
+import io
+import json
+import pathlib
+import re
+import ssl
+import time
+
+import pytest
+
+import faults
+import servers
+from conftest import new_uuid
+from event_registrations import (MOUNT, TENANT_MOUNT, category_of, created, crowd, delete,
+                                 error, ids, person, search)
+from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
+
+CSV, NDJSON = "text/csv", "application/x-ndjson"
+HEADINGS = ["id", "createdAt", "updatedAt", "deletedAt", "status", "user.id", "user.email",
+            "user.firstName", "user.lastName", "user.role", "occurrence.id",
+            "occurrence.startDate", "occurrence.endDate", "event.id", "event.name",
+            "organization.id", "organization.name", "fields"]
+
+
+def parsed(answer):
+    """The registrations of an answer, as JSON or as rows of a table by heading."""
+    assert answer.status_code == 200, answer.text
+    media_type = answer.headers["Content-Type"].partition(";")[0]
+    if media_type == CSV:
+        return list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+    if media_type == NDJSON:
+        return [json.loads(line) for line in answer.content.splitlines()]
+    return answer.json()
+
+
+def listed(api, accept, mount=MOUNT, **params):
+    answer = api.get(mount, params=params, headers={"Accept": accept})
+    assert answer.headers["Content-Type"].startswith(accept)
+    return parsed(answer)
+
+
+def flat(registration):
+    """What the table has of a registration."""
+    row = {}
+    for heading in HEADINGS:
+        value = registration
+        for key in heading.split("."):
+            value = value.get(key)
+        row[heading] = json.loads(json.dumps(value)) if heading == "fields" else value or ""
+    return row
+
+
+# --- Forms ---------------------------------------------------------------------------------
+
+def test_each_form_has_the_same(api, sql, occurrence):
+    one = occurrence(end_date=None)
+    person(api, sql, one, "jane@example.org", "Jane", "Doe, \"the\" 2nd")
+    people = [created(api, one, "user", fields={
+        "lines": "a\r\nb\tc\u2028", "quotes": "\"'\\/", "deep": {"x": [1, None, 1.50]}})]
+    delete(api, people[0])
+    expected = search(api, occurrenceId=one, withTrashed="true")
+    assert len(expected) == 2
+    assert listed(api, NDJSON, occurrenceId=one, withTrashed="true") == expected
+    table = listed(api, CSV, occurrenceId=one, withTrashed="true")
+    assert [list(row) for row in table] == [HEADINGS] * 2
+    for row in table:
+        row["fields"] = json.loads(row["fields"])
+    assert table == [flat(registration) for registration in expected]
+    assert table[0]["deletedAt"] and not table[1]["deletedAt"]
+
+
+def test_the_table_is_that_of_rfc_4180(api, sql, occurrence):
+    one = occurrence()
+    person(api, sql, one, first_name="Ann")
+    text = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": CSV}).text
+    heading, row, end = text.split("\r\n")
+    assert (heading, end) == (",".join(HEADINGS), "")
+    assert re.fullmatch(r'(("[^"]*")?,){17}"\{\}"', row), row
+
+
+@pytest.mark.parametrize("accept, expected", [
+    (None, "application/json"), ("*/*", "application/json"), ("text/html", "application/json"),
+    (f"{CSV}, */*;q=0.1", CSV), (f"{NDJSON};q=0.5, {CSV};q=0.4", NDJSON)])
+def test_the_form_is_the_one_that_the_client_likes_best(api, accept, expected):
+    answer = api.get(MOUNT, params={"occurrenceId": new_uuid()}, headers={"Accept": accept})
+    assert answer.headers["Content-Type"].partition(";")[0] == expected
+    assert answer.headers["Vary"] == "Accept"
+
+
+def test_only_a_list_has_forms(api, occurrence):
+    registration = created(api, occurrence())
+    answer = api.get(f"{MOUNT}/{registration['id']}", headers={"Accept": CSV})
+    assert answer.json() == registration
+    assert "Vary" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_table_is_saved_under_a_name(api, method):
+    answer = api.request(method, MOUNT, params={"occurrenceId": new_uuid()},
+                         headers={"Accept": CSV})
+    assert answer.headers["Content-Disposition"] == \
+        'attachment; filename="event-registrations.csv"'
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.text == (",".join(HEADINGS) + "\r\n") * (method == "GET")
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "  =1", "＝1", "＋1", "－1", "＠x"]
+
+
+def test_no_name_is_a_formula(api, sql, occurrence):
+    one = occurrence()
+    for name in [*FORMULAS, "Jane", "a=1", "'"]:
+        person(api, sql, one, first_name=name)
+    names = {row["user.firstName"] for row in listed(api, CSV, occurrenceId=one)}
+    assert names == {*("'" + name for name in FORMULAS), "Jane", "a=1", "'"}
+
+
+def test_what_an_administrator_wrote_is_no_formula(api, sql, event, occurrence, organization):
+    home = organization('=HYPERLINK("http://localhost","x")')
+    one = occurrence(event_id=event(home, name="\t=1"))
+    person(api, sql, one, email="\r=1")
+    [row] = listed(api, CSV, occurrenceId=one)
+    assert row["organization.name"] == '\'=HYPERLINK("http://localhost","x")'
+    assert (row["event.name"], row["user.email"]) == ("'\t=1", "'\r=1")
+
+
+# --- Pages ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("accept", [CSV, NDJSON])
+def test_a_page_is_one_in_each_form(api, occurrence, accept):
+    one = occurrence()
+    people = ids(crowd(api, one, 5))[::-1]
+    answer = api.get(MOUNT, params={"occurrenceId": one, "limit": 2, "page": 2},
+                     headers={"Accept": accept})
+    assert ids(parsed(answer)) == people[2:4]
+    assert answer.headers["X-Total-Count"] == "5"
+    assert set(answer.links) == {"first", "prev", "next", "last"}
+    following = api.get(answer.links["next"]["url"], headers={"Accept": accept})
+    assert ids(parsed(following)) == people[4:]
+    assert ids(listed(api, accept, occurrenceId=one, page=1, sort="email")) == people[::-1]
+
+
+def test_the_whole_list_has_no_pages(api, occurrence):
+    one = occurrence()
+    people = ids(crowd(api, one, 11))[::-1]   # One more than a page has.
+    answer = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": CSV})
+    assert ids(parsed(answer)) == people
+    assert "Link" not in answer.headers
+    assert answer.headers["X-Total-Count"] == "11"
+
+
+def test_the_whole_list_is_sorted_by_time(api):
+    answer = api.get(MOUNT, params={"sort": "lastName"}, headers={"Accept": CSV})
+    assert error(answer, 400) == {
+        "sort": "must be createdAt, perhaps with ASC or DESC, unless there is a limit"}
+
+
+# --- Part by part --------------------------------------------------------------------------
+
+# Parts of three; and one connection to the database.
+SMALL = """
+<Location "/api/v1/event-registrations">
+    RegistrationMaxPageSize 3
+</Location>
+"""
+
+
+@pytest.fixture
+def parts(client, token, start_httpd):
+    """A client of an httpd that reads lists in parts of three."""
+    return client(token, start_httpd(inside=SMALL))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7])
+def test_nothing_is_lost_or_told_twice_between_parts(parts, sql, occurrence, count):
+    one = occurrence()
+    people = sorted(ids(crowd(parts, one, count)))
+    sql("UPDATE event_registrations SET created_at = '2031-01-01' WHERE occurrence_id = %s",
+        one)   # The id alone tells them apart.
+    for accept in (CSV, NDJSON):
+        assert ids(listed(parts, accept, occurrenceId=one)) == people[::-1]
+        assert ids(listed(parts, accept, occurrenceId=one, sort="createdAt")) == people
+        assert ids(listed(parts, accept, occurrenceId=one, sort="createdAt DESC",
+                          withTrashed="1")) == people[::-1]
+
+
+def test_each_filter_is_that_of_the_pages(parts, sql, event, occurrence):
+    """Whichever way the database takes to a part."""
+    events = [event(name=f"Quuxfest {n}") for n in range(2)]
+    places = [occurrence(event_id=one, capacity=4) for one in events for _ in range(2)]
+    for place in places:
+        for n in range(6):   # Two of them wait.
+            person(parts, sql, place, f"jane{n}@example.org", "Jane", f"Doe{n}")
+    for waiting in search(parts, eventId=events[0], status="WAITING_LIST", limit=3)[:2]:
+        delete(parts, waiting)
+    category = category_of(sql, *events)
+    for params, count in [
+            ({"occurrenceId": places[0]}, 4), ({"eventId": events[1]}, 12),
+            ({"categories": category}, 22), ({"categories": category, "withTrashed": 1}, 24),
+            ({"eventId": events[1], "status": "CONFIRMED"}, 8),
+            ({"occurrenceId": places[3], "status": "WAITING_LIST"}, 2),
+            ({"search": "quuxFEST"}, 22), ({"search": "Quuxfest 1"}, 12),
+            ({"categories": category, "search": "doe3"}, 4),
+            ({"categories": category, "search": "doe"}, 22)]:
+        for direction in ("ASC", "DESC"):
+            params["sort"] = f"createdAt {direction}"
+            paged = [registration for page in range(1, 12)
+                     for registration in search(parts, limit=3, page=page, **params)]
+            if params.get("occurrenceId") != places[0]:   # Of which some were deleted.
+                assert len(paged) == count, params
+            assert listed(parts, NDJSON, **params) == paged, params
+
+
+def test_it_is_limited_to_the_organization(client, token, start_httpd, sql, event,
+                                           organization, occurrence, api):
+    one = occurrence()
+    crowd(api, one, 4)
+    other = occurrence(event_id=event(organization()))
+    crowd(api, other, 4)
+    api = client(token, start_httpd(inside=SMALL + """
+        <Location "/tenant/api/v1/event-registrations">
+            RegistrationAPI events
+            RegistrationMaxPageSize 3
+            RegistrationOrganization "%{env:OAUTH2_CLAIM_org}"
+        </Location>"""))
+    assert len(listed(api, CSV, TENANT_MOUNT, occurrenceId=one)) == 4
+    assert listed(api, CSV, TENANT_MOUNT, occurrenceId=other) == []
+    assert len(listed(api, CSV, occurrenceId=other)) == 4
+    everything = listed(api, NDJSON, TENANT_MOUNT)
+    assert len(everything) >= 4
+    assert len({one["organization"]["id"] for one in everything}) == 1
+
+
+def test_its_end_is_told(parts, occurrence):
+    """In chunks, unless there is one part; to HTTP/1.0 by the end of the connection."""
+    one = occurrence()
+    crowd(parts, one, 4)
+    for params, chunked in [({}, True), ({"status": "PENDING"}, False)]:
+        answer = parts.get(MOUNT, params={"occurrenceId": one, **params},
+                           headers={"Accept": CSV})
+        assert ("Transfer-Encoding" in answer.headers) == chunked
+        assert ("Content-Length" in answer.headers) != chunked
+
+
+def test_it_can_be_compressed(client, token, start_httpd, occurrence):
+    api = client(token, start_httpd(inside=SMALL + "SetOutputFilter DEFLATE",
+                                    modules=[*servers.MODULES, "deflate"]))
+    one = occurrence()
+    people = ids(crowd(api, one, 7))[::-1]
+    answer = api.get(MOUNT, params={"occurrenceId": one}, stream=True,
+                     headers={"Accept": NDJSON, "Accept-Encoding": "gzip"})
+    assert answer.headers["Vary"] == "Accept,Accept-Encoding"
+    lines = gzip.decompress(answer.raw.read()).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == people
+
+
+# --- While it is read ----------------------------------------------------------------------
+
+LARGE = 400   # registrations that no buffer holds together
+
+
+def crowd_of_large_ones(query, place):
+    """LARGE registrations of which each takes 50 kB; their ids, the latest first."""
+    made = query(f"""
+        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
+                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
+             people AS (INSERT INTO event_users (organization_id, external_id)
+                        SELECT organization_id, gen_random_uuid()
+                          FROM home, generate_series(1, {LARGE})
+                        RETURNING id, organization_id)
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
+                                         user_id, status, fields, created_at)
+        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
+               jsonb_build_object('text', repeat('x', 50000)),
+               '2031-01-01'::timestamptz + row_number() OVER () * interval '1 s'
+          FROM home, people RETURNING id::text, created_at""", place, place)
+    return [id for id, time in sorted(made, key=lambda one: one[1], reverse=True)]
+
+
+@contextlib.contextmanager
+def slow_reader(httpd, token, place, certificates=None):
+    """A list that is being read: its answer, of which only the head has been."""
+    if certificates:
+        connection = http.client.HTTPSConnection(
+            "localhost", httpd.port, timeout=30,
+            context=ssl.create_default_context(cafile=str(certificates.authority)))
+    else:
+        connection = http.client.HTTPConnection("localhost", httpd.port, timeout=30)
+    headers = {"Accept": NDJSON, **({"Authorization": f"Bearer {token}"} if token else {})}
+    connection.request("GET", f"{MOUNT}?occurrenceId={place}", headers=headers)
+    yield connection.getresponse()
+    connection.close()
+
+
+def lines_of(answer):
+    return [json.loads(line)["id"] for line in answer.read().splitlines()]
+
+
+def test_what_is_there_all_the_time_is_told_once(api, start_httpd, token, certificates,
+                                                 sql, occurrence):
+    one, httpd = occurrence(), start_httpd(inside=SMALL)
+    people = crowd_of_large_ones(sql, one)
+    with slow_reader(httpd, token, one, certificates) as answer:
+        first = created(api, one, "another")["id"]   # It comes behind these.
+        gone = people[-200::2]
+        sql("DELETE FROM event_registrations WHERE id = ANY (%s::uuid[])", gone)
+        told = lines_of(answer)
+    assert [id for id in told if id != first] == [id for id in people if id not in gone]
+
+
+def test_who_reads_slowly_holds_no_connection(client, token, start_httpd, certificates,
+                                              occurrence, sql, live_session):
+    """And memory for one part."""
+    one, session = occurrence(), live_session()
+    httpd = start_httpd(inside=SMALL + "RegistrationConnections 1")
+    people = crowd_of_large_ones(sql, one)
+    other = client(token, httpd)
+    with contextlib.ExitStack() as readers:
+        answers = [readers.enter_context(slow_reader(httpd, token, one, certificates))
+                   for _ in range(5)]
+        for n in range(3):
+            assert other.post(f"/v1/sessions/{session}/register",
+                              json={"patient_id": f"reader-{n}"}).status_code == 201
+        for answer in answers:
+            assert lines_of(answer) == people
+
+
+def test_a_list_that_cannot_be_finished_is_seen_to_be_cut_short(
+        start_httpd, postgres_to_break, expect_log):
+    expect_log(*faults.OUTAGE, "REG0203")
+    postgres = postgres_to_break
+    [[one]] = postgres.query("INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1"
+                             " RETURNING id")
+    people = crowd_of_large_ones(postgres.query, one)
+    httpd = start_httpd(faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn()) + SMALL,
+                        modules=faults.MODULES)
+    with slow_reader(httpd, None, one) as answer:
+        assert answer.status == 200
+        postgres.stop("immediate")
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            answer.read()
+    postgres.start()
+    told = [json.loads(line)["id"] for line in cut.value.partial.splitlines()]
+    assert 0 < len(told) < LARGE and told == people[:len(told)]
+    # The control: while the database is there it is whole.
+    time.sleep(faults.RECOVERY)
+    with slow_reader(httpd, None, one) as answer:
+        assert lines_of(answer) == people
+
+
+# --- Memory --------------------------------------------------------------------------------
+
+def resident(httpd):
+    """Resident memory of the child process, in MiB."""
+    [child] = faults.children(httpd.pid())
+    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(
+        f"/proc/{child}/status").read_text())[1]) / 1024
+
+
+@pytest.mark.parametrize("part, most", [(10, 6), (10000, None)])
+def test_a_list_takes_the_memory_of_a_part(start_httpd, postgres, sql, occurrence, part, most):
+    """20 MB of it; and the control: all in one part takes more than that."""
+    one = occurrence()
+    people = crowd_of_large_ones(sql, one)
+    httpd = start_httpd(
+        faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn("registration"))
+        + SMALL.replace("Size 3", f"Size {part}"), modules=faults.MODULES)
+    with slow_reader(httpd, None, new_uuid()) as answer:
+        assert lines_of(answer) == []
+    before = resident(httpd)
+    with slow_reader(httpd, None, one) as answer:
+        assert lines_of(answer) == people
+    grown = resident(httpd) - before
+    assert grown < most if most else grown > 20, grown
