@@ -203,11 +203,14 @@ EMPTY_MODULE = $(BUILD)/mod_empty.so
 $(EMPTY_MODULE): $(BUILD)/obj/tests/bench/mod_empty.o
 	@$(LINK) -shared -o $@ $<
 
+UNCOUNTED = $(BUILD)/uncounted
 bench:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES) wrk'
 	@$(MAKE) --no-print-directory all $(EMPTY_MODULE)
+	@$(MAKE) --no-print-directory all BUILD=$(UNCOUNTED) CFLAGS='$(CFLAGS) -DREG_METRICS=0'
 	@REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B tests/bench.py \
-	    --empty-module $(EMPTY_MODULE) --directory $(BUILD)/bench \
+	    --empty-module $(EMPTY_MODULE) --uncounted-module $(UNCOUNTED)/mod_registration.so \
+	    --directory $(BUILD)/bench \
 	    --json $(BUILD)/bench.json $(BENCH)
 
 # The configuration of a module already installed here is the administrator's own: kept.

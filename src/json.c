@@ -291,7 +291,9 @@ const char *reg_json_plain(apr_pool_t *pool, const char *raw)
     }
     text = end = apr_palloc(pool, strlen(raw));
     for (raw++; *raw != '"'; raw += *raw != '\\' ? 1 : raw[1] == 'u' ? 6 : 2) {
-        *end++ = *raw == '\\' ? (char)unescaped(raw + 1) : *raw;
+        int c = *raw == '\\' ? unescaped(raw + 1) : *raw;
+
+        *end++ = (char)c;
     }
     *end = '\0';
     return text;

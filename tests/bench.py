@@ -44,8 +44,8 @@ class Run:
 
     def told(self, value):
         """A result as it is printed."""
-        if self.unit == "ms":
-            return f"{value * 1000:,.3f}"
+        if self.unit in ("ms", "us"):
+            return f"{value * {'ms': 1e3, 'us': 1e6}[self.unit]:,.3f}"
         return f"{value:,.2f}" if self.unit == "MiB" else f"{value:,.0f}"
 
 
@@ -55,6 +55,11 @@ def rate(function, **arguments):
 
 def latency(function, **arguments):
     return Run(function, arguments, "ms")
+
+
+def cost(function, **arguments):
+    """So many rounds, because what is asked for is one part in a hundred."""
+    return Run(function, {**arguments, "cost": True}, "us", rounds=15)
 
 
 # The runs that take turns, round after round.
@@ -82,6 +87,9 @@ SETS = [
 
     {"empty": rate(runs.read, request=runs.NOTHING),
      "get": rate(runs.read, request=runs.GET)},
+
+    {"get counted": cost(runs.read, request=runs.GET),
+     "get uncounted": cost(runs.read, request=runs.GET, counted=False)},
 
     {"search few": latency(runs.search, rows=FEW),
      "search many": latency(runs.search),
@@ -137,6 +145,7 @@ FIGURES = {
     "search_growth": Figure(("search many",), "search few", "<=", 1.5),
     "search_text_growth": Figure(("search text many",), "search text few", "<=", 3),
     "rss_growth": Figure(("memory",), None, "<=", 1),
+    "metrics_cost": Figure(("get counted",), "get uncounted", "<=", 1.01),
     "export_growth": Figure(("export",), None, "<=", 16),
 }
 
@@ -160,7 +169,7 @@ def measure(stage, wanted, rounds):
     """Takes turns with the wanted runs; gives the results of each, round by round."""
     results = {name: [] for name in RUNS if name in wanted}
     for turns in SETS:
-        for number in range(rounds):
+        for number in range(max(rounds, *(run.rounds for run in turns.values()))):
             for name, run in turns.items():
                 if name in wanted and number < (run.rounds or rounds):
                     results[name].append(run(stage))
@@ -199,6 +208,9 @@ def main():
     parser.add_argument("--empty-module", type=pathlib.Path,
                         default=ROOT / "build" / "mod_empty.so",
                         help="made of bench/mod_empty.c (%(default)s)")
+    parser.add_argument("--uncounted-module", type=pathlib.Path,
+                        default=ROOT / "build" / "uncounted" / "mod_registration.so",
+                        help="one without metrics (%(default)s)")
     parser.add_argument("--directory", type=pathlib.Path, default=ROOT / "build" / "bench",
                         help="of the servers (%(default)s)")
     parser.add_argument("--json", type=pathlib.Path, default=ROOT / "build" / "bench.json",

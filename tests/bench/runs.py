@@ -11,7 +11,7 @@ import http.client
 import json
 
 from bench.load import Request, Wrong, run_pgbench, run_wrk
-from bench.site import children, resident, resident_at_most
+from bench.site import children, processor_time, resident, resident_at_most
 from servers import ROOT
 
 SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
@@ -268,14 +268,17 @@ def make_readable(stage):
         "VACUUM ANALYZE event_registrations, occurrences", "CHECKPOINT")
 
 
-def read(stage, request):
-    """Answers a second to a GET that changes nothing."""
+def read(stage, request, cost=False, **httpd):
+    """Answers a second to a GET that changes nothing; or the seconds of a processor that
+    httpd spends on one."""
     stage.once("readable", make_readable)
-    with stage.httpd() as server:
+    with stage.httpd(**httpd) as server:
         request.probe(server.port)
+        before = processor_time(server)
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup)
-    return outcome.rate
+        spent = processor_time(server) - before
+    return spent / outcome.answered if cost else outcome.rate
 
 
 # --- Searches ------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ class Stage:
         self.rows = options.rows
         self.directives = options.directive
         self.empty_module = options.empty_module.resolve()
+        self.uncounted_module = options.uncounted_module.resolve()
         self.done = set()       # what was prepared once: see once()
         for leftover in ("postgresql", "httpd"):
             shutil.rmtree(self.directory / leftover, ignore_errors=True)
@@ -149,8 +150,10 @@ class Stage:
         return event + site.replace("</VirtualHost>", f"{lines}\n</VirtualHost>")
 
     @contextlib.contextmanager
-    def httpd(self, children=1, batch_size=None, token_module=None, database=None):
-        """A fresh httpd, plain, or with TLS when a module for tokens is named."""
+    def httpd(self, children=1, batch_size=None, token_module=None, database=None,
+              counted=True):
+        """A fresh httpd, plain, or with TLS when a module for tokens is named; one that
+        counts nothing for the metrics unless `counted`."""
         port = servers.free_port()
         directives = [EMPTY]
         if batch_size:
@@ -162,7 +165,8 @@ class Stage:
         httpd = servers.Httpd(
             self.directory / "httpd",
             self.site(port, children, token_module, database, directives),
-            port, modules=modules)
+            port, modules=modules,
+            registration=servers.MODULE if counted else self.uncounted_module)
         httpd.start()
         try:
             yield httpd
@@ -188,3 +192,10 @@ def resident(pid, field="VmRSS"):
 def resident_at_most(pid):
     """The most that it has been."""
     return resident(pid, "VmHWM")
+
+
+def processor_time(httpd):
+    """What an httpd's children have had of the processors, in seconds."""
+    stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+             for pid in children(httpd)]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
