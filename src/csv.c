@@ -4,10 +4,11 @@
 #include <apr_strings.h>
 #include <string.h>
 
-static int looks_like_formula(const char *text)
+/* Whether a spreadsheet may take what begins here for a formula. */
+static int is_formula(const char *text)
 {
-    static const char *const signs[] = {
-        "=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n"};
+    static const char *const signs[] = {"=",      "+",      "-",      "@",
+                                        "\uff1d", "\uff0b", "\uff0d", "\uff20"};
 
     text += strspn(text, " ");
     for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++) {
@@ -20,21 +21,23 @@ static int looks_like_formula(const char *text)
 
 const char *reg_csv_field(apr_pool_t *pool, const char *text)
 {
+    int begins = 1;
     char *field, *end;
 
     if (!text) {
         return "";
     }
-    field = end = apr_palloc(pool, 2 * strlen(text) + sizeof("\"'\""));
+    field = end = apr_palloc(pool, 2 * strlen(text) + sizeof("\"\""));
     *end++ = '"';
-    if (looks_like_formula(text)) {
-        *end++ = '\'';
-    }
     for (; *text; text++) {
+        if (begins && is_formula(text)) {
+            *end++ = '\'';
+        }
         if (*text == '"') {
             *end++ = '"';
         }
         *end++ = *text;
+        begins = strchr(";\t\r\n", *text) != NULL;
     }
     *end++ = '"';
     *end = '\0';

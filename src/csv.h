@@ -8,11 +8,11 @@
  * Fields of a table of comma-separated values (RFC 4180), which a spreadsheet shows and
  * does not run.
  *
- * A text that one could take for a formula, since it begins with = + - @, with their
- * full-width forms, or with a tab or the end of a line, with spaces before that or not,
- * gets an apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection).
- * Every text is in quotes, so that none of it is a field of its own where the spreadsheet
- * goes by another separator.
+ * What one could take for a formula, since it begins with = + - @ or their full-width
+ * forms, with spaces before that or not, gets an apostrophe before it
+ * (https://owasp.org/www-community/attacks/CSV_Injection): at the beginning of a text, and
+ * also behind a semicolon, a tab or the end of a line in it, where a new field begins for a
+ * spreadsheet that goes by another separator than the comma. It does not heed quotes then.
  */
 
 #define REG_CSV_CONTENT_TYPE "text/csv; charset=utf-8; header=present"
