@@ -18,6 +18,7 @@ import pytest
 
 import servers
 from apis import check_error
+from changed import changed_module
 from event_registrations import MOUNT
 from faults import (GRACE, MODULES, MOUNTS, OUTAGE, RECOVERY, TIMEOUT, BreakablePostgres,
                     Caller, children, database, statuses)
@@ -38,10 +39,12 @@ STATUS = """
 @pytest.fixture
 def load(start_httpd, postgres_to_break):
     """load(): a Load on an httpd of its own; options are those of faults.database."""
-    def make(postgres=postgres_to_break, port=None, inside="", rooms=400, **options):
+    def make(postgres=postgres_to_break, port=None, inside="", rooms=400,
+             registration=servers.MODULE, **options):
         dsn = postgres.dsn(**({"port": port} if port else {}))
         site = CHILDREN + MOUNTS + STATUS + database(dsn, **options) + inside
-        httpd = start_httpd(site, modules=[*MODULES, "status", "reqtimeout"])
+        httpd = start_httpd(site, modules=[*MODULES, "status", "reqtimeout"],
+                            registration=registration)
         return Load(KeptCaller(httpd), Rooms(postgres, rooms))
     return make
 
@@ -209,9 +212,9 @@ def disk(tmp_path_factory, watched_logs, expect_log):
     """disk("pg_wal", free=20 << 20): a FullDisk with that many octets left."""
     made = []
 
-    def make(part, free):
+    def make(part, free, commit="on"):
         postgres = BreakablePostgres(tmp_path_factory.mktemp("small"),
-                                     settings=("synchronous_commit = on",))
+                                     settings=(f"synchronous_commit = {commit}",))
         watched_logs.append(postgres.log)
         postgres.start()
         postgres.install("install.sql", "demo.sql")
@@ -229,9 +232,13 @@ def disk(tmp_path_factory, watched_logs, expect_log):
         each.close()
 
 
+TABLES = "base/{database}"
+TABLES_FULL = "ERROR:  could not extend file .* No space left on device"
+
+
 def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk, expect_log):
-    expect_log("ERROR:  could not extend file .* No space left on device")
-    disk = disk("base/{database}", free=16 << 20)
+    expect_log(TABLES_FULL)
+    disk = disk(TABLES, free=16 << 20)
     with load(disk.postgres) as load:
         load.wait_for_more()
         with disk.full():
@@ -242,17 +249,39 @@ def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk, expect_log)
     check_threads(load)
 
 
+def test_control_a_module_to_which_that_is_a_fault_is_found(load, disk, expect_log,
+                                                            tmp_path):
+    expect_log(TABLES_FULL)
+    # There is no such class.
+    module = changed_module(tmp_path / "changed", '{"53", ', '{"--", ')
+    disk = disk(TABLES, free=16 << 20)
+    with load(disk.postgres, registration=module) as load:
+        load.wait_for_more()
+        with disk.full():
+            time.sleep(TIMEOUT)
+    assert {status for _, status, _ in load.refused} == {500}
+    with pytest.raises(AssertionError):
+        check_waits(load)
+
+
+# PostgreSQL ends itself then, and does not come back before there is room.
+LOG_FULL = ["PANIC:  could not write to (log )?file .* No space left on device",
+            "FATAL:  the database system is in recovery mode",
+            "FATAL:  could not write to file .* No space left on device"]
+
+
+def wait_for_panic(disk):
+    servers.wait_until(lambda: "PANIC: " in disk.postgres.log.text(), 30,
+                       "the log did not become full")
+
+
 def test_when_the_log_is_full_nothing_that_was_confirmed_is_lost(load, disk, expect_log):
-    """PostgreSQL ends itself then, and does not come back before there is room."""
-    expect_log("PANIC:  could not write to (log )?file .* No space left on device",
-               "FATAL:  the database system is in recovery mode",
-               "FATAL:  could not write to file .* No space left on device")
+    expect_log(*LOG_FULL)
     disk = disk("pg_wal", free=20 << 20)
     with load(disk.postgres) as load:
         load.wait_for_more()
         with disk.full():
-            servers.wait_until(lambda: "PANIC: " in disk.postgres.log.text(), 30,
-                               "the log did not become full")
+            wait_for_panic(disk)
             time.sleep(0.5)
             before = len(load.confirmed_at)
             time.sleep(TIMEOUT)
@@ -261,6 +290,23 @@ def test_when_the_log_is_full_nothing_that_was_confirmed_is_lost(load, disk, exp
         check_recovers(load)
     check_waits(load)
     check_threads(load)
+
+
+def test_control_what_is_confirmed_before_it_is_in_the_log_is_lost(load, disk, expect_log):
+    """Whoever writes it there later is held up, until the log has no room for it."""
+    expect_log(*LOG_FULL)
+    disk = disk("pg_wal", free=20 << 20, commit="off")
+    [[writer]] = disk.postgres.query(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
+    with load(disk.postgres) as load:
+        load.wait_for_more()
+        with disk.full(), disk.postgres.frozen(writer):
+            wait_for_panic(disk)
+        disk.postgres.start()
+        load.wait_for_more(30)
+    with pytest.raises(AssertionError):
+        load.check()
+    assert any(done > kept for done, kept in load.differences().values())
 
 
 # --- Locks of others -----------------------------------------------------------------------
