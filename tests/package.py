@@ -22,6 +22,9 @@ PACKAGE = "libapache2-mod-registration"
 # What somebody who has a web server and a database has.
 STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl"
 SITE = "etc/apache2/sites-available/registration.conf"
+# Of the package's own files one without its name, and one of that name that is none of them.
+LEFT_BEHIND = ("/usr/share/mod_registration/sql/install.sql",
+               "/etc/apache2/mods-enabled/registration.load")
 
 
 class Wrong(Exception):
@@ -152,12 +155,8 @@ def use(system):
     system.run("service", "postgresql", "stop")
 
 
-def purge(system):
-    files = system.run("dpkg", "-L", PACKAGE).splitlines()
-    check("/usr/bin/registration-schema" in files, "it has no registration-schema")
-    system.run("a2dissite", "-q", "-p", "registration")
-    system.path(SITE).unlink()
-    system.run("apt-get", "purge", "-q", "-y", PACKAGE)
+def left_of(system, files):
+    """What is there of a package's files that no other package has, and all of its name."""
     left = [name for name in files if name != "/." and system.path(name).exists()
             and not subprocess.run(["chroot", str(system.root), "dpkg", "-S", name],
                                    stdout=subprocess.DEVNULL,
@@ -165,8 +164,24 @@ def purge(system):
     left += [name for name in system.run("find", "/etc", "/usr", "/var", "-xdev", "-name",
                                          "*registration*").splitlines()
              if not name.startswith(("/var/log/apache2/", "/var/cache/apt/"))]
+    return left
+
+
+def purge(system):
+    files = system.run("dpkg", "-L", PACKAGE).splitlines()
+    check("/usr/bin/registration-schema" in files, "it has no registration-schema")
+    system.run("a2dissite", "-q", "-p", "registration")
+    system.path(SITE).unlink()
+    system.run("apt-get", "purge", "-q", "-y", PACKAGE)
+    left = left_of(system, files)
     check(not left, f"purging leaves {left}")
     check("Syntax OK" in system.run("apache2ctl", "configtest"), "apache2 is broken now")
+
+    step("the control: what is left behind is found")
+    for name in LEFT_BEHIND:
+        system.path(name).parent.mkdir(parents=True, exist_ok=True)
+        system.path(name).touch()
+        check(name in left_of(system, files), f"{name} was left behind, which was not found")
 
 
 def inside(root):
