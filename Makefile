@@ -64,8 +64,8 @@ PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(O
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
-        check-http check-package fuzz fuzz-targets faults bench install deb clean lint format \
-        format-check packages build-packages
+        check-http check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
+        lint format format-check packages build-packages
 
 all: $(MODULE)
 
@@ -157,7 +157,8 @@ check-threads:
 	$(PYTHON) -B tests/servers.py postgres -- \
 	    sh -c 'for test; do $$test || exit; done' sh $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
 
-# What the fuzzers have found to reach new code, once; `make fuzz` looks for more.
+# What the fuzzers have found to reach new code, once; `make fuzz` looks for more. And that
+# it fails where something is wrong, which is built for that in copies.
 FUZZ = $(BUILD)/fuzz
 SECONDS = 60
 fuzz-targets:
@@ -165,12 +166,16 @@ fuzz-targets:
 	    CFLAGS='-O1 -g -fno-sanitize-recover=all' \
 	    SANITIZE=fuzzer-no-link,address,undefined $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 
-check-fuzz: fuzz-targets
+fuzz-replay: fuzz-targets
 	@for target in $(FUZZ_TARGETS); do \
 	    $(FUZZ)/fuzz_$$target -runs=0 -timeout=60 -artifact_prefix=$(FUZZ)/ \
 	        tests/fuzz/corpus/$$target 2>$(FUZZ)/log || { cat $(FUZZ)/log; exit 1; }; \
 	    echo "$$target: $$(ls tests/fuzz/corpus/$$target | wc -l) inputs"; \
 	done
+
+check-fuzz: fuzz-replay
+	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini \
+	    -n $(WORKERS) tests/fuzz
 
 fuzz: fuzz-targets
 	@for target in $(FUZZ_TARGETS); do \
