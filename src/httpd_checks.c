@@ -4,6 +4,7 @@
 #include "httpd_config.h"
 #include "httpd_dbd.h"
 
+#include <apr_dbd.h>
 #include <apr_fnmatch.h>
 #include <apr_strings.h>
 #include <http_config.h>
@@ -135,6 +136,39 @@ static void check(apr_pool_t *pool, const server_rec *main_server)
     }
 }
 
+/* Whether DBDriver pgsql is among these directives, or in sections there. */
+static int wants_driver(apr_pool_t *pool, const ap_directive_t *node)
+{
+    for (; node; node = node->next) {
+        const char *args = node->args;
+
+        if (ap_cstr_casecmp(node->directive, "DBDriver") == 0
+                ? strcmp(ap_getword_conf(pool, &args), "pgsql") == 0
+                : wants_driver(pool, node->first_child)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* mod_dbd loads the driver when it gets to DBDriver, and refuses that line without saying
+ * where the driver is to be had. So this is said before: the configuration has been read,
+ * and nothing of it carried out yet. */
+static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    const apr_dbd_driver_t *driver;
+
+    (void)plog;
+    if (find(ap_conftree, "RegistrationAPI", 1) && wants_driver(ptemp, ap_conftree)
+        && apr_dbd_init(pconf) == APR_SUCCESS
+        && apr_dbd_get_driver(pconf, "pgsql", &driver) != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, 0, NULL,
+                     "REG0105: the driver of DBDriver pgsql, apr_dbd_pgsql, cannot be "
+                     "loaded; install it, on Debian: apt install libaprutil1-dbd-pgsql");
+    }
+    return OK;
+}
+
 /* `httpd -t` does not come to post_config. */
 static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                         server_rec *main_server)
@@ -162,6 +196,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 void reg_checks_register(apr_pool_t *pool)
 {
     (void)pool;
+    ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_LAST);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
 }

@@ -149,7 +149,7 @@ def use(system):
     [drivers] = system.path("usr/lib").glob("*/apr-util-1")
     away = drivers.rename(drivers.with_name("away"))
     said = system.run("apache2ctl", "configtest", expect=1)
-    check("apr_dbd_pgsql" in said, said)
+    check("install libaprutil1-dbd-pgsql" in said, said)
     away.rename(drivers)
     system.run("apache2ctl", "stop")
     system.run("service", "postgresql", "stop")

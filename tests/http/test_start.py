@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import re
 import subprocess
 import uuid
@@ -85,6 +86,41 @@ def test_an_api_needs_the_driver_pgsql(start_httpd):
     site = '<Location "/events">\nRegistrationAPI events\n</Location>'
     refusal = start_httpd(site, start=False).refusal()
     assert "DBDriver" in refusal and "pgsql" in refusal
+
+
+def configtest(httpd, *inside):
+    """The exit status of `httpd -t`, run by what is `inside`, and the lines it says."""
+    httpd.write_configuration()
+    result = subprocess.run([*inside, *httpd.command("-t")], env=httpd.environment(),
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return result.returncode, result.stdout.splitlines()
+
+
+@pytest.fixture
+def without_drivers():
+    """A command to run another with, to which APR's drivers are not there."""
+    [drivers] = pathlib.Path("/usr/lib").glob("*/apr-util-1")
+    command = ["unshare", "--mount", *([] if servers.IS_ROOT else ["--map-root-user"]),
+               "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', drivers]
+    if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("nothing can be mounted here")
+    return command
+
+
+def test_a_driver_that_is_missing_is_named_with_its_package(start_httpd, without_drivers):
+    httpd = start_httpd(start=False)
+    status, [ours, *others] = configtest(httpd, *without_drivers)
+    assert status == 1
+    assert "REG0105: " in ours and "apt install libaprutil1-dbd-pgsql" in ours
+    # conf/registration.conf quotes it.
+    assert "Can't load driver file apr_dbd_pgsql.so" in others[-1]
+    assert configtest(httpd) == (0, ["Syntax OK"])
+
+
+def test_a_driver_that_nothing_of_ours_needs_is_not_missed(start_httpd, without_drivers):
+    for site in ("DBDriver pgsql", '<Location "/x">\nRegistrationAPI openapi\n</Location>'):
+        _, lines = configtest(start_httpd(site, start=False), *without_drivers)
+        assert "REG0105" not in str(lines)
 
 
 POOL = [
@@ -199,10 +235,9 @@ def test_a_host_that_switches_tls_off_is_warned_of(start_httpd, expect_log):
 
 def test_a_test_of_the_configuration_warns_too(start_open):
     httpd = start_open(OPEN.format(""), "ServerName http://www.example.org", start=False)
-    httpd.write_configuration()
-    said = subprocess.run(httpd.command("-t"), env=httpd.environment(), check=True, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
-    assert said.count("REG0103: ") == 1 and said.count("REG0104: ") == 1
+    status, lines = configtest(httpd)
+    assert status == 0
+    assert [sum(tag in line for line in lines) for tag in ("REG0103: ", "REG0104: ")] == [1, 1]
 
 
 def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_path):
