@@ -24,6 +24,7 @@ typedef struct reg_dir_conf_t {
 } reg_dir_conf_t;
 
 struct reg_gate_t;
+struct reg_kept_t;
 
 /** What a server says. */
 typedef struct reg_server_conf_t {
@@ -36,6 +37,7 @@ typedef struct reg_server_conf_t {
     int batch_size;                   /* most requests of a call; likewise */
     struct reg_dispatch_t *dispatch;  /* in a child process; see dispatch.h */
     struct reg_gate_t *gate;          /* in a child process; see httpd_pool.h */
+    struct reg_kept_t *kept;          /* in a child process, or NULL; see kept.h */
     struct reg_metrics_t *metrics;    /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;
 

@@ -5,6 +5,7 @@
 #include "gate.h"
 #include "httpd_dbd.h"
 #include "httpd_metrics.h"
+#include "kept.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
@@ -86,6 +87,7 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             conf->gate = reg_gate_make(pool, conf->connections);
             apr_hash_set(gates, conf->pool_key, APR_HASH_KEY_STRING, conf->gate);
         }
+        conf->kept = reg_kept_make(pool);
         conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES);
         if (conf->gate && conf->dispatch) {
             reg_gate_limit(conf->gate, conf->connections);
@@ -216,9 +218,14 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
         answer->outcome = REG_UNAVAILABLE;
         return;
     }
+    if (reg_kept_get(conf->kept, request->pool, operation, answer)) {
+        request->outcome = reg_outcome_name(answer->outcome);
+        return;
+    }
     reg_dispatch_run(conf->dispatch, &connections, request->pool, operation, &item,
                      apr_time_now() + conf->timeout);
     *answer = item.answer;
+    reg_kept_put(conf->kept, operation, answer);
     request->outcome = reg_outcome_name(item.answer.outcome);
     request->batch = item.batch;
     request->took = item.took;

@@ -104,7 +104,9 @@ reg_reply_t *reg_operate_status(reg_request_t *request)
     return reply;
 }
 
-static const reg_operation_t status = {.name = "status", .parameters = 1};
+/* It reads two tables whole. The page asks as often as that. */
+static const reg_operation_t status = {
+    .name = "status", .parameters = 1, .lasts = apr_time_from_sec(2)};
 
 /* Also while the database does not answer: that is when somebody looks. */
 reg_reply_t *reg_operate_status_data(reg_request_t *request)

@@ -26,8 +26,9 @@
  * strings, etag.c entity tags, scope.c a token's scopes, negotiate.c the headers Accept
  * and Prefer, csv.c writes tables, idempotency.c the Idempotency-Key, audit.c who asks
  * for a change. metrics.c counts what happens, over all processes, and operate.c tells it
- * and more to those who run all this; openapi.json, which openapi.c serves, describes all
- * of it to those who call it.
+ * and more to those who run all this, of which kept.c keeps what the database has said
+ * for those who ask next; openapi.json, which openapi.c serves, describes all of it to
+ * those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -101,9 +102,10 @@ typedef enum {
 typedef struct reg_operation_t {
     const char *name;
     int parameters;
-    int key;           /* the parameter that tells what requests compete for */
-    int alone;         /* takes long: is not combined with others */
-    int audited;       /* it writes; its last parameters are those of audit.h */
+    int key;                   /* the parameter that tells what requests compete for */
+    int alone;                 /* takes long: is not combined with others */
+    int audited;               /* it writes; its last parameters are those of audit.h */
+    apr_interval_time_t lasts; /* how long an answer is good for all; 0: for one */
     const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
     unsigned made;     /* see idempotency.h, as for `keyed` */
     const struct reg_operation_t *keyed; /* the same under an Idempotency-Key, or NULL */

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- Reads the whole of the two tables, as no index could know the counts without costing each
--- registration more: so it is for a person who looks, not for a machine that asks.
+-- registration more. So a module keeps what it says for two seconds.
 CREATE OR REPLACE FUNCTION status(checks text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql

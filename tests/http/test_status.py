@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees of the service: the status page in a real browser, mod_status's page."""
 
+import copy
 import re
+import secrets
+import time
 
 import pytest
 import requests
@@ -13,7 +16,7 @@ from apis import check_error
 from browser import PATIENCE, browser   # noqa: F401, a fixture
 from conftest import new_uuid
 from faults import (CHILD, MODULES, MOUNTS, Caller, database,   # noqa: F401
-                    own_postgres, postgres_to_break)
+                    own_postgres, postgres_to_break, two_hosts)
 from scratch import OnScratch
 
 STATUS = """
@@ -22,6 +25,9 @@ STATUS = """
 </Location>
 <Location "/metrics">
     RegistrationAPI metrics
+</Location>
+<Location "/health">
+    RegistrationAPI health
 </Location>
 """
 SERVER_STATUS = """
@@ -172,6 +178,56 @@ def test_the_data_is_what_the_metrics_say(one, postgres_to_break):
     assert data["metrics"]["open"] == metrics.one(samples, "connections_open")
     assert {"id": session, "title": "A session", "status": "live", "taken": 2, "places": 2} \
         in data["database"]["sessions"]
+
+
+# --- What it costs -------------------------------------------------------------------------
+
+def calls_for(one, path, times=50):
+    """How often the database is called while somebody asks so often, one after the other;
+    and how often that may be when an answer is kept for two seconds."""
+    def calls():
+        return metrics.one(metrics.get(one), "database_call_duration_seconds_count")
+    before, begin = calls(), time.monotonic()
+    for _ in range(times):
+        assert one.get(path).status_code == 200
+    return calls() - before, 1 + (time.monotonic() - begin) / 2
+
+
+def test_many_who_look_cost_the_database_what_one_does(one):
+    called, most = calls_for(one, "/status/data")
+    assert 1 <= called <= most
+
+
+def test_control_what_is_not_kept_is_asked_each_time(one):
+    called, most = calls_for(one, "/health/ready")
+    assert called == 50 > most
+
+
+def test_what_is_shown_is_soon_what_there_is(one, postgres_to_break):
+    session = postgres_to_break.live_session()
+    for taken in (1, 2):
+        assert one.register(session).status_code == 201
+        servers.wait_until(
+            lambda taken=taken: [s["taken"] for s in one.get("/status/data").json()
+                                 ["database"]["sessions"] if s["id"] == session] == [taken],
+            20, "the registration was not shown")
+
+
+def test_each_host_shows_its_own_database(start_httpd, postgres_to_break):
+    other = copy.copy(postgres_to_break)
+    other.database = f"other_{secrets.token_hex(4)}"
+    other.install("install.sql")
+    inside = f'{STATUS}<Location "/">\nRequire all granted\n</Location>\n'
+    site = two_hosts(postgres_to_break.dsn(), other.dsn())
+    httpd = start_httpd(site.replace("</VirtualHost>", f"{inside}</VirtualHost>"),
+                        modules=MODULES)
+    titles = {}
+    for name, database in [("one", postgres_to_break), ("two", other)]:
+        fill(database, f"of {name}", 99, 99)
+        data = Caller(httpd, f"{name}.example.org").get("/status/data").json()["database"]
+        titles[name] = {session["title"] for session in data["sessions"]}
+    assert "of one" in titles["one"] and "of two" in titles["two"]
+    assert "of one" not in titles["two"]
 
 
 class TestWhatIsBusy(OnScratch):
