@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Private servers for the demo and the tests.
+
+A PostgreSQL and an httpd that live in a directory of their own, listen on the loopback
+only, and are stopped by their own process ids.
+"""
+
+from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: F401
+                     can_bind, environment, free_port, private, wait_until)
+from .httpd import MODULES, Httpd, apxs   # noqa: F401
+from .postgres import Postgres   # noqa: F401
+from .site import (EXPLORER_MODULES, TENANT_MOUNT, Certificates, Explorer,   # noqa: F401
+                   TokenIssuer, example_site)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PostgreSQL."""
+
+import glob
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+
+from .common import IS_ROOT, ROOT, Log, Server, ServerError, environment, free_port, wait_until
+
+
+class Postgres(Server):
+    """A PostgreSQL of the newest version installed, open to everybody on this machine.
+
+    `durable` is for the demo, whose data must survive the machine; tests do without.
+    """
+
+    program = "postgres"
+    database = "registration"
+    administrator = "postgres"
+
+    def __init__(self, directory, port=None, durable=False, settings=()):
+        super().__init__(directory, port)
+        self.data = self.directory / "data"
+        self.pid_file = self.data / "postmaster.pid"
+        self.durable = durable
+        self.settings = settings
+        self.log = Log(self.directory / "postgresql.log",
+                       r" (WARNING|ERROR|FATAL|PANIC):  ")
+
+    @staticmethod
+    def binary(name):
+        versions = glob.glob("/usr/lib/postgresql/*/bin")
+        if not versions:
+            raise ServerError("PostgreSQL's server is not installed")
+        return str(pathlib.Path(max(versions, key=lambda v: float(v.split("/")[4]))) / name)
+
+    def is_own(self, pid):
+        return os.readlink(f"/proc/{pid}/cwd") == str(self.data)
+
+    def as_owner(self, program, *arguments):
+        """A command of the server's own user on its data directory.
+
+        PostgreSQL refuses to run as root, and its user may not be allowed to enter the
+        directories above this one (a checkout below /root). So the data directory is
+        opened here and named by its descriptor, which needs no way to it.
+        """
+        descriptor = os.open(self.data, os.O_RDONLY | os.O_DIRECTORY)
+        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        command = [*(become if IS_ROOT else []), self.binary(program),
+                   "-D", f"/proc/self/fd/{descriptor}", *arguments]
+        return descriptor, command
+
+    def create(self):
+        """Makes the database cluster, unless it is there."""
+        if (self.data / "registration.created").exists():
+            return
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.data.mkdir(mode=0o700)
+        if IS_ROOT:
+            shutil.chown(self.data, "postgres", "postgres")
+        descriptor, command = self.as_owner(
+            "initdb", "--username", self.administrator, "--auth", "trust",
+            "--encoding", "UTF8", "--locale", "C.UTF-8",
+            *([] if self.durable else ["--no-sync"]))
+        try:
+            subprocess.run(command, cwd="/", check=True, pass_fds=[descriptor],
+                           env=environment(), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL)
+        finally:
+            os.close(descriptor)
+        with open(self.data / "postgresql.conf", "a") as file:
+            file.write("\n".join(self.configuration()) + "\n")
+        (self.data / "registration.created").touch()
+
+    def configuration(self):
+        yield "listen_addresses = '127.0.0.1'"
+        yield "unix_socket_directories = ''"
+        yield "max_connections = 200"
+        yield "log_line_prefix = '%m [%p] %q%u@%d '"
+        yield "log_checkpoints = off"
+        if not self.durable:
+            yield from ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+        yield from self.settings
+
+    def start(self):
+        if self.pid():
+            self.port = int(self.pid_file.read_text().splitlines()[3])
+            return
+        self.create()
+        self.port = self.port or free_port()
+        descriptor, command = self.as_owner("postgres", "-p", str(self.port))
+        try:
+            self.spawn(command, self.log.path, pass_fds=[descriptor], env=environment())
+        finally:
+            os.close(descriptor)
+        wait_until(self.is_ready, 60, f"PostgreSQL did not start, see {self.log.path},")
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise ServerError("PostgreSQL did not start: " + self.log.text()[-2000:])
+        # The eighth line is the state; connecting to find out would leave lines in the log.
+        return self.pid() and self.pid_file.read_text().splitlines()[7:] == ["ready   "]
+
+    def stop(self, mode="fast"):
+        """Modes as pg_ctl's: fast ends the sessions, immediate is a crash."""
+        numbers = {"smart": signal.SIGTERM, "fast": signal.SIGINT,
+                   "immediate": signal.SIGQUIT}
+        self.signal_and_wait(numbers[mode], 60)
+
+    def restart(self, mode="fast"):
+        self.stop(mode)
+        self.start()
+
+    def variables(self, user=None):
+        """What a libpq program needs in its environment to connect."""
+        return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port),
+                "PGUSER": user or self.administrator, "PGDATABASE": self.database}
+
+    def dsn(self, user="registration", **more):
+        """A connection string; by default for the service's own role."""
+        values = {"host": "127.0.0.1", "port": self.port, "user": user,
+                  "dbname": self.database, **more}
+        return " ".join(f"{name}={value}" for name, value in values.items())
+
+    def connect(self, user=None):
+        """A psycopg2 connection, by default the administrator's, each statement by itself."""
+        import psycopg2
+        connection = psycopg2.connect(
+            self.dsn(user or self.administrator, connect_timeout=10))
+        connection.autocommit = True
+        return connection
+
+    def psql(self, *arguments, database=None):
+        """Runs psql as the administrator and gives what it prints."""
+        variables = self.variables()
+        variables["PGDATABASE"] = database or self.database
+        result = subprocess.run(
+            ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *arguments],
+            env=environment(**variables), stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if result.returncode:
+            raise ServerError(f"psql {' '.join(arguments)}: {result.stdout}")
+        return result.stdout.strip()
+
+    def install(self, *scripts):
+        """Makes the database, unless it is there, and runs scripts of sql/ in it."""
+        found = self.psql("-c", "SELECT 1 FROM pg_database WHERE datname = "
+                                f"'{self.database}'", database="postgres")
+        if not found:
+            self.psql("-c", f"CREATE DATABASE {self.database}", database="postgres")
+        for script in scripts:
+            self.psql("-f", str(ROOT / "sql" / script))
