@@ -1,14 +1,19 @@
 -- SPDX-License-Identifier: Apache-2.0
 
-CREATE OR REPLACE FUNCTION audit_erased(kind audit_kind, id text, belongs_to text)
-RETURNS void
+CREATE OR REPLACE FUNCTION audit_erased(done boolean, kind audit_kind, id text,
+                                        belongs_to text)
+RETURNS bigint
 LANGUAGE sql
 AS $$
-    INSERT INTO audit (action, kind, id, belongs_to, caller)
-    VALUES ('erased', kind, id, belongs_to, session_user)
+    WITH noted AS (
+        INSERT INTO audit (action, kind, id, belongs_to, caller)
+        SELECT 'erased', kind, id, belongs_to, session_user WHERE done
+        RETURNING 1)
+    SELECT count(*) FROM noted
 $$;
 
-COMMENT ON FUNCTION audit_erased IS 'Notes that a row has been erased.';
+COMMENT ON FUNCTION audit_erased IS
+    'Notes that a row has been erased, if that was done; how many that is.';
 
 -- The rows of each API are locked in the order in which its operations take them, and the
 -- APIs one after the other, so that clients may register and two of these may run at the
@@ -37,10 +42,8 @@ BEGIN
          WHERE person_is(person, r.patient_id, r.guest_email)
          ORDER BY r.session_id, r.id
     LOOP
-        IF cancel_live_registration(one.id) THEN
-            PERFORM audit_erased('live_registration', one.id::text, one.session_id::text);
-            erased := erased + 1;
-        END IF;
+        erased := erased + audit_erased(cancel_live_registration(one.id),
+            'live_registration', one.id::text, one.session_id::text);
     END LOOP;
     RETURN NEXT;
 
@@ -52,20 +55,16 @@ BEGIN
          WHERE person_is(person, NULL, m.email)
          ORDER BY m.invite_code, m.id
     LOOP
-        IF remove_group_member(one.id) THEN
-            PERFORM audit_erased('group_member', one.id::text, one.group_id::text);
-            erased := erased + 1;
-        END IF;
+        erased := erased + audit_erased(remove_group_member(one.id),
+            'group_member', one.id::text, one.group_id::text);
     END LOOP;
     RETURN NEXT;
 
     table_name := 'families';
     erased := 0;
     FOR one IN SELECT f.id, f.institution_id FROM families AS f WHERE f.username = person LOOP
-        IF remove_family(one.id) THEN
-            PERFORM audit_erased('family', one.id, one.institution_id);
-            erased := erased + 1;
-        END IF;
+        erased := erased + audit_erased(remove_family(one.id),
+            'family', one.id, one.institution_id);
     END LOOP;
     RETURN NEXT;
 
@@ -90,8 +89,8 @@ BEGIN
          WHERE r.user_id = ANY (users)
         RETURNING r.id, r.occurrence_id
     LOOP
-        PERFORM audit_erased('event_registration', one.id::text, one.occurrence_id::text);
-        erased := erased + 1;
+        erased := erased + audit_erased(true,
+            'event_registration', one.id::text, one.occurrence_id::text);
     END LOOP;
     RETURN NEXT;
 
@@ -101,8 +100,8 @@ BEGIN
         DELETE FROM event_users AS u WHERE u.id = ANY (users)
         RETURNING u.id, u.organization_id
     LOOP
-        PERFORM audit_erased('event_user', one.id::text, one.organization_id::text);
-        erased := erased + 1;
+        erased := erased + audit_erased(true,
+            'event_user', one.id::text, one.organization_id::text);
     END LOOP;
     RETURN NEXT;
 

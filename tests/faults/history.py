@@ -53,24 +53,17 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION history.of_live_registration() RETURNS trigger
+-- One that has no status: it is there or not. The arguments are the columns that say in
+-- which room, and whose it is.
+CREATE FUNCTION history.of_registration() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    one jsonb := to_jsonb(CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END);
 BEGIN
     INSERT INTO history.notes (room, registration, person, before, after)
-    VALUES (coalesce(NEW.session_id, OLD.session_id), coalesce(NEW.id, OLD.id),
-            coalesce(NEW.patient_id, OLD.patient_id),
-            CASE WHEN OLD.id IS NOT NULL THEN 'holds' END,
-            CASE WHEN NEW.id IS NOT NULL THEN 'holds' END);
-    RETURN NULL;
-END $$;
-CREATE FUNCTION history.of_member() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    INSERT INTO history.notes (room, registration, person, before, after)
-    VALUES (coalesce(NEW.invite_code, OLD.invite_code), coalesce(NEW.id, OLD.id),
-            coalesce(NEW.email, OLD.email),
-            CASE WHEN OLD.id IS NOT NULL THEN 'holds' END,
-            CASE WHEN NEW.id IS NOT NULL THEN 'holds' END);
+    VALUES (one ->> TG_ARGV[0], (one ->> 'id')::uuid, one ->> TG_ARGV[1],
+            CASE TG_OP WHEN 'DELETE' THEN 'holds' END,
+            CASE TG_OP WHEN 'INSERT' THEN 'holds' END);
     RETURN NULL;
 END $$;
 CREATE FUNCTION history.state(status text, deleted_at timestamptz) RETURNS text
@@ -98,9 +91,9 @@ CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON invite_codes
 CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON occurrences
     FOR EACH ROW EXECUTE FUNCTION history.of_occurrence();
 CREATE TRIGGER a_note AFTER INSERT OR DELETE ON live_registrations
-    FOR EACH ROW EXECUTE FUNCTION history.of_live_registration();
+    FOR EACH ROW EXECUTE FUNCTION history.of_registration('session_id', 'patient_id');
 CREATE TRIGGER a_note AFTER INSERT OR DELETE ON group_members
-    FOR EACH ROW EXECUTE FUNCTION history.of_member();
+    FOR EACH ROW EXECUTE FUNCTION history.of_registration('invite_code', 'email');
 CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON event_registrations
     FOR EACH ROW EXECUTE FUNCTION history.of_event_registration();
 """

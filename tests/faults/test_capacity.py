@@ -19,7 +19,7 @@ import pytest
 
 import history
 from event_registrations import DEMO_EVENT, MOUNT, STATUSES
-from faults import MODULES, MOUNTS, database
+from faults import MODULES, MOUNTS, Meanwhile, database
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 from history import History
 from samples import member
@@ -93,8 +93,8 @@ class Rooms:
         return [*self.sessions, *self.occurrences, *self.codes]
 
 
-class Watcher:
-    """Looks on as long as the block lasts; each look is one statement, so one snapshot."""
+class Watcher(Meanwhile):
+    """Looks on; each look is one statement, so one snapshot."""
 
     def __init__(self, postgres, rooms):
         self.postgres = postgres
@@ -103,10 +103,8 @@ class Watcher:
                            "left_waiting": history.LEFT_WAITING, "twice": history.TWICE}
         self.looks = 0
         self.faults = []
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.look)
 
-    def look(self):
+    def go_on(self):
         connection = self.postgres.connect()
         with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute("SET search_path = registration")
@@ -114,14 +112,6 @@ class Watcher:
                 cursor.execute(SNAPSHOT, self.parameters)
                 self.faults += cursor.fetchall()
                 self.looks += 1
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 class Crowd:

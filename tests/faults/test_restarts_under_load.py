@@ -8,14 +8,13 @@ ends; and no connection to the database is left behind.
 
 import os
 import signal
-import threading
 import time
 
 import pytest
 
 import servers
 from conftest import new_uuid
-from faults import MODULES, MOUNTS, children, database
+from faults import MODULES, MOUNTS, Meanwhile, children, database
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 from workload import KeptCaller, Load, Rooms
 
@@ -107,30 +106,20 @@ SECOND_MOUNT = """
 """
 
 
-class Visitor:
-    """Somebody who registers below the second mount as long as the block lasts."""
+class Visitor(Meanwhile):
+    """Somebody who registers below the second mount."""
 
     def __init__(self, one, session):
         self.one = one
         self.session = session
         self.answers = {}   # by patient
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.visit)
 
-    def visit(self):
+    def go_on(self):
         while not self.ended.is_set():
             patient = new_uuid()
             answer = self.one.post(f"/second/sessions/{self.session}/register",
                                    json={"patient_id": patient})
             self.answers[patient] = answer.status_code
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
     def flips(self):
         """The answers in their order, equal ones that follow each other as one."""

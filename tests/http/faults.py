@@ -70,6 +70,19 @@ MOUNTS = """
 </Location>
 """
 
+# And what those who operate the service ask for.
+OPERATING = """
+<Location "/metrics">
+    RegistrationAPI metrics
+</Location>
+<Location "/health">
+    RegistrationAPI health
+</Location>
+<Location "/status">
+    RegistrationAPI status
+</Location>
+"""
+
 DATABASE = """
 DBDriver pgsql
 DBDParams "{dsn} application_name=mod_registration {more}"
@@ -209,6 +222,16 @@ class BreakablePostgres(servers.Postgres):
             self.query("DROP FUNCTION dawdle CASCADE")
 
     @contextlib.contextmanager
+    def refusing(self, patient):
+        """The database takes no registration of this patient, which only it knows."""
+        self.query("ALTER TABLE live_registrations ADD CONSTRAINT refused"
+                   " CHECK (patient_id <> %s)", patient)
+        try:
+            yield
+        finally:
+            self.query("ALTER TABLE live_registrations DROP CONSTRAINT refused")
+
+    @contextlib.contextmanager
     def canary(self):
         """A connection nobody takes care of, opened before what the block does to the
         server. It has to die of it: else the block would have broken nothing."""
@@ -293,6 +316,20 @@ class Proxy:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+
+
+class Meanwhile:
+    """Something that goes on in a thread of its own as long as the block lasts: go_on(),
+    which returns when `ended` is set. What it raises is raised at the end of the block."""
+
+    def __enter__(self):
+        self.ended = threading.Event()
+        self.going_on = concurrent.futures.ThreadPoolExecutor(1).submit(self.go_on)
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.going_on.result()
 
 
 class Caller(requests.Session):

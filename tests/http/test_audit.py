@@ -489,7 +489,7 @@ def test_who_was_nobody_cannot_become_erased(sql, noted, expect_log):
     "INSERT INTO audit (action, kind, id, belongs_to)"
     " VALUES ('registered', 'family', %(id)s, 'x')",
     "COPY audit TO STDOUT", "ALTER TABLE audit DISABLE TRIGGER ALL",
-    "SELECT audit_erased('family', %(id)s, 'x')", *CHANGES])
+    "SELECT audit_erased(true, 'family', %(id)s, 'x')", *CHANGES])
 def test_the_service_s_role_has_no_right_on_it(postgres, noted, expect_log, statement):
     expect_log("permission denied for ", "must be owner of table audit")
     connection = postgres.connect("registration")

@@ -3,14 +3,13 @@
 
 import concurrent.futures
 import socket
-import threading
 import time
 
 import pytest
 
 import servers
 from conftest import new_uuid
-from faults import (GRACE, MODULES, TIMEOUT, Caller, Proxy, check_recovers,
+from faults import (GRACE, MODULES, TIMEOUT, Caller, Meanwhile, Proxy, check_recovers,
                     check_unavailable, statuses, two_hosts)
 from faults import caller, own_postgres, postgres_to_break   # noqa: F401, fixtures
 from wire import Wire, message
@@ -27,59 +26,46 @@ def pool():
         yield pool
 
 
-class Watch:
-    """The most connections of the module that were seen at a time while it was open."""
+class Watch(Meanwhile):
+    """The most connections of the module that were seen at a time."""
 
     def __init__(self, postgres):
         self.postgres = postgres
         self.most = 0
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.look)
 
-    def look(self):
+    def go_on(self):
         connection = self.postgres.connect()
         with connection.cursor() as cursor:
-            while not self.stop.is_set():
+            while not self.ended.wait(0.005):
                 cursor.execute("SELECT count(*) FROM pg_stat_activity"
                                " WHERE application_name = 'mod_registration'")
                 self.most = max(self.most, cursor.fetchone()[0])
-                time.sleep(0.005)
         connection.close()
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
 
 
 # --- How many -------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("limit", [1, 3])
-def test_no_more_calls_are_made_at_a_time_than_configured(caller, postgres_to_break, pool,
-                                                          limit):
-    """Held up by a lock, 40 requests want a connection at a time."""
-    one = caller(most=10, timeout=PATIENT, inside=f"RegistrationConnections {limit}")
-    session = postgres_to_break.live_session()
-    with Watch(postgres_to_break) as watch:
-        with postgres_to_break.locked(session):
+def most_calls(one, postgres, pool):
+    """How many are made at a time for 40 requests, all held up by a lock."""
+    session = postgres.live_session()
+    with Watch(postgres) as watch:
+        with postgres.locked(session):
             answers = pool.submit(one.register_many, session, 40)
             time.sleep(0.5)
         assert statuses(answers.result()) == [201] * 40
-    assert watch.most == limit
+    return watch.most
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_calls_are_made_at_a_time_than_configured(caller, postgres_to_break, pool,
+                                                          limit):
+    one = caller(most=10, timeout=PATIENT, inside=f"RegistrationConnections {limit}")
+    assert most_calls(one, postgres_to_break, pool) == limit
 
 
 def test_control_a_higher_limit_lets_more_through(caller, postgres_to_break, pool):
     one = caller(most=10, timeout=PATIENT)   # RegistrationConnections is DBDMax by default
-    session = postgres_to_break.live_session()
-    with Watch(postgres_to_break) as watch:
-        with postgres_to_break.locked(session):
-            answers = pool.submit(one.register_many, session, 40)
-            time.sleep(0.5)
-        assert statuses(answers.result()) == [201] * 40
-    assert watch.most == 10
+    assert most_calls(one, postgres_to_break, pool) == 10
 
 
 def test_who_gets_no_connection_in_time_is_told_so(caller, postgres_to_break, pool):

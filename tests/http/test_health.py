@@ -5,20 +5,14 @@ import pytest
 
 import servers
 from apis import check_error
-from faults import (CHILD, GRACE, MODULES, MOUNTS, TIMEOUT, Caller,   # noqa: F401
-                    check_unavailable, database, own_postgres, postgres_to_break)
-
-HEALTH = """
-<Location "/health">
-    RegistrationAPI health
-</Location>
-"""
+from faults import (CHILD, GRACE, MODULES, MOUNTS, OPERATING, TIMEOUT,   # noqa: F401
+                    Caller, check_unavailable, database, own_postgres, postgres_to_break)
 
 
 @pytest.fixture
 def one(start_httpd, postgres_to_break):
     """A Caller of an httpd whose database is the breakable one."""
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + HEALTH
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING
     return Caller(start_httpd(site, modules=MODULES))
 
 

@@ -513,19 +513,14 @@ def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool
 def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
                                                     expect_log):
     expect_log("violates check constraint")
-    postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT refused"
-                            " CHECK (patient_id <> 'poison')")
-    try:
-        one, session = caller(combining=True), postgres_to_break.live_session()
-        patients = [new_uuid() for _ in range(20)]
-        patients[7] = "poison"
+    one, session = caller(combining=True), postgres_to_break.live_session()
+    patients = [new_uuid() for _ in range(20)]
+    with postgres_to_break.refusing(patients[7]):
         answers = register_together(one, postgres_to_break, pool, session, patients)
-        assert statuses(answers) == [201] * 7 + [400] + [201] * 12
-        kept = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
-                                       " WHERE body::json->>'session_id' = %s", session)
-        assert kept == [(19,)]
-    finally:
-        postgres_to_break.query("ALTER TABLE live_registrations DROP CONSTRAINT refused")
+    assert statuses(answers) == [201] * 7 + [400] + [201] * 12
+    kept = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
+                                   " WHERE body::json->>'session_id' = %s", session)
+    assert kept == [(19,)]
 
 
 # --- What it is for ------------------------------------------------------------------------

@@ -11,17 +11,8 @@ import pytest
 import metrics
 import servers
 from conftest import new_uuid
-from faults import (CHILD, MODULES, MOUNTS, OUTAGE, Caller, children,   # noqa: F401
+from faults import (CHILD, MODULES, MOUNTS, OPERATING, OUTAGE, Caller, children,   # noqa: F401
                     database, own_postgres, postgres_to_break)
-
-METRICS = """
-<Location "/metrics">
-    RegistrationAPI metrics
-</Location>
-<Location "/health">
-    RegistrationAPI health
-</Location>
-"""
 
 CHILDREN = """
 ServerLimit 8
@@ -36,7 +27,7 @@ MaxSpareThreads 128
 @pytest.fixture
 def one(start_httpd, postgres):
     """A Caller of an httpd of its own with two child processes."""
-    site = CHILDREN + MOUNTS + database(postgres.dsn()) + METRICS
+    site = CHILDREN + MOUNTS + database(postgres.dsn()) + OPERATING
     return Caller(start_httpd(site, modules=MODULES))
 
 
@@ -101,7 +92,7 @@ def test_control_children_that_count_by_themselves_do_not_count_exactly(
                     "CFLAGS=-O2 -g -DREG_METRICS_SHARED=0"],
                    check=True, stdout=subprocess.DEVNULL, env=servers.environment(
                        MAKEFLAGS="", PATH=os.environ["PATH"]))
-    site = CHILDREN + MOUNTS + database(postgres.dsn()) + METRICS
+    site = CHILDREN + MOUNTS + database(postgres.dsn()) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES, registration=build / servers.MODULE.name))
     register_in_both(one, live_session(max_participants=30), at_once)
     with pytest.raises(servers.ServerError):
@@ -169,7 +160,7 @@ def test_a_child_that_is_killed_leaves_nothing_behind(one, live_session, expect_
 
 def test_the_database_s_errors_and_the_breaker(start_httpd, postgres_to_break, expect_log):
     expect_log('violates check constraint "no_hosts"')
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + METRICS
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
     session = postgres_to_break.live_session()
     assert one.register(session).status_code == 201
@@ -198,7 +189,7 @@ def test_the_database_s_errors_and_the_breaker(start_httpd, postgres_to_break, e
 
 
 def test_what_waits_for_the_database_is_seen(start_httpd, postgres_to_break, at_once):
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + METRICS
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
     session = postgres_to_break.live_session()
     assert one.register(session).status_code == 201
@@ -218,7 +209,7 @@ def test_what_waits_for_the_database_is_seen(start_httpd, postgres_to_break, at_
 
 def test_who_waited_for_a_locked_row_waits_no_longer(start_httpd, postgres_to_break, at_once):
     """There is another queue for those."""
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + METRICS
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
     session = postgres_to_break.live_session()
 

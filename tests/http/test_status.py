@@ -15,21 +15,10 @@ import servers
 from apis import check_error
 from browser import PATIENCE, browser   # noqa: F401, a fixture
 from conftest import new_uuid
-from faults import (CHILD, MODULES, MOUNTS, Caller, database,   # noqa: F401
+from faults import (CHILD, MODULES, MOUNTS, OPERATING, Caller, database,   # noqa: F401
                     own_postgres, postgres_to_break, two_hosts)
 from scratch import OnScratch
 
-STATUS = """
-<Location "/status">
-    RegistrationAPI status
-</Location>
-<Location "/metrics">
-    RegistrationAPI metrics
-</Location>
-<Location "/health">
-    RegistrationAPI health
-</Location>
-"""
 SERVER_STATUS = """
 <Location "/server-status">
     SetHandler server-status
@@ -41,7 +30,7 @@ EVIL = """<img src=x onerror="document.title='broken'"><script>document.title='b
 @pytest.fixture
 def one(start_httpd, postgres_to_break):
     """A Caller of an httpd whose database is the breakable one."""
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + STATUS + SERVER_STATUS
+    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING + SERVER_STATUS
     return Caller(start_httpd(site, modules=(*MODULES, "status")))
 
 
@@ -217,7 +206,7 @@ def test_each_host_shows_its_own_database(start_httpd, postgres_to_break):
     other = copy.copy(postgres_to_break)
     other.database = f"other_{secrets.token_hex(4)}"
     other.install("install.sql")
-    inside = f'{STATUS}<Location "/">\nRequire all granted\n</Location>\n'
+    inside = f'{OPERATING}<Location "/">\nRequire all granted\n</Location>\n'
     site = two_hosts(postgres_to_break.dsn(), other.dsn())
     httpd = start_httpd(site.replace("</VirtualHost>", f"{inside}</VirtualHost>"),
                         modules=MODULES)
