@@ -131,7 +131,7 @@ check:
 # Each unit test is a program; one that needs PostgreSQL finds it in REGISTRATION_DSN.
 check-unit: $(UNIT_TESTS) $(MODULE)
 	@sh tests/unit/exports.sh $(MODULE)
-	$(if $(UNIT_TESTS),$(PYTHON) -B tests/servers.py postgres -- \
+	$(if $(UNIT_TESTS),$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
 
 # The unit tests under valgrind, and a real httpd while each API is called in many ways.
@@ -144,7 +144,7 @@ export VALGRIND_OPTS = --quiet --num-callers=25 --keep-debuginfo=yes --leak-chec
 VALGRIND_UNIT = $(filter-out %/test_growth %/test_allocation,$(UNIT_TESTS))
 VALGRIND_HTTP = live groups_get groups_register families events_delete events_search
 check-valgrind: $(VALGRIND_UNIT) $(MODULE)
-	$(PYTHON) -B tests/servers.py postgres -- \
+	$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'printf "%s\n" "$$@" | xargs -n 1 -P $$(nproc) valgrind' sh $(VALGRIND_UNIT)
 	REGISTRATION_VALGRIND=1 $(MAKE) --no-print-directory check-http \
 	    HTTP_TESTS='$(VALGRIND_HTTP:%=tests/http/test_%.py)'
@@ -154,7 +154,7 @@ THREAD_TESTS = test_gate test_combine test_dispatch test_kept test_metrics
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
-	$(PYTHON) -B tests/servers.py postgres -- \
+	$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'for test; do $$test || exit; done' sh $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
 
 # What the fuzzers have found to reach new code, once; `make fuzz` looks for more. And that

@@ -142,7 +142,7 @@ static inline PGconn *connect_administrator(apr_pool_t *pool, const char *databa
 
     if (!getenv("REGISTRATION_DSN") || PQstatus(pg) != CONNECTION_OK) {
         print_error("This test needs a PostgreSQL of its own:\n"
-                    "    python3 tests/servers.py postgres -- …\n%s",
+                    "    python3 tests/with_postgres.py …\n%s",
                     PQerrorMessage(pg));
         fail();
     }

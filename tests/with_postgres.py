@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gives a command a PostgreSQL of its own, and fails when that logs anything unexpected:
 
-    python3 tests/servers.py postgres -- command argument...
+    python3 tests/with_postgres.py command argument...
 """
 
 import os
@@ -31,6 +31,6 @@ def run_with_postgres(command):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:3] != ["postgres", "--"] or len(sys.argv) < 4:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    sys.exit(run_with_postgres(sys.argv[3:]))
+    sys.exit(run_with_postgres(sys.argv[1:]))
