@@ -8,18 +8,20 @@
 #include <apr_thread_mutex.h>
 #include <string.h>
 
-/* A request whose row was found locked; on the stack of its thread. */
-typedef struct stuck_t {
-    const char *key;
-    struct stuck_t *next;
-} stuck_t;
+/* A request; on the stack of its thread. */
+typedef struct request_t {
+    reg_item_t *item;
+    const char *key;        /* what it competes for */
+    int is_stuck;           /* its row was found locked */
+    struct request_t *next; /* of those */
+} request_t;
 
 /* The queues of one operation. */
 typedef struct {
     const reg_operation_t *operation;
     reg_queue_t *queue;
     reg_queue_t *slow_queue; /* of requests whose row is locked */
-    stuck_t *stuck;
+    request_t *stuck;
 } lane_t;
 
 struct reg_dispatch_t {
@@ -35,23 +37,68 @@ struct reg_dispatch_t {
 typedef struct {
     const reg_connections_t *connections;
     apr_pool_t *pool;
-    const reg_operation_t *operation;
+    reg_dispatch_t *dispatch;
+    lane_t *lane;
 } leader_t;
 
-static void run(const leader_t *leader, typeof(reg_store_call) *call, void *const *items,
-                int count, apr_time_t deadline)
+/* Whether a request for the key is stuck. The mutex is held. */
+static int is_locked(const lane_t *lane, const char *key)
 {
+    const request_t *stuck = lane->stuck;
+
+    while (stuck && strcmp(stuck->key, key) != 0) {
+        stuck = stuck->next;
+    }
+    return stuck != NULL;
+}
+
+/* Notes whose row was found locked, before the queue goes on with others for it. */
+static void note_stuck(const leader_t *leader, void *const *requests, int count)
+{
+    lane_t *lane = leader->lane;
+
+    apr_thread_mutex_lock(leader->dispatch->mutex);
+    for (int i = 0; i < count; i++) {
+        request_t *request = requests[i];
+
+        if (request->item->answer.outcome == REG_LOCKED && !request->is_stuck) {
+            request->is_stuck = 1;
+            request->next = lane->stuck;
+            lane->stuck = request;
+        }
+    }
+    apr_thread_mutex_unlock(leader->dispatch->mutex);
+}
+
+static void forget_stuck(const leader_t *leader, const request_t *request)
+{
+    request_t **link = &leader->lane->stuck;
+
+    apr_thread_mutex_lock(leader->dispatch->mutex);
+    while (*link != request) {
+        link = &(*link)->next;
+    }
+    *link = request->next;
+    apr_thread_mutex_unlock(leader->dispatch->mutex);
+}
+
+static void run(const leader_t *leader, typeof(reg_store_call) *call,
+                void *const *requests, int count, apr_time_t deadline)
+{
+    reg_item_t **items = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
     apr_time_t start = apr_time_now();
 
-    reg_metrics_batch(leader->connections->metrics, count);
-    call(leader->connections, leader->pool, leader->operation, (reg_item_t *const *)items,
-         count, deadline + leader->connections->connect_time);
     for (int i = 0; i < count; i++) {
-        reg_item_t *item = items[i];
-
-        item->batch = count;
-        item->took += apr_time_now() - start;
+        items[i] = ((request_t *)requests[i])->item;
     }
+    reg_metrics_batch(leader->connections->metrics, count);
+    call(leader->connections, leader->pool, leader->lane->operation, items, count,
+         deadline + leader->connections->connect_time);
+    for (int i = 0; i < count; i++) {
+        items[i]->batch = count;
+        items[i]->took += apr_time_now() - start;
+    }
+    note_stuck(leader, requests, count);
 }
 
 /* Those of a batch wait no longer. */
@@ -60,27 +107,47 @@ static void count_taken(const leader_t *leader, int count)
     reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, -count);
 }
 
-static void run_batch(void *data, void *const *items, int count, apr_time_t deadline)
+/* Runs a batch but for those who came before their row was found locked: they would hold
+ * up the others as those before them did. */
+static void run_batch(void *data, void *const *requests, int count, apr_time_t deadline)
 {
-    count_taken(data, count);
-    run(data, reg_store_call, items, count, deadline);
+    const leader_t *leader = data;
+    void **others = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
+    int other_count = 0;
+
+    count_taken(leader, count);
+    apr_thread_mutex_lock(leader->dispatch->mutex);
+    for (int i = 0; i < count; i++) {
+        request_t *request = requests[i];
+
+        if (is_locked(leader->lane, request->key)) {
+            request->item->answer.outcome = REG_LOCKED;
+        }
+        else {
+            others[other_count++] = request;
+        }
+    }
+    apr_thread_mutex_unlock(leader->dispatch->mutex);
+    if (other_count > 0) {
+        run(leader, reg_store_call, others, other_count, deadline);
+    }
 }
 
-static void run_locked_batch(void *data, void *const *items, int count,
+static void run_locked_batch(void *data, void *const *requests, int count,
                              apr_time_t deadline)
 {
     count_taken(data, count);
-    run(data, reg_store_call_locked, items, count, deadline);
+    run(data, reg_store_call_locked, requests, count, deadline);
 }
 
 /* Has it run by the queue. @return whether it was. */
-static int run_queued(reg_queue_t *queue, leader_t *leader, reg_item_t *item,
+static int run_queued(reg_queue_t *queue, leader_t *leader, request_t *request,
                       apr_time_t latest)
 {
     int was_run;
 
     reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, 1);
-    was_run = reg_queue_run(queue, leader->pool, item, leader, latest);
+    was_run = reg_queue_run(queue, leader->pool, request, leader, latest);
     if (!was_run) {
         count_taken(leader, 1);
     }
@@ -118,47 +185,19 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
     return lane;
 }
 
-static int is_stuck(const lane_t *lane, const char *key)
-{
-    const stuck_t *stuck = lane->stuck;
-
-    while (stuck && strcmp(stuck->key, key) != 0) {
-        stuck = stuck->next;
-    }
-    return stuck != NULL;
-}
-
-static void set_stuck(reg_dispatch_t *d, lane_t *lane, stuck_t *own, int is)
-{
-    stuck_t **link = &lane->stuck;
-
-    apr_thread_mutex_lock(d->mutex);
-    if (is) {
-        own->next = lane->stuck;
-        lane->stuck = own;
-    }
-    else {
-        while (*link != own) {
-            link = &(*link)->next;
-        }
-        *link = own->next;
-    }
-    apr_thread_mutex_unlock(d->mutex);
-}
-
 /* Runs the request in a queue, or by itself where nothing is combined. Who leaves the
  * queue later would get no connection any more. */
-static void run_once(const reg_dispatch_t *d, reg_queue_t *queue, leader_t *leader,
-                     reg_item_t *item, apr_time_t deadline)
+static void run_once(reg_queue_t *queue, leader_t *leader, request_t *request,
+                     apr_time_t deadline)
 {
     apr_time_t latest = deadline - leader->connections->connect_time;
-    void *items[] = {item};
+    void *requests[] = {request};
 
-    if (d->batch == 1 || leader->operation->alone) {
-        run(leader, reg_store_call, items, 1, latest);
+    if (leader->dispatch->batch == 1 || leader->lane->operation->alone) {
+        run(leader, reg_store_call, requests, 1, latest);
     }
-    else if (!run_queued(queue, leader, item, latest)) {
-        item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
+    else if (!run_queued(queue, leader, request, latest)) {
+        request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
     }
 }
 
@@ -166,27 +205,27 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
                       apr_pool_t *pool, const reg_operation_t *operation,
                       reg_item_t *item, apr_time_t deadline)
 {
-    leader_t leader = {connections, pool, operation};
-    stuck_t own = {.key =
-                       item->values[operation->key] ? item->values[operation->key] : ""};
+    leader_t leader = {connections, pool, d, NULL};
+    request_t own = {.item = item,
+                     .key = item->values[operation->key] ? item->values[operation->key]
+                                                         : ""};
     /* Whoever would have to leave while the others wait for the lock does so before: the
      * earliest deadline is that of the batch. */
-    apr_time_t latest = deadline - apr_time_from_msec(2 * REG_LOCK_TIMEOUT);
+    apr_time_t latest = deadline - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
     lane_t *lane;
     int slow;
 
     apr_thread_mutex_lock(d->mutex);
-    lane = find_lane(d, operation);
-    slow = is_stuck(lane, own.key);
+    lane = leader.lane = find_lane(d, operation);
+    slow = is_locked(lane, own.key);
     apr_thread_mutex_unlock(d->mutex);
 
-    run_once(d, slow ? lane->slow_queue : lane->queue, &leader, item, deadline);
-    if (item->answer.outcome == REG_LOCKED) {
-        set_stuck(d, lane, &own, 1);
-        while (item->answer.outcome == REG_LOCKED && apr_time_now() < latest) {
-            run_once(d, lane->slow_queue, &leader, item, deadline);
-        }
-        set_stuck(d, lane, &own, 0);
+    run_once(slow ? lane->slow_queue : lane->queue, &leader, &own, deadline);
+    while (item->answer.outcome == REG_LOCKED && apr_time_now() < latest) {
+        run_once(lane->slow_queue, &leader, &own, deadline);
+    }
+    if (own.is_stuck) {
+        forget_stuck(&leader, &own);
     }
     if (item->answer.outcome == REG_LOCKED) {
         connections->report(

@@ -10,8 +10,9 @@
  * Each operation has a queue (combine.h), whose batches the store calls. A request whose
  * row somebody else has locked comes back from there as REG_LOCKED; it goes on trying in
  * a second queue until its deadline, and as long as it does, others for the same key go
- * there at once. So a row that an administrator's open transaction holds delays only the
- * requests for that row, and they take up one connection between them.
+ * there at once, also those who are in the first queue already. So a row that an
+ * administrator's open transaction holds delays only the requests for that row, but for
+ * the one call that finds it locked, and they take up one connection between them.
  */
 typedef struct reg_dispatch_t reg_dispatch_t;
 

@@ -9,14 +9,16 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 
-/* The lock timeout of the calls that find out which of several keys is locked: they are
- * made one after the other, and others wait for them. */
+/* The shortest lock timeout, of the calls that find out which of many keys is locked:
+ * they are made one after the other, and others wait for them. */
 #define SHORT_LOCK_TIMEOUT 10
 
-/* And of those for several keys, which hold the rows of the others meanwhile. */
-#define BATCH_LOCK_TIMEOUT 50
+/* Milliseconds after its lock timeout in which a call that was cancelled may have been so
+ * because of it: it can have waited more than once. statement_timeout is longer. */
+#define CANCELLATION_DELAY 300
 
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
@@ -263,10 +265,9 @@ static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t se
     }
     if (verdict == CANCELLED) {
         /* PostgreSQL gets a lock at the moment at which it gives up waiting for it, and
-         * then takes its own time-out for a request of somebody's. statement_timeout is
-         * longer. */
+         * then takes its own time-out for a request of somebody's. */
         verdict = apr_time_now() - sent
-                          < apr_time_from_msec(call->lock_timeout + REG_LOCK_TIMEOUT)
+                          < apr_time_from_msec(call->lock_timeout + CANCELLATION_DELAY)
                       ? LOCKED
                       : UNAVAILABLE;
     }
@@ -535,15 +536,20 @@ static int has_same_key(const call_t *call, int a, int b)
     return one && other && strcmp(one, other) == 0;
 }
 
-/* Whether all requests compete for the same. */
-static int has_one_key(const call_t *call)
+/* How many different things the requests compete for. */
+static int count_keys(const call_t *call)
 {
+    int keys = 1;
+
     for (int i = 1; i < call->count; i++) {
-        if (!has_same_key(call, 0, i)) {
-            return 0;
+        int first = 0;
+
+        while (first < i && !has_same_key(call, first, i)) {
+            first++;
         }
+        keys += first == i;
     }
-    return 1;
+    return keys;
 }
 
 /* Collects a request that was not taken yet and the others with its key. @return how many
@@ -561,35 +567,16 @@ static int take_key(const call_t *call, int first, char *taken, reg_item_t **gro
     return size;
 }
 
-/* Calls again for each key by itself, so that only those whose key is locked wait. With
- * one key there is nothing to part. */
-static void call_by_key(const call_t *call)
+/* Calls for each key by itself, so that only those whose key is locked fail. */
+static void call_by_key(const call_t *call, int lock_timeout)
 {
     reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
     char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
 
-    answer_all(call, REG_LOCKED);
     for (int i = 0; i < call->count; i++) {
-        int size = taken[i] ? 0 : take_key(call, i, taken, group);
-
-        if (size > 0 && size < call->count) {
-            make_part(call, group, size, SHORT_LOCK_TIMEOUT);
+        if (!taken[i]) {
+            make_part(call, group, take_key(call, i, taken, group), lock_timeout);
         }
-    }
-}
-
-/* Calls once more for the first key that was found locked, and waits for that. */
-static void wait_for_a_key(const call_t *call)
-{
-    reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
-    char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
-    int first = 0;
-
-    while (first < call->count && call->items[first]->answer.outcome != REG_LOCKED) {
-        first++;
-    }
-    if (first < call->count) {
-        make_part(call, group, take_key(call, first, taken, group), REG_LOCK_TIMEOUT);
     }
 }
 
@@ -614,7 +601,12 @@ static void make(const call_t *call)
         }
         break;
     case LOCKED:
-        call_by_key(call);
+        if (count_keys(call) > 1) {
+            call_by_key(call, SHORT_LOCK_TIMEOUT);
+        }
+        else {
+            answer_all(call, REG_LOCKED);
+        }
         break;
     case CONFLICT:
         report(call, apr_psprintf(call->pool,
@@ -642,12 +634,9 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline)
 {
-    call_t call = {connections, pool,     operation,       items,
-                   count,       deadline, REG_LOCK_TIMEOUT};
+    const call_t call = {connections, pool,     operation,       items,
+                         count,       deadline, REG_LOCK_TIMEOUT};
 
-    if (!has_one_key(&call)) {
-        call.lock_timeout = BATCH_LOCK_TIMEOUT;
-    }
     make(&call);
 }
 
@@ -658,8 +647,7 @@ void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *poo
     const call_t call = {connections, pool,     operation,       items,
                          count,       deadline, REG_LOCK_TIMEOUT};
 
-    call_by_key(&call);
-    wait_for_a_key(&call);
+    call_by_key(&call, MAX(REG_LOCK_TIMEOUT / count_keys(&call), SHORT_LOCK_TIMEOUT));
 }
 
 /* Whether the server has closed the connection. What it has said unasked is read, but

@@ -16,8 +16,8 @@
 #define REG_MAX_OPERATIONS 24
 
 /** Milliseconds a call waits for a lock before it gives up with REG_LOCKED. Long compared
- *  with a transaction, short compared with a person in front of psql. */
-#define REG_LOCK_TIMEOUT 200
+ *  with a transaction, short for those who have to wait with it, or after it. */
+#define REG_LOCK_TIMEOUT 100
 
 /** The version of the schema that this module was written for; `newest` in
  *  sql/install.sql. */
@@ -78,8 +78,8 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
 
 /**
  * The same for requests that have come back REG_LOCKED: each key by itself, so that none
- * waits for the row of another, nor holds its own while it waits. One key that is locked
- * still is waited for.
+ * holds its own row while it waits for that of another. They share the time for which one
+ * alone would wait, and so none waits much longer than that for the others.
  */
 void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
                            const reg_operation_t *operation, reg_item_t *const *items,

@@ -94,6 +94,35 @@ def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break,
     assert statuses(each.result() for each in held_up) == [201] * 10
 
 
+def test_one_client_is_held_up_no_longer_by_a_row_that_another_finds_locked_on_and_on(
+        caller, postgres_to_break, pool):
+    """Of all loads that with the fewest who could find it for the others."""
+    one = caller(combining=True)
+    locked, *others = (postgres_to_break.live_session() for _ in range(6))
+    ended = threading.Event()
+
+    def keep_asking():
+        answers = []
+        while not ended.is_set():
+            answers.append(one.register(locked))
+        return answers
+
+    def slowest():
+        answers = [one.register(others[n % 5]) for n in range(500)]
+        assert set(statuses(answers)) == {201}
+        return max(answer.seconds for answer in answers)
+
+    before = slowest()
+    with postgres_to_break.locked(locked):
+        asking, meanwhile = pool.submit(keep_asking), []
+        while len(meanwhile) < 8:
+            meanwhile.append(slowest())
+        ended.set()
+        asked = asking.result()
+    assert set(statuses(asked)) == {503}
+    assert max(meanwhile) < before + 0.3
+
+
 def test_a_locked_occurrence_holds_up_changes_of_others_for_a_moment(
         caller, postgres_to_break, pool):
     """A change names a registration, and each has to be tried to see whose is locked."""

@@ -104,7 +104,7 @@ def test_a_lock_that_is_released_in_time_costs_nothing(caller, postgres_to_break
     session = postgres_to_break.live_session(max_participants=5)
     with postgres_to_break.locked(session):
         answers = pool.submit(one.register_many, session, 12)
-        # Until a wait of 200 ms ends: PostgreSQL, which gets the lock at that moment, may
+        # Until a wait of 100 ms ends: PostgreSQL, which gets the lock at that moment, may
         # then take its own time-out for a cancellation by somebody.
         time.sleep(1)
         assert not answers.done()

@@ -321,10 +321,12 @@ static inline const char *outcome_name(reg_outcome_t outcome)
     return names[outcome];
 }
 
-/** Calls an operation for so many requests. @return the answers. */
-static inline const reg_answer_t *call(store_t *store, const reg_operation_t *operation,
-                                       const char *const *const *values, int count,
-                                       apr_interval_time_t patience)
+/** Calls an operation for so many requests, in one of the store's ways. @return the
+ *  answers. */
+static inline const reg_answer_t *call_as(typeof(reg_store_call) *way, store_t *store,
+                                          const reg_operation_t *operation,
+                                          const char *const *const *values, int count,
+                                          apr_interval_time_t patience)
 {
     reg_item_t *items = apr_pcalloc(store->pool, (size_t)count * sizeof(*items));
     reg_item_t **list = apr_pcalloc(store->pool, (size_t)count * sizeof(*list));
@@ -336,12 +338,19 @@ static inline const reg_answer_t *call(store_t *store, const reg_operation_t *op
                                 .answer = {REG_FAULT, "unset", "unset"}};
         list[i] = &items[i];
     }
-    reg_store_call(&store->connections, store->pool, operation, list, count,
-                   apr_time_now() + patience);
+    way(&store->connections, store->pool, operation, list, count,
+        apr_time_now() + patience);
     for (int i = 0; i < count; i++) {
         answers[i] = items[i].answer;
     }
     return answers;
+}
+
+static inline const reg_answer_t *call(store_t *store, const reg_operation_t *operation,
+                                       const char *const *const *values, int count,
+                                       apr_interval_time_t patience)
+{
+    return call_as(reg_store_call, store, operation, values, count, patience);
 }
 
 /**

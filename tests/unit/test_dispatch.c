@@ -324,6 +324,28 @@ static void a_locked_row_holds_up_only_those_who_want_it(void **state)
     assert_int_equal(value_of(service, 2), 10);
 }
 
+/* They would wait for the lock on the connection of the others who have come since. */
+static void who_came_before_the_row_was_found_locked_is_not_called(void **state)
+{
+    service_t *service = *state;
+    client_t *stalled, *locked;
+
+    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
+    stalled = begin_many(service, 1, STALLED);
+    WAIT_FOR(runs(service->store) >= 1);
+    sql(service->store->administrator,
+        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
+    locked = begin_many(service, 8, ROW(1)); /* more than one batch */
+    apr_sleep(apr_time_from_msec(100));      /* for all to queue up */
+    sql(service->observer, "DELETE FROM stalled");
+    assert_int_equal(most_held_up(service), 1);
+    assert_waiting(locked, 8);
+    sql(service->store->administrator, "COMMIT");
+    await(stalled, 1, REG_CREATED);
+    await(locked, 8, REG_UPDATED);
+    assert_int_equal(value_of(service, 1), 108);
+}
+
 static void a_row_that_is_free_again_does_not_wait_for_another(void **state)
 {
     service_t *service = *state;
@@ -501,6 +523,7 @@ int main(void)
         DISPATCH_TEST(an_operation_does_not_wait_for_another),
         DISPATCH_TEST(who_waits_leaves_while_a_connection_could_still_be_made),
         DISPATCH_TEST(a_locked_row_holds_up_only_those_who_want_it),
+        DISPATCH_TEST(who_came_before_the_row_was_found_locked_is_not_called),
         DISPATCH_TEST(a_row_that_is_free_again_does_not_wait_for_another),
         DISPATCH_TEST(each_waits_on_a_connection_of_its_own_where_nothing_is_combined),
         DISPATCH_TEST(who_waits_in_vain_is_told_so_and_leaves_nothing_behind),
