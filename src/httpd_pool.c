@@ -140,8 +140,8 @@ static pooled_t *open_connection(request_rec *r, apr_time_t deadline)
     pooled_t *p = dbd ? pooled(dbd, reg_metrics(r->server)) : NULL;
     const char *misfit = NULL;
 
-    if (p && reg_store_refresh(&p->connection)) {
-        misfit = reg_store_misfit(&p->connection, r->pool, deadline);
+    if (p && reg_connection_refresh(&p->connection)) {
+        misfit = reg_connection_misfit(&p->connection, r->pool, deadline);
         if (!misfit) {
             return p;
         }

@@ -12,15 +12,15 @@
  * handler checks the fields (check.c), names an operation and its values, and calls the
  * host. The host has the operation, which is one function of schema `registration` in
  * PostgreSQL, carried there together with those of other requests (dispatch.c,
- * combine.c), by one call (store.c) on a connection of mod_dbd's (httpd_pool.c), and
- * gives back an answer: an outcome and the JSON the client is to get. The handler looks
- * the outcome up in its API's table of rules, and reply.c makes the status, the headers
- * and, for a failure, the body in that API's own shape.
+ * combine.c), by one call (store.c) on a connection (connection.c) of mod_dbd's
+ * (httpd_pool.c), and gives back an answer: an outcome and the JSON the client is to get.
+ * The handler looks the outcome up in its API's table of rules, and reply.c makes the
+ * status, the headers and, for a failure, the body in that API's own shape.
  *
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
- * Only mod_registration.c and httpd_*.c know httpd, only store.c and httpd_dbd.c know
- * libpq, only json.c knows jansson. Everything else is tested without them. Beside what
- * is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
+ * Only mod_registration.c and httpd_*.c know httpd, only connection.c and httpd_dbd.c
+ * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
+ * what is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
  * start, httpd_errors.c the errors that others make under a mount, httpd_scope.c `Require
  * registration-scope`; gate.c bounds who waits for a connection, query.c reads query
  * strings, etag.c entity tags, scope.c a token's scopes, negotiate.c the headers Accept
@@ -70,7 +70,7 @@ typedef enum {
 /** The value of `RegistrationAPI` for each API. */
 extern const char *const reg_api_names[REG_API_COUNT];
 
-/** What an operation says of one request. The names the SQL uses are in store.c. */
+/** What an operation says of one request. The names the SQL uses are in connection.c. */
 typedef enum {
     REG_CREATED,
     REG_FOUND,

@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
-#include "metrics.h"
-
 #include <apr_general.h>
 #include <apr_strings.h>
-#include <errno.h>
-#include <libpq-fe.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/param.h>
-#include <sys/socket.h>
 
 /* The shortest lock timeout, of the calls that find out which of many keys is locked:
  * they are made one after the other, and others wait for them. */
 #define SHORT_LOCK_TIMEOUT 10
-
-/* Milliseconds after its lock timeout in which a call that was cancelled may have been so
- * because of it: it can have waited more than once. statement_timeout is longer. */
-#define CANCELLATION_DELAY 300
 
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
@@ -33,373 +23,7 @@
 #define FIRST_PAUSE apr_time_from_msec(20)
 #define LONGEST_PAUSE apr_time_from_msec(200)
 
-/* The outcomes as the SQL names them. */
-static const struct {
-    const char *name;
-    reg_outcome_t outcome;
-} outcomes[] = {{"created", REG_CREATED},
-                {"found", REG_FOUND},
-                {"more", REG_MORE},
-                {"updated", REG_UPDATED},
-                {"deleted", REG_DELETED},
-                {"not_found", REG_NOT_FOUND},
-                {"not_joinable", REG_NOT_JOINABLE},
-                {"duplicate", REG_DUPLICATE},
-                {"full", REG_FULL},
-                {"no_waiting_list", REG_NO_WAITING_LIST},
-                {"changed", REG_CHANGED},
-                {"invalid", REG_INVALID},
-                {"children_unknown", REG_CHILDREN_UNKNOWN},
-                {"institution_unknown", REG_INSTITUTION_UNKNOWN},
-                {"key_reused", REG_KEY_REUSED}};
-
-/* Those that no SQL gives, as logs name them. */
-static const char *const own_outcomes[] = {[REG_KEY_INVALID] = "key_invalid",
-                                           [REG_BAD_DATA] = "bad_data",
-                                           [REG_LOCKED] = "locked",
-                                           [REG_UNAVAILABLE] = "unavailable",
-                                           [REG_FAULT] = "fault"};
-
-const char *reg_outcome_name(reg_outcome_t outcome)
-{
-    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
-        if (outcomes[i].outcome == outcome) {
-            return outcomes[i].name;
-        }
-    }
-    return own_outcomes[outcome];
-}
-
-/* What became of a call as a whole. */
-typedef enum {
-    DONE,
-    CONFLICT,   /* rolled back in favour of another transaction: again */
-    UNPREPARED, /* what was prepared is not there or not valid any more: prepare again */
-    REFUSED,    /* a value of some request is at fault */
-    LOCKED,     /* somebody else holds what some request needs */
-    CANCELLED,  /* by a time-out, of the statement's or of a lock's: see judge() */
-    BROKEN, /* the connection is no good; if it was sent, nobody knows what became of it
-             */
-    UNAVAILABLE, /* 503 */
-    FAULT        /* 500 */
-} verdict_t;
-
-/* By the beginning of SQLSTATE. What is not here is a fault. */
-static const struct {
-    const char *prefix;
-    verdict_t verdict;
-} verdicts[] = {
-    {"40001", CONFLICT},   /* serialization_failure */
-    {"40P01", CONFLICT},   /* deadlock_detected */
-    {"26000", UNPREPARED}, /* invalid_sql_statement_name */
-    {"42P05", UNPREPARED}, /* duplicate_prepared_statement */
-    {"0A000", UNPREPARED}, /* cached plan must not change result type */
-    {"55P03", LOCKED},     /* lock_not_available */
-    {"57014", CANCELLED},  /* query_canceled */
-    {"57P0", BROKEN},      /* shutting down, starting up */
-    {"25006", BROKEN},     /* read_only_sql_transaction: a standby */
-    {"08", BROKEN},        /* connection exceptions */
-    {"53", UNAVAILABLE},   /* insufficient resources */
-    {"58", UNAVAILABLE},   /* system errors */
-    {"22", REFUSED},       /* data exceptions */
-    {"23", REFUSED},       /* constraint violations */
-};
-
-/* One call being made. */
-typedef struct {
-    const reg_connections_t *connections;
-    apr_pool_t *pool;
-    const reg_operation_t *operation;
-    reg_item_t *const *items;
-    int count;
-    apr_time_t deadline;
-    int lock_timeout; /* milliseconds */
-} call_t;
-
-static void report(const call_t *call, const char *message)
-{
-    call->connections->report(call->connections->baton, message);
-}
-
-/* Answers every request with an outcome that has no words of its own. */
-static void answer_all(const call_t *call, reg_outcome_t outcome)
-{
-    for (int i = 0; i < call->count; i++) {
-        call->items[i]->answer = (reg_answer_t){.outcome = outcome};
-    }
-}
-
-/*
- * Parameters
- */
-
-/* Appends an element of an array in PostgreSQL's text form, quoted; returns the end. */
-static char *put_element(char *p, const char *value)
-{
-    if (!value) {
-        return apr_cpystrn(p, "NULL", sizeof("NULL"));
-    }
-    *p++ = '"';
-    for (; *value; value++) {
-        if (*value == '"' || *value == '\\') {
-            *p++ = '\\';
-        }
-        *p++ = *value;
-    }
-    *p++ = '"';
-    return p;
-}
-
-/* One parameter of all requests as an array: {"a",NULL,"c"}. */
-static const char *array_of(const call_t *call, int parameter)
-{
-    apr_size_t size = 3;
-    char *array, *p;
-
-    for (int i = 0; i < call->count; i++) {
-        const char *value = call->items[i]->values[parameter];
-
-        size += value ? 2 * strlen(value) + 3 : sizeof("NULL,");
-    }
-    array = p = apr_palloc(call->pool, size);
-    *p++ = '{';
-    for (int i = 0; i < call->count; i++) {
-        if (i) {
-            *p++ = ',';
-        }
-        p = put_element(p, call->items[i]->values[parameter]);
-    }
-    *p++ = '}';
-    *p = '\0';
-    return array;
-}
-
-/*
- * Calls
- */
-
-/* Waits until the connection has something to read or room to write; 0 at the deadline.
- */
-static int wait_for(PGconn *pg, int writing, apr_time_t deadline)
-{
-    struct pollfd fd = {.fd = PQsocket(pg),
-                        .events = (short)(writing ? POLLIN | POLLOUT : POLLIN)};
-    int ready;
-
-    do {
-        apr_time_t left = deadline - apr_time_now();
-
-        /* Rounded up, or the last millisecond would be spent spinning. */
-        ready = left > 0 ? poll(&fd, 1, (int)apr_time_as_msec(left) + 1) : 0;
-    } while (ready < 0 && errno == EINTR);
-    return ready > 0;
-}
-
-/* The next result of what was sent, NULL when there is no more of it or the connection is
- * lost. At the deadline it is cut, so that nothing here can wait for a server that does
- * not answer; PQcancel() could. */
-static PGresult *next_result(PGconn *pg, apr_time_t deadline)
-{
-    for (;;) {
-        int writing = PQflush(pg);
-
-        if (writing < 0 || (!writing && !PQisBusy(pg))) {
-            return PQgetResult(pg);
-        }
-        if (!wait_for(pg, writing, deadline)) {
-            shutdown(PQsocket(pg), SHUT_RDWR);
-            return NULL;
-        }
-        if (!PQconsumeInput(pg)) {
-            return PQgetResult(pg);
-        }
-    }
-}
-
-/*
- * The result of one command that was sent: the last that holds rows or an error. NULL
- * unless the server has said that it is ready for another: rows can arrive before the
- * transaction that made them is committed, and only then is what they say true.
- */
-static PGresult *finish(PGconn *pg, apr_time_t deadline)
-{
-    PGresult *result = NULL, *next;
-
-    while ((next = next_result(pg, deadline)) != NULL) {
-        PQclear(result);
-        result = next;
-    }
-    if (PQtransactionStatus(pg) != PQTRANS_IDLE) {
-        PQclear(result);
-        result = NULL;
-    }
-    return result;
-}
-
-/* What the result of what was sent then means. What an administrator should know of is
- * reported by its code, as its message may hold data. */
-static verdict_t judge(const call_t *call, const PGresult *result, apr_time_t sent)
-{
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    verdict_t verdict = FAULT;
-
-    if (PQresultStatus(result) == PGRES_TUPLES_OK
-        || PQresultStatus(result) == PGRES_COMMAND_OK) {
-        return DONE;
-    }
-    if (!state) {
-        int broke = apr_time_now() < call->deadline;
-
-        reg_metrics_error(call->connections->metrics, NULL);
-        report(call, apr_psprintf(call->pool, "REG0305: operation %s got no answer%s",
-                                  call->operation->name,
-                                  broke ? ", its connection broke" : " in time"));
-        return broke ? BROKEN : UNAVAILABLE;
-    }
-    reg_metrics_error(call->connections->metrics, state);
-    for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]) && verdict == FAULT;
-         i++) {
-        if (strncmp(state, verdicts[i].prefix, strlen(verdicts[i].prefix)) == 0) {
-            verdict = verdicts[i].verdict;
-        }
-    }
-    if (verdict == CANCELLED) {
-        /* PostgreSQL gets a lock at the moment at which it gives up waiting for it, and
-         * then takes its own time-out for a request of somebody's. */
-        verdict = apr_time_now() - sent
-                          < apr_time_from_msec(call->lock_timeout + CANCELLATION_DELAY)
-                      ? LOCKED
-                      : UNAVAILABLE;
-    }
-    if (verdict == BROKEN || verdict == UNAVAILABLE || verdict == FAULT) {
-        report(call,
-               apr_psprintf(call->pool, "REG0303: operation %s failed with SQLSTATE %s",
-                            call->operation->name, state));
-    }
-    return verdict;
-}
-
-static int is_prepared(const reg_connection_t *connection,
-                       const reg_operation_t *operation)
-{
-    for (int i = 0; i < connection->prepared_count; i++) {
-        if (connection->prepared[i] == operation) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The verdict on a command that returns nothing, once it has been sent. */
-static verdict_t complete(const call_t *call, reg_connection_t *connection, int is_sent)
-{
-    apr_time_t sent = apr_time_now();
-    PGresult *result = is_sent ? finish(connection->pg, call->deadline) : NULL;
-    verdict_t verdict = judge(call, result, sent);
-
-    PQclear(result);
-    return verdict;
-}
-
-/* Sets how long the session waits for locks. */
-static verdict_t configure(const call_t *call, reg_connection_t *connection)
-{
-    verdict_t verdict = DONE;
-
-    if (connection->lock_timeout != call->lock_timeout) {
-        const char *statement =
-            apr_psprintf(call->pool, "SET lock_timeout = %d", call->lock_timeout);
-
-        verdict = complete(call, connection, PQsendQuery(connection->pg, statement));
-        connection->lock_timeout = verdict == DONE ? call->lock_timeout : 0;
-    }
-    return verdict;
-}
-
-/* Prepares the operation on a connection that does not have it yet. */
-static verdict_t prepare(const call_t *call, reg_connection_t *connection)
-{
-    const reg_operation_t *operation = call->operation;
-    const char *placeholders = "$1";
-    const char *function, *statement;
-    verdict_t verdict;
-
-    if (is_prepared(connection, operation)) {
-        return DONE;
-    }
-    for (int i = 2; i <= operation->parameters; i++) {
-        placeholders = apr_psprintf(call->pool, "%s, $%d", placeholders, i);
-    }
-    function = operation->inner
-                   ? apr_psprintf(call->pool, "idempotent('%s', ", operation->inner)
-                   : apr_psprintf(call->pool, "%s(", operation->name);
-    statement = apr_psprintf(call->pool,
-                             "SELECT item, outcome, detail, body FROM registration.%s%s)",
-                             function, placeholders);
-    verdict =
-        complete(call, connection,
-                 PQsendPrepare(connection->pg, operation->name, statement, 0, NULL));
-    if (verdict == DONE && connection->prepared_count < REG_MAX_OPERATIONS) {
-        connection->prepared[connection->prepared_count++] = operation;
-    }
-    return verdict;
-}
-
-static reg_outcome_t outcome_of(const char *name)
-{
-    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
-        if (strcmp(outcomes[i].name, name) == 0) {
-            return outcomes[i].outcome;
-        }
-    }
-    return REG_FAULT;
-}
-
-/* A column of a row in the pool's memory; NULL for SQL NULL. */
-static const char *column(apr_pool_t *pool, const PGresult *result, int row, int number)
-{
-    return PQgetisnull(result, row, number)
-               ? NULL
-               : apr_pstrmemdup(pool, PQgetvalue(result, row, number),
-                                (apr_size_t)PQgetlength(result, row, number));
-}
-
-/* Hands each request the row that is its own. A request without one, or with an outcome
- * that is not known here, gets a fault. */
-static void deliver(const call_t *call, const PGresult *result)
-{
-    int answered = 0;
-
-    answer_all(call, REG_FAULT);
-    for (int row = 0; row < PQntuples(result); row++) {
-        apr_int64_t number = apr_atoi64(PQgetvalue(result, row, 0));
-
-        if (number >= 1 && number <= call->count) {
-            reg_item_t *item = call->items[number - 1];
-
-            item->answer.outcome = outcome_of(PQgetvalue(result, row, 1));
-            item->answer.detail = column(item->pool, result, row, 2);
-            item->answer.body = column(item->pool, result, row, 3);
-            answered += item->answer.outcome != REG_FAULT;
-        }
-    }
-    if (answered < call->count) {
-        report(call,
-               apr_psprintf(call->pool,
-                            "REG0306: operation %s gave %d of %d requests an answer",
-                            call->operation->name, answered, call->count));
-    }
-}
-
-/* Notes that the call may have been done, or may be done yet. */
-static void set_unsettled(const call_t *call)
-{
-    for (int i = 0; i < call->count; i++) {
-        call->items[i]->unsettled = 1;
-    }
-}
-
-static int is_unsettled(const call_t *call)
+static int is_unsettled(const reg_call_t *call)
 {
     for (int i = 0; i < call->count; i++) {
         if (call->items[i]->unsettled) {
@@ -409,71 +33,18 @@ static int is_unsettled(const call_t *call)
     return 0;
 }
 
-/* Makes the call on a connection, once. */
-static verdict_t run(const call_t *call, reg_connection_t *connection)
-{
-    const char *arrays[REG_MAX_PARAMETERS];
-    verdict_t verdict = configure(call, connection);
-    apr_time_t sent;
-    PGresult *result;
-
-    if (verdict == DONE) {
-        verdict = prepare(call, connection);
-    }
-    if (verdict != DONE) {
-        return verdict;
-    }
-    for (int i = 0; i < call->operation->parameters; i++) {
-        arrays[i] = array_of(call, i);
-    }
-    connection->unreplicated = 0;
-    sent = apr_time_now();
-    result = PQsendQueryPrepared(connection->pg, call->operation->name,
-                                 call->operation->parameters, arrays, NULL, NULL, 0)
-                 ? finish(connection->pg, call->deadline)
-                 : NULL;
-    reg_metrics_call(call->connections->metrics, apr_time_now() - sent);
-    verdict = judge(call, result, sent);
-    if (verdict == DONE && connection->unreplicated) {
-        report(call, apr_psprintf(call->pool,
-                                  "REG0307: operation %s did not wait for the standby",
-                                  call->operation->name));
-        verdict = BROKEN;
-    }
-    if (verdict == DONE) {
-        deliver(call, result);
-    }
-    else if (verdict == BROKEN) {
-        set_unsettled(call);
-    }
-    else if (verdict == FAULT) {
-        connection->fits = 0; /* the schema may be gone */
-    }
-    PQclear(result);
-    return verdict;
-}
-
 /* Makes the call on a connection of its own choice, once. Where none is to be had, only a
  * call that was sent before is worth waiting for one. */
-static verdict_t attempt(const call_t *call)
+static reg_verdict_t attempt(const reg_call_t *call)
 {
     const reg_connections_t *from = call->connections;
     reg_connection_t *connection = from->checkout(from->baton, call->deadline);
-    verdict_t verdict;
+    reg_verdict_t verdict;
 
     if (!connection) {
-        return is_unsettled(call) ? BROKEN : UNAVAILABLE;
+        return is_unsettled(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
-    verdict = run(call, connection);
-    if (verdict == UNPREPARED) {
-        /* A new session has nothing prepared, whatever the old one thought it had. */
-        PQreset(connection->pg);
-        verdict = reg_store_refresh(connection) ? run(call, connection) : BROKEN;
-    }
-    if (verdict == BROKEN) {
-        /* One to a server that only refuses is open still. */
-        shutdown(PQsocket(connection->pg), SHUT_RDWR);
-    }
+    verdict = reg_connection_call(connection, call);
     from->checkin(from->baton, connection);
     return verdict;
 }
@@ -483,13 +54,14 @@ static verdict_t attempt(const call_t *call)
  * ids, by which the operations recognize what an earlier one wrote. Ends when a
  * connection that has to be made might not be there by the deadline.
  */
-static verdict_t persist(const call_t *call)
+static reg_verdict_t persist(const reg_call_t *call)
 {
     apr_time_t latest = call->deadline - call->connections->connect_time;
     apr_interval_time_t pause = FIRST_PAUSE;
-    verdict_t verdict = attempt(call);
+    reg_verdict_t verdict = attempt(call);
 
-    while (REG_REPEAT_CALLS && verdict == BROKEN && apr_time_now() + pause < latest) {
+    while (REG_REPEAT_CALLS && verdict == REG_CALL_BROKEN
+           && apr_time_now() + pause < latest) {
         apr_sleep(pause);
         pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
         verdict = attempt(call);
@@ -506,13 +78,13 @@ static void pause_a_moment(void)
     apr_sleep(apr_time_from_msec(1 + random % 8));
 }
 
-static void make(const call_t *call);
+static void make(const reg_call_t *call);
 
 /* Calls again for some of the requests. */
-static void make_part(const call_t *whole, reg_item_t *const *items, int count,
+static void make_part(const reg_call_t *whole, reg_item_t *const *items, int count,
                       int lock_timeout)
 {
-    call_t part = *whole;
+    reg_call_t part = *whole;
 
     part.items = items;
     part.count = count;
@@ -521,14 +93,14 @@ static void make_part(const call_t *whole, reg_item_t *const *items, int count,
 }
 
 /* Calls again for each request by itself, so that only the culprit fails. */
-static void call_one_by_one(const call_t *call)
+static void call_one_by_one(const reg_call_t *call)
 {
     for (int i = 0; i < call->count; i++) {
         make_part(call, call->items + i, 1, call->lock_timeout);
     }
 }
 
-static int has_same_key(const call_t *call, int a, int b)
+static int has_same_key(const reg_call_t *call, int a, int b)
 {
     const char *one = call->items[a]->values[call->operation->key];
     const char *other = call->items[b]->values[call->operation->key];
@@ -537,7 +109,7 @@ static int has_same_key(const call_t *call, int a, int b)
 }
 
 /* How many different things the requests compete for. */
-static int count_keys(const call_t *call)
+static int count_keys(const reg_call_t *call)
 {
     int keys = 1;
 
@@ -554,7 +126,7 @@ static int count_keys(const call_t *call)
 
 /* Collects a request that was not taken yet and the others with its key. @return how many
  * these are. */
-static int take_key(const call_t *call, int first, char *taken, reg_item_t **group)
+static int take_key(const reg_call_t *call, int first, char *taken, reg_item_t **group)
 {
     int size = 0;
 
@@ -568,7 +140,7 @@ static int take_key(const call_t *call, int first, char *taken, reg_item_t **gro
 }
 
 /* Calls for each key by itself, so that only those whose key is locked fail. */
-static void call_by_key(const call_t *call, int lock_timeout)
+static void call_by_key(const reg_call_t *call, int lock_timeout)
 {
     reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
     char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
@@ -581,51 +153,53 @@ static void call_by_key(const call_t *call, int lock_timeout)
 }
 
 /* Makes the call, and again what has to be made again. */
-static void make(const call_t *call)
+static void make(const reg_call_t *call)
 {
-    verdict_t verdict = persist(call);
+    reg_verdict_t verdict = persist(call);
 
-    for (int i = 0; i < MOST_CONFLICTS && verdict == CONFLICT; i++) {
+    for (int i = 0; i < MOST_CONFLICTS && verdict == REG_CALL_CONFLICT; i++) {
         pause_a_moment();
         verdict = persist(call);
     }
     switch (verdict) {
-    case DONE:
+    case REG_CALL_DONE:
         break;
-    case REFUSED:
+    case REG_CALL_REFUSED:
         if (call->count > 1) {
             call_one_by_one(call);
         }
         else {
-            answer_all(call, REG_BAD_DATA);
+            reg_call_answer(call, REG_BAD_DATA);
         }
         break;
-    case LOCKED:
+    case REG_CALL_LOCKED:
         if (count_keys(call) > 1) {
             call_by_key(call, SHORT_LOCK_TIMEOUT);
         }
         else {
-            answer_all(call, REG_LOCKED);
+            reg_call_answer(call, REG_LOCKED);
         }
         break;
-    case CONFLICT:
-        report(call, apr_psprintf(call->pool,
-                                  "REG0308: operation %s lost against others %d times",
-                                  call->operation->name, MOST_CONFLICTS + 1));
-        answer_all(call, REG_UNAVAILABLE);
+    case REG_CALL_CONFLICT:
+        reg_call_report(call,
+                        apr_psprintf(call->pool,
+                                     "REG0308: operation %s lost against others %d times",
+                                     call->operation->name, MOST_CONFLICTS + 1));
+        reg_call_answer(call, REG_UNAVAILABLE);
         break;
-    case BROKEN:
-    case CANCELLED:
-    case UNAVAILABLE:
-        answer_all(call, REG_UNAVAILABLE);
+    case REG_CALL_BROKEN:
+    case REG_CALL_CANCELLED:
+    case REG_CALL_UNAVAILABLE:
+        reg_call_answer(call, REG_UNAVAILABLE);
         break;
-    case UNPREPARED:
-        report(call, apr_psprintf(call->pool, "REG0309: operation %s cannot be prepared",
-                                  call->operation->name));
-        answer_all(call, REG_FAULT);
+    case REG_CALL_UNPREPARED:
+        reg_call_report(call, apr_psprintf(call->pool,
+                                           "REG0309: operation %s cannot be prepared",
+                                           call->operation->name));
+        reg_call_answer(call, REG_FAULT);
         break;
-    case FAULT:
-        answer_all(call, REG_FAULT);
+    case REG_CALL_FAULT:
+        reg_call_answer(call, REG_FAULT);
         break;
     }
 }
@@ -634,8 +208,8 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
                     const reg_operation_t *operation, reg_item_t *const *items, int count,
                     apr_time_t deadline)
 {
-    const call_t call = {connections, pool,     operation,       items,
-                         count,       deadline, REG_LOCK_TIMEOUT};
+    const reg_call_t call = {connections, pool,     operation,       items,
+                             count,       deadline, REG_LOCK_TIMEOUT};
 
     make(&call);
 }
@@ -644,114 +218,8 @@ void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *poo
                            const reg_operation_t *operation, reg_item_t *const *items,
                            int count, apr_time_t deadline)
 {
-    const call_t call = {connections, pool,     operation,       items,
-                         count,       deadline, REG_LOCK_TIMEOUT};
+    const reg_call_t call = {connections, pool,     operation,       items,
+                             count,       deadline, REG_LOCK_TIMEOUT};
 
     call_by_key(&call, MAX(REG_LOCK_TIMEOUT / count_keys(&call), SHORT_LOCK_TIMEOUT));
-}
-
-/* Whether the server has closed the connection. What it has said unasked is read, but
- * that alone would not tell: its farewell is such a message. */
-static int has_hung_up(PGconn *pg)
-{
-    struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN | POLLRDHUP};
-
-    return poll(&fd, 1, 0) != 0
-           && (fd.revents != POLLIN || !PQconsumeInput(pg)
-               || PQstatus(pg) != CONNECTION_OK);
-}
-
-/* Notes a warning that the wait for a synchronous standby was cut short: what was
- * committed is lost with this server. It is told by where it comes from, as its words are
- * translated. */
-static void receive_notice(void *data, const PGresult *notice)
-{
-    reg_connection_t *connection = data;
-    const char *source = PQresultErrorField(notice, PG_DIAG_SOURCE_FILE);
-
-    if (source && strcmp(source, "syncrep.c") == 0) {
-        connection->unreplicated = 1;
-    }
-}
-
-int reg_store_refresh(reg_connection_t *connection)
-{
-    PGconn *pg = connection->pg;
-
-    if (PQstatus(pg) != CONNECTION_OK || has_hung_up(pg)
-        || PQtransactionStatus(pg) != PQTRANS_IDLE) {
-        PQreset(pg);
-    }
-    if (PQstatus(pg) != CONNECTION_OK) {
-        return 0;
-    }
-    if (connection->backend != PQbackendPID(pg)) {
-        connection->backend = PQbackendPID(pg);
-        connection->prepared_count = 0;
-        connection->lock_timeout = 0;
-        connection->fits = 0;
-        PQsetNoticeReceiver(pg, receive_notice, connection);
-    }
-    return PQsetnonblocking(pg, 1) == 0;
-}
-
-/* What a schema that cannot even be asked lacks; NULL when it may only be the moment. */
-static const char *judge_refusal(const char *state)
-{
-    if (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0) {
-        return "the database has no schema of this module; run: registration-schema "
-               "install";
-    }
-    return strcmp(state, "42501") == 0
-               ? "the database's user may not use the schema; let DBDParams have "
-                 "user=registration, or run: registration-schema install"
-               : NULL;
-}
-
-/* What is wrong with a schema of this version, which serves modules for `oldest` on. */
-static const char *judge_version(apr_pool_t *pool, int version, int oldest)
-{
-    if (version < REG_SCHEMA_VERSION) {
-        return apr_psprintf(
-            pool,
-            "the database's schema is at version %d and this module needs "
-            "%d; run: registration-schema upgrade",
-            version, REG_SCHEMA_VERSION);
-    }
-    if (oldest > REG_SCHEMA_VERSION) {
-        return apr_psprintf(pool,
-                            "the database's schema is at version %d, for modules from %d "
-                            "on, and this one is for %d; install a newer module",
-                            version, oldest, REG_SCHEMA_VERSION);
-    }
-    return NULL;
-}
-
-const char *reg_store_misfit(reg_connection_t *connection, apr_pool_t *pool,
-                             apr_time_t deadline)
-{
-    const char *ask, *state, *misfit = NULL;
-    PGresult *result;
-
-    if (connection->fits) {
-        return NULL;
-    }
-    /* With what a new session has to be told anyway, so that it costs no round trip. */
-    ask = apr_psprintf(pool,
-                       "SET lock_timeout = %d; "
-                       "SELECT version, oldest FROM registration.schema_version()",
-                       REG_LOCK_TIMEOUT);
-    result = PQsendQuery(connection->pg, ask) ? finish(connection->pg, deadline) : NULL;
-    state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    if (state) {
-        misfit = judge_refusal(state);
-    }
-    else if (PQntuples(result) == 1) {
-        misfit = judge_version(pool, (int)apr_atoi64(PQgetvalue(result, 0, 0)),
-                               (int)apr_atoi64(PQgetvalue(result, 0, 1)));
-        connection->fits = !misfit;
-        connection->lock_timeout = REG_LOCK_TIMEOUT;
-    }
-    PQclear(result);
-    return misfit;
 }

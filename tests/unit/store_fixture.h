@@ -201,7 +201,7 @@ static inline reg_connection_t *fixture_checkout(void *baton, apr_time_t deadlin
         store->refusals--;
         return NULL;
     }
-    if (!reg_store_refresh(&store->connection)) {
+    if (!reg_connection_refresh(&store->connection)) {
         return NULL;
     }
     if (store->cut_after_checkout) {

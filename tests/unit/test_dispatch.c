@@ -77,7 +77,7 @@ static reg_connection_t *check_out(void *baton, apr_time_t deadline)
         service->used++;
     }
     pthread_mutex_unlock(&service->mutex);
-    if (i < MOST_CONNECTIONS && !reg_store_refresh(&service->list[i])) {
+    if (i < MOST_CONNECTIONS && !reg_connection_refresh(&service->list[i])) {
         check_in(service, &service->list[i]);
         return NULL;
     }

@@ -273,7 +273,7 @@ static void without_a_connection_nothing_is_done(void **state)
     store->connection.pg = PQconnectdb(apr_psprintf(
         store->pool, "host=127.0.0.1 port=%d user=x dbname=x", ntohs(address.sin_port)));
 
-    assert_false(reg_store_refresh(&store->connection));
+    assert_false(reg_connection_refresh(&store->connection));
     assert_text("call", run(store, SOON, CREATED), "UNAVAILABLE");
     assert_int_equal(store->checkouts, 0);
     assert_text("reports", store->reports, "");
@@ -387,7 +387,7 @@ static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
     for (size_t i = 0; i < LENGTH(rows); i++) {
         int frozen;
 
-        assert_true(reg_store_refresh(&store->connection));
+        assert_true(reg_connection_refresh(&store->connection));
         if (rows[i].prepared) {
             assert_text(rows[i].row, run(store, SOON, CREATED), "created");
         }
