@@ -103,12 +103,13 @@ def database(dsn, more="connect_timeout=2", options="", most=4, timeout=TIMEOUT)
     return DATABASE.format(dsn=dsn, more=more, most=most, timeout=timeout)
 
 
-def two_hosts(first, second, **options):
+def two_hosts(first, second, inside="", **options):
     """A site of two virtual hosts, one.example.org and two.example.org."""
     return CHILD + "".join(f"""
         <VirtualHost *:*>
             ServerName https://{name}.example.org
             {database(dsn, **options)}
+            {inside}
             <Location "/v1/sessions">
                 RegistrationAPI live
                 Require all granted

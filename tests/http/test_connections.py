@@ -229,7 +229,9 @@ def test_a_database_that_is_away_is_no_concern_of_another_hosts(
 def test_hosts_with_the_same_database_share_its_connections(start_httpd, postgres_to_break,
                                                             pool):
     dsn = postgres_to_break.dsn()
-    httpd = start_httpd(two_hosts(dsn, dsn, most=3, timeout=PATIENT), modules=MODULES)
+    # One by one, so that each host by itself would have as many as it is allowed.
+    httpd = start_httpd(two_hosts(dsn, dsn, "RegistrationBatchSize 1", most=3,
+                                  timeout=PATIENT), modules=MODULES)
     session = postgres_to_break.live_session()
     with Watch(postgres_to_break) as watch:
         with postgres_to_break.locked(session):
