@@ -23,7 +23,7 @@
 # SANITIZE=address,undefined a module (and unit tests) under sanitizers.
 
 BUILD    = build
-PORT     = 8443
+PORT    ?= 8443
 PYTHON   = /usr/bin/python3
 SANITIZE =
 WERROR   =
@@ -194,7 +194,7 @@ $(OPENAPI_VALIDATOR):
 # Each worker has servers of its own, and goes through one file after the other. All have to
 # find the tests in the same order.
 HTTP_TESTS = tests/http
-WORKERS    = 2
+WORKERS   ?= 2
 check-http: $(MODULE) $(OPENAPI_VALIDATOR) explorer
 	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
 	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile $(HTTP_TESTS) $(PYTEST)

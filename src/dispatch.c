@@ -211,7 +211,8 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
                                                          : ""};
     /* Whoever would have to leave while the others wait for the lock does so before: the
      * earliest deadline is that of the batch. */
-    apr_time_t latest = deadline - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
+    apr_time_t latest =
+        deadline - connections->connect_time - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
     lane_t *lane;
     int slow;
 

@@ -231,7 +231,7 @@ static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
     return reg_reply_error(request, &error);
 }
 
-/* The order is the contract's. */
+/* The order in which the API's own service looks at them. */
 static reg_reply_t *(*const checks[])(reg_request_t *, family_t *) = {
     check_username, check_password, check_institution, check_children, check_missing};
 

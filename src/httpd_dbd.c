@@ -96,6 +96,21 @@ static apr_int64_t count_items(const char *list)
     return items;
 }
 
+/* What libpq has to say of a connection string that it cannot read; NULL when it can. */
+static const char *string_fault(apr_pool_t *pool, const char *params)
+{
+    char *message = NULL;
+    const char *fault = NULL;
+
+    PQconninfoFree(PQconninfoParse(params, &message));
+    if (message) {
+        fault = apr_psprintf(
+            pool, "DBDParams is no connection string of PostgreSQL's: %s", message);
+        PQfreemem(message);
+    }
+    return fault;
+}
+
 apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd)
 {
     PQconninfoOption *options = PQconninfoParse(dbd->params, NULL);
@@ -118,6 +133,7 @@ const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connection
                           apr_interval_time_t timeout)
 {
     apr_interval_time_t connect_time;
+    const char *fault;
 
     if (!dbd->driver || strcmp(dbd->driver, "pgsql") != 0) {
         return apr_psprintf(pool, "DBDriver is %s; write: DBDriver pgsql",
@@ -142,11 +158,16 @@ const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connection
             "one or raise the other",
             connections, dbd->max);
     }
+    fault = string_fault(pool, dbd->params);
+    if (fault) {
+        return fault;
+    }
     connect_time = reg_dbd_connect_time(dbd);
     if (!connect_time) {
-        return "DBDParams must be a PostgreSQL connection string with connect_timeout in "
-               "it, or a database that does not answer would hold httpd's threads for "
-               "ever; write for example: connect_timeout=2";
+        return "DBDParams must have a connect_timeout, or a database that does not "
+               "answer "
+               "would hold httpd's threads for ever; write for example: "
+               "connect_timeout=2";
     }
     if (connect_time >= timeout) {
         return apr_psprintf(

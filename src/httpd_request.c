@@ -6,9 +6,12 @@
 #include "httpd_pool.h"
 #include "reply.h"
 
+#include <apr_portable.h>
 #include <apr_strings.h>
+#include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
+#include <sys/socket.h>
 #include <util_filter.h>
 
 APLOG_USE_MODULE(registration);
@@ -216,6 +219,18 @@ void reg_request_tell_id(request_rec *r, request_rec *refused)
     apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
 }
 
+/* Has the connection end with a reset: in HTTP/1.0 its end is the body's. */
+static void reset_connection(request_rec *r)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    apr_os_sock_t fd;
+
+    if (apr_os_sock_get(&fd, ap_get_conn_socket(r->connection)) == APR_SUCCESS) {
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
+    r->connection->aborted = 1;
+}
+
 /* Ends a body that cannot be finished so that the client notices: without what ends a
  * chunked one, as mod_proxy does when its backend breaks. */
 static void cut_short(request_rec *r)
@@ -226,6 +241,9 @@ static void cut_short(request_rec *r)
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                   "REG0203: a list was cut short, as the database did not give the rest");
     r->connection->keepalive = AP_CONN_CLOSE;
+    if (r->proto_num < HTTP_VERSION(1, 1)) {
+        reset_connection(r);
+    }
     APR_BRIGADE_INSERT_TAIL(
         bb, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, allocator));
     APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(allocator));

@@ -4,7 +4,7 @@
 
 /**
  * Every status and every body of an error, whoever made it: the one place that knows how
- * each API words a failure. The shapes are those of seeds/ and the contract:
+ * each API words a failure. The shapes are those of the APIs' own pages:
  *
  *   live, and what is no registration API  {"error": code, "message": text}
  *   groups    {"status": n, "message": text, "errors": [{"field", "message"}]}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-import servers
+import readme
 
 PACKAGE = "libapache2-mod-registration"
 # What somebody who has a web server and a database has.
@@ -114,15 +114,6 @@ def install(system, package):
               f"{name} was not installed with it")
 
 
-def first_event():
-    """The commands of README's section of that name, as they are printed."""
-    readme = (servers.ROOT / "README.md").read_text()
-    section = readme.partition("### Your first event\n")[2].partition("\n#")[0]
-    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
-    check(lines, "README has no section: Your first event")
-    return "\n".join(lines)
-
-
 def use(system):
     """From the installed package to the first registration."""
     system.run("service", "postgresql", "start")
@@ -130,7 +121,7 @@ def use(system):
     system.run("registration-schema", "status", user="postgres", expect=1)
 
     step("the first event, as README has it")
-    said = system.run("bash", "-e", "-o", "pipefail", "-c", first_event())
+    said = system.run("bash", "-e", "-o", "pipefail", "-c", readme.commands("Your first event"))
     check("REG0" not in said and "Syntax OK" in said, said)
     answer = json.loads(said.splitlines()[-1])
     check(answer.get("status") == "CONFIRMED", f"{answer}")

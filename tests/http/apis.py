@@ -26,7 +26,7 @@ def post_path(api):
 # The status of a request whose fields are wrong.
 INVALID = {"live": 400, "groups": 422, "users": 422, "families": 400, "events": 400}
 
-# The live API's code for a status. The contract names these.
+# The live API's code for a status. Clients may rely on these.
 LIVE_CODES = {400: "validation_error", 401: "unauthenticated", 403: "forbidden",
               404: "not_found", 500: "internal_error", 503: "unavailable"}
 

@@ -159,6 +159,8 @@ def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool
     assert statuses(answers) == [503] * 10
     assert all(answer.seconds < 4 for answer in answers)
     assert one.register(session).status_code == 201
+    told = one.httpd.log.text()   # And not that connections were lacking.
+    assert [told.count(tag) for tag in ("REG0310", "REG0304")] == [10, 0]
 
 
 @pytest.mark.parametrize("outage", ["frozen", "silent", "lost", "stopped"])

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -228,7 +229,7 @@ def test_it_is_limited_to_the_organization(client, token, start_httpd, sql, even
         <Location "/tenant/api/v1/event-registrations">
             RegistrationAPI events
             RegistrationMaxPageSize 3
-            RegistrationOrganization "%{env:OAUTH2_CLAIM_org}"
+            RegistrationOrganization "%{reqenv:OAUTH2_CLAIM_org}"
         </Location>"""))
     assert len(listed(api, CSV, TENANT_MOUNT, occurrenceId=one)) == 4
     assert listed(api, CSV, TENANT_MOUNT, occurrenceId=other) == []
@@ -278,7 +279,9 @@ def crowd_of_large_ones(query, place):
         INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
                                          user_id, status, fields, created_at)
         SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
-               jsonb_build_object('text', repeat('x', 50000)),
+               jsonb_build_object('text', (
+                   SELECT string_agg(md5(people.id::text || n), '')   -- no smaller, compressed
+                     FROM generate_series(1, 1500) AS n)),
                '2031-01-01'::timestamptz + row_number() OVER () * interval '1 s'
           FROM home, people RETURNING id::text, created_at""", place, place)
     return [id for id, time in sorted(made, key=lambda one: one[1], reverse=True)]
@@ -332,27 +335,49 @@ def test_who_reads_slowly_holds_no_connection(client, token, start_httpd, certif
             assert lines_of(answer) == people
 
 
-def test_a_list_that_cannot_be_finished_is_seen_to_be_cut_short(
-        start_httpd, postgres_to_break, expect_log):
+# How a client asks, and how curl tells that it has not got all.
+CUT = {"HTTP/1.0": (["--http1.0"], 56), "HTTP/1.1": (["--http1.1"], 18),
+       "HTTP/2": (["--http2-prior-knowledge"], 92),
+       "compressed": (["--http1.1", "-H", "Accept-Encoding: gzip"], 18)}
+
+
+@pytest.fixture
+def long_list(start_httpd, postgres_to_break, expect_log):
+    """curl(*options) reads a list that no buffer holds; its process, and the list."""
     expect_log(*faults.OUTAGE, "REG0203")
     postgres = postgres_to_break
     [[one]] = postgres.query("INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1"
                              " RETURNING id")
     people = crowd_of_large_ones(postgres.query, one)
-    httpd = start_httpd(faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn()) + SMALL,
-                        modules=faults.MODULES)
-    with slow_reader(httpd, None, one) as answer:
-        assert answer.status == 200
-        postgres.stop("immediate")
-        with pytest.raises(http.client.IncompleteRead) as cut:
-            answer.read()
-    postgres.start()
-    told = [json.loads(line)["id"] for line in cut.value.partial.splitlines()]
-    assert 0 < len(told) < LARGE and told == people[:len(told)]
+    httpd = start_httpd(
+        faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn()) + SMALL
+        + "Protocols h2c http/1.1\nSetOutputFilter DEFLATE\nDeflateCompressionLevel 1\n",
+        modules=[*faults.MODULES, "http2", "deflate"])
+    return lambda *options: subprocess.Popen(
+        ["curl", "-sS", *options, "-H", f"Accept: {NDJSON}",
+         f"http://localhost:{httpd.port}{MOUNT}?occurrenceId={one}"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL), people
+
+
+@pytest.mark.parametrize("way", CUT)
+def test_a_list_that_cannot_be_finished_is_seen_to_be_cut_short(long_list, postgres_to_break,
+                                                                way):
+    curl, people = long_list
+    options, status = CUT[way]
+    with curl(*options) as client:
+        begun = client.stdout.read(1)
+        postgres_to_break.stop("immediate")
+        told = begun + client.stdout.read()
+    postgres_to_break.start()
+    assert client.returncode == status
+    if way != "compressed":
+        told = [json.loads(line)["id"] for line in told.splitlines()[:-1]]
+        assert 0 < len(told) < LARGE and told == people[:len(told)]
     # The control: while the database is there it is whole.
     time.sleep(faults.RECOVERY)
-    with slow_reader(httpd, None, one) as answer:
-        assert lines_of(answer) == people
+    with curl(*options) as client:
+        client.stdout.read()
+    assert client.returncode == 0
 
 
 # --- Memory --------------------------------------------------------------------------------

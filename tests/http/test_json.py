@@ -414,7 +414,7 @@ def strict(start_httpd, client, issuer):
     return lambda user: client(user and issuer.token(user), httpd)
 
 
-def test_a_request_is_checked_in_the_order_of_the_contract(strict, each_api):
+def test_a_request_is_checked_in_the_order_that_is_fixed(strict, each_api):
     """Everything is wrong at first; each time the fault that was named is mended."""
     chief = strict("chief")
     nowhere, there = f"{MOUNTS[each_api]}/a/b/c/d", post_path(each_api)

@@ -33,6 +33,13 @@ def test_it_is_valid_openapi():
     assert result.returncode == 0, result.stdout
 
 
+def test_its_version_is_the_package_s():
+    version = (servers.ROOT / "debian" / "changelog").read_text().partition("(")[2]
+    changes = (servers.ROOT / "CHANGES.md").read_text().partition("## ")[2]
+    assert DOCUMENT["info"]["version"] == version.partition(")")[0]
+    assert changes.startswith(DOCUMENT["info"]["version"])
+
+
 def test_control_the_validator_finds_a_mistake(tmp_path):
     wrong = json.loads(json.dumps(DOCUMENT))
     wrong["paths"]["/v1/families"]["post"]["responses"]["201"].pop("description")

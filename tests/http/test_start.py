@@ -129,6 +129,7 @@ POOL = [
     ("DBDKeep    8\n    DBDMax     8", "DBDMax 1", ["DBDKeep 2", "DBDMax 1"]),
     ("DBDMax     8", "DBDMax 0", ["DBDMax 0"]),
     ("DBDParams ", "#", ["DBDParams", "connect_timeout"]),
+    (" connect_timeout=2", " hots=x connect_timeout=2", ["DBDParams", '"hots"']),
     (" connect_timeout=2", "", ["DBDParams", "connect_timeout"]),
     (" connect_timeout=2", " connect_timeout=5", ["RegistrationTimeout", "5 s"]),
     ("host=127.0.0.1", "host=127.0.0.1,127.0.0.2,127.0.0.3", ["RegistrationTimeout", "6 s"]),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text in every field that takes it: what is kept to the code point, and what is refused.
 
-The rules are the contract's: text is kept as given, in no normal form but its own, up to 255
+Text is kept as given, in no normal form but its own, up to 255
 code points, without control characters; addresses are ASCII and compared without regard to
 case. Which octets are no JSON text at all is in test_json.py.
 """

@@ -243,7 +243,7 @@ static void an_outcome_has_its_status_and_words(void **state)
         reg_method_t method;
         reg_outcome_t outcome;
         int status;
-        const char *message; /* where the contract words it */
+        const char *message; /* where it is fixed */
     } rows[] = {
         {REG_METHOD_POST, REG_NOT_FOUND, 404, "Occurrence not found"},
         {REG_METHOD_POST, REG_DUPLICATE, 409, NULL},

@@ -15,7 +15,7 @@ static const char *row_of(apr_pool_t *pool, reg_api_t api, int status)
 }
 
 /* A body with the value of `message` and `description`, which have no fixed words but
- * where the contract gives them, made "…". */
+ * where they are fixed, made "…". */
 static const char *outline(apr_pool_t *pool, const char *body)
 {
     static const char *const keys[] = {"\"message\":\"", "\"description\":\""};
