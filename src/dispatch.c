@@ -158,17 +158,19 @@ reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
 {
     reg_dispatch_t *dispatch = apr_pcalloc(pool, sizeof(*dispatch));
 
+    /* Others who make their queues at the same time may have been given the same pool. */
+    apr_pool_create(&dispatch->pool, pool);
     if (apr_thread_mutex_create(&dispatch->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    dispatch->pool = pool;
     dispatch->batch = batch;
     dispatch->lanes = lanes;
     return dispatch;
 }
 
-/* The queues of an operation, made when they are first asked for. The mutex is held. */
+/* The queues of an operation, made when they are first asked for; NULL when they cannot
+ * be made. The mutex is held. */
 static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
 {
     lane_t *lane;
@@ -178,10 +180,14 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
             return &d->list[i];
         }
     }
-    lane = &d->list[d->count++];
+    lane = &d->list[d->count];
     lane->operation = operation;
     lane->queue = reg_queue_make(d->pool, run_batch, d->batch, 2, d->lanes);
     lane->slow_queue = reg_queue_make(d->pool, run_locked_batch, d->batch, 1, 1);
+    if (!lane->queue || !lane->slow_queue) {
+        return NULL;
+    }
+    d->count++;
     return lane;
 }
 
@@ -218,9 +224,12 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
 
     apr_thread_mutex_lock(d->mutex);
     lane = leader.lane = find_lane(d, operation);
-    slow = is_locked(lane, own.key);
+    slow = lane && is_locked(lane, own.key);
     apr_thread_mutex_unlock(d->mutex);
-
+    if (!lane) {
+        item->answer.outcome = REG_UNAVAILABLE;
+        return;
+    }
     run_once(slow ? lane->slow_queue : lane->queue, &leader, &own, deadline);
     while (item->answer.outcome == REG_LOCKED && apr_time_now() < latest) {
         run_once(lane->slow_queue, &leader, &own, deadline);

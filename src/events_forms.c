@@ -114,10 +114,14 @@ const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
     apr_array_header_t *pieces = apr_array_make(pool, 64, sizeof(const char *));
     const char *rest = array, *item;
 
+    *last = NULL;
+    if (form == REG_FORM_JSON) {
+        return array;
+    }
     if (begins && form == REG_FORM_CSV) {
         put_headings(pieces);
     }
-    for (*last = NULL; (item = next_item(pool, &rest)) != NULL; *last = item) {
+    while ((item = next_item(pool, &rest)) != NULL) {
         if (form == REG_FORM_CSV) {
             put_row(pieces, item);
         }
@@ -125,6 +129,7 @@ const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
             push(pieces, item);
             push(pieces, "\n");
         }
+        *last = item;
     }
-    return form == REG_FORM_JSON ? array : apr_array_pstrcat(pool, pieces, '\0');
+    return apr_array_pstrcat(pool, pieces, '\0');
 }

@@ -240,7 +240,6 @@ static void cut_short(request_rec *r)
 
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                   "REG0203: a list was cut short, as the database did not give the rest");
-    r->connection->keepalive = AP_CONN_CLOSE;
     if (r->proto_num < HTTP_VERSION(1, 1)) {
         reset_connection(r);
     }
@@ -250,16 +249,17 @@ static void cut_short(request_rec *r)
     ap_pass_brigade(r->output_filters, bb);
 }
 
-/* Sends the rest of a body. Each part is sent before the next is made, so that one is in
- * memory at a time, and no connection of the database waits for a client that reads
- * slowly. */
+/* Sends the rest of a body; of an answer to HEAD, only what comes before it, or httpd
+ * would take the first part for all of it. Each part is sent before the next is made, so
+ * that one is in memory at a time, and no connection of the database waits for a client
+ * that reads slowly. */
 static void send_rest(request_rec *r, reg_reply_t *reply)
 {
     apr_pool_t *pool;
 
     apr_pool_create(&pool, r->pool);
     apr_pool_tag(pool, "registration_part");
-    while (reply->more && ap_rflush(r) >= 0) {
+    while (reply->more && ap_rflush(r) >= 0 && !r->header_only) {
         apr_pool_clear(pool);
         if (!reply->more(reply, pool)) {
             cut_short(r);
@@ -267,8 +267,18 @@ static void send_rest(request_rec *r, reg_reply_t *reply)
         }
         ap_rputs(reply->body, r);
     }
-    ap_rflush(r);
     apr_pool_destroy(pool);
+}
+
+/* What other modules let the answer depend on stays. */
+static void add_vary(request_rec *r, const reg_reply_t *reply)
+{
+    const char *vary = apr_table_get(reply->headers, "Vary");
+
+    if (vary) {
+        apr_table_mergen(r->headers_out, "Vary", vary);
+        apr_table_unset(reply->headers, "Vary");
+    }
 }
 
 int reg_request_send(request_rec *r, reg_reply_t *reply)
@@ -280,6 +290,7 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
     apr_table_unset(r->headers_in, "Range");
     apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
+    add_vary(r, reply);
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (ap_is_HTTP_ERROR(reply->status)) {
         reg_request_tell_id(r, r);
@@ -291,7 +302,7 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
         }
         ap_rputs(reply->body, r);
     }
-    if (reply->more && !r->header_only) {
+    if (reply->more) {
         send_rest(r, reply);
     }
     return OK;

@@ -414,7 +414,8 @@ const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
     put_requests(text, metrics->block, names);
     put_durations(text, metrics->block, names);
     put_head(text, "registration_batch_requests", "histogram",
-             "Requests that were carried to the database together.");
+             "Requests that were carried to the database together; one whose row is "
+             "locked each time.");
     put_histogram(text, "registration_batch_requests", "", &metrics->block->batches,
                   &sizes);
     put_head(text, "registration_database_call_duration_seconds", "histogram",

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 import servers
 from bench.load import Wrong
@@ -171,6 +172,7 @@ class Stage:
         try:
             yield httpd
         finally:
+            time.sleep(0.5)     # for the connections to be closed: see Httpd.stop()
             httpd.stop()
         problems = httpd.log.problems(EXPECTED) + self.postgres.log.problems(WAITED)
         if problems:

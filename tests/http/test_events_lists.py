@@ -240,14 +240,27 @@ def test_it_is_limited_to_the_organization(client, token, start_httpd, sql, even
 
 
 def test_its_end_is_told(parts, occurrence):
-    """In chunks, unless there is one part; to HTTP/1.0 by the end of the connection."""
+    """In chunks, unless there is one part."""
     one = occurrence()
     crowd(parts, one, 4)
     for params, chunked in [({}, True), ({"status": "PENDING"}, False)]:
-        answer = parts.get(MOUNT, params={"occurrenceId": one, **params},
-                           headers={"Accept": CSV})
-        assert ("Transfer-Encoding" in answer.headers) == chunked
-        assert ("Content-Length" in answer.headers) != chunked
+        for method in ("GET", "HEAD"):
+            answer = parts.request(method, MOUNT, params={"occurrenceId": one, **params},
+                                   headers={"Accept": CSV})
+            assert ("Content-Length" in answer.headers) != chunked
+            if method == "GET":
+                assert ("Transfer-Encoding" in answer.headers) == chunked
+
+
+def test_what_others_let_it_depend_on_stays(client, token, start_httpd):
+    api = client(token, start_httpd(
+        inside="""RewriteEngine on
+                  RewriteCond %{HTTP:Origin} ^https://localhost$
+                  RewriteRule ^ - [E=REGISTRATION_ORIGIN:1]""",
+        modules=[*servers.MODULES, "rewrite"]))
+    answer = api.get(MOUNT, params={"occurrenceId": new_uuid()},
+                     headers={"Origin": "https://localhost"})
+    assert answer.headers["Vary"] == "Origin,Accept"
 
 
 def test_it_can_be_compressed(client, token, start_httpd, occurrence):

@@ -51,7 +51,7 @@ class Httpd(Server):
         # connection was to be kept open while httpd was stopping.
         self.log = Log(self.directory / "error.log",
                        r"^\[[^]]*\] \[\w*:(warn|error|crit|alert|emerg)\](?!.* AH(01882|03093): )"
-                       r"|^(?!\[)\S|AH00052")
+                       r"|^(?!\[)\S|AH0005[12]")
 
     def configuration(self):
         library = apxs("LIBEXECDIR")
