@@ -28,8 +28,8 @@ void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
 
 /**
  * The same for requests that have come back REG_LOCKED: each key by itself, so that none
- * holds its own row while it waits for that of another. Up to ten share the time for which
- * one alone would wait; more have a tenth of it each.
+ * holds its own row while it waits for that of another. Up to ten share the time for
+ * which one alone would wait; more have a tenth of it each.
  */
 void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
                            const reg_operation_t *operation, reg_item_t *const *items,

@@ -358,6 +358,21 @@ static void a_whole_list_is_read_part_by_part(void **state)
     assert_null(reply->more);
 }
 
+static void a_part_is_no_larger_than_it_has_to_be(void **state)
+{
+    static const reg_settings_t settings = {.max_page_size = 1000};
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+    reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
+
+    request->settings = &settings;
+    request->accept = "text/csv";
+    reg_serve(request);
+    assert_text("whole", host.values[0], "250");
+    request->query = "limit=1000";
+    reg_serve(request);
+    assert_text("page", host.values[0], "1000");
+}
+
 static void a_list_that_cannot_be_read_on_says_so(void **state)
 {
     static const reg_answer_t answers[] = {
@@ -422,6 +437,7 @@ int main(void)
         POOL_TEST(a_list_has_the_form_that_is_accepted),
         POOL_TEST(an_error_has_the_form_that_it_always_has),
         POOL_TEST(a_whole_list_is_read_part_by_part),
+        POOL_TEST(a_part_is_no_larger_than_it_has_to_be),
         POOL_TEST(a_list_that_cannot_be_read_on_says_so),
         POOL_TEST(a_page_ends_where_it_ends),
         POOL_TEST(a_whole_list_is_sorted_by_what_does_not_change),
