@@ -402,6 +402,8 @@ def resident(httpd):
         f"/proc/{child}/status").read_text())[1]) / 1024
 
 
+@pytest.mark.skipif(servers.is_sanitized(servers.MODULE),
+                    reason="AddressSanitizer keeps for a while what was given back")
 @pytest.mark.parametrize("part, most", [(10, 6), (10000, None)])
 def test_a_list_takes_the_memory_of_a_part(start_httpd, postgres, sql, occurrence, part, most):
     """20 MB of it; and the control: all in one part takes more than that."""

@@ -7,7 +7,7 @@ only, and are stopped by their own process ids.
 
 from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: F401
                      can_bind, environment, free_port, private, wait_until)
-from .httpd import MODULES, Httpd, apxs   # noqa: F401
+from .httpd import MODULES, Httpd, apxs, is_sanitized   # noqa: F401
 from .postgres import Postgres   # noqa: F401
 from .site import (EXPLORER_MODULES, TENANT_MOUNT, Certificates, Explorer,   # noqa: F401
                    TokenIssuer, example_site)

@@ -21,6 +21,11 @@ MODULES = ("authn_core", "authz_core", "authz_host", "authz_user", "dbd", "env",
            "reqtimeout", "setenvif", "socache_shmcb", "ssl", "unique_id", "oauth2")
 
 
+def is_sanitized(module):
+    """Whether a module was built with AddressSanitizer."""
+    return b"__asan_init" in pathlib.Path(module).read_bytes()
+
+
 class Httpd(Server):
     """An httpd with this module, running the site whose configuration it is given.
 
@@ -98,7 +103,7 @@ class Httpd(Server):
     def environment(self):
         """A module built with AddressSanitizer needs its library loaded before all else."""
         more = {}
-        if self.registration and b"__asan_init" in pathlib.Path(self.registration).read_bytes():
+        if self.registration and is_sanitized(self.registration):
             library = subprocess.run(["gcc", "-print-file-name=libasan.so"], check=True,
                                      text=True, stdout=subprocess.PIPE).stdout.strip()
             # Leaks are valgrind's: mod_oauth2 has some, and whose one is cannot be told here
