@@ -241,8 +241,8 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
         connections->report(
             connections->baton,
             apr_psprintf(pool,
-                         "REG0310: operation %s waited in vain for a row that a "
-                         "transaction of somebody else holds",
+                         "REG0310: operation %s waited in vain for a row that "
+                         "another transaction has locked",
                          operation->name));
         item->answer.outcome = REG_UNAVAILABLE;
     }
