@@ -355,7 +355,7 @@ def test_a_locked_row_holds_up_only_who_wants_it(load, postgres_to_break):
     check_waits(load, PATIENT)
     assert not load.unknown
     assert meanwhile > before / 4
-    assert load.slowest < slowest + 0.4
+    assert load.slowest < slowest + 0.6
     check_threads(load)
 
 
