@@ -471,7 +471,7 @@ def test_control_without_a_time_limit_they_keep_their_threads(load, postgres_to_
 GROWTH = 1 << 20
 
 # One child with few threads: each takes its share of the memory, and that should be soon.
-FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 16\nMaxRequestWorkers 16\n"
+FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 20\nMaxRequestWorkers 20\n"
 
 
 def memory(httpd):
@@ -502,8 +502,11 @@ def test_outages_leave_no_memory_behind(load, proxy, monkeypatch):
         outages(load, proxy, 8, 0.4)
         before, told = memory(httpd), len(load.unavailable)
         outages(load, proxy, 5, 1)
+        for _ in range(20):   # On a busy machine fewer are told at a time.
+            if len(load.unavailable) <= told + 1000:
+                outages(load, proxy, 1, 1)
         assert grown(httpd, before) < GROWTH
-        assert len(load.unavailable) > told + 500
+        assert len(load.unavailable) > told + 1000
     load.check()
     # The control: what they do not give back is seen. httpd keeps some of each body.
     large = {"username": "x" * 900000}
