@@ -516,77 +516,6 @@ static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
     assert_number("and nothing else", made, total);
 }
 
-/*
- * Hosts
- */
-
-#define HOSTS 4
-#define ROUNDS 1000
-#define OPERATIONS 20
-
-/* A host whose first requests come at the same time as those of others. */
-typedef struct {
-    pthread_t thread;
-    reg_dispatch_t *dispatch;
-    pthread_barrier_t *start;
-} host_t;
-
-static reg_connection_t *find_none(void *baton, apr_time_t deadline)
-{
-    (void)baton;
-    (void)deadline;
-    return NULL;
-}
-
-static void *begin_host(void *data)
-{
-    static const reg_operation_t operations[OPERATIONS];
-    static const char *const values[] = {"key"};
-    const reg_connections_t connections = {find_none, check_in, ignore_report,
-                                           NULL,      0,        NULL};
-    host_t *host = data;
-    apr_pool_t *pool;
-
-    apr_pool_create(&pool, NULL);
-    pthread_barrier_wait(host->start);
-    for (int i = 0; i < OPERATIONS; i++) {
-        reg_item_t item = {.values = values, .pool = pool};
-
-        reg_dispatch_run(host->dispatch, &connections, pool, &operations[i], &item,
-                         apr_time_now() + apr_time_from_sec(2));
-    }
-    apr_pool_destroy(pool);
-    return NULL;
-}
-
-/* They have the pool of their child process in common. Did they make their queues in it,
- * nearly each run of this would end with a fault, or never. */
-static void hosts_do_not_meet_in_a_pool(void **state)
-{
-    pthread_barrier_t start;
-    host_t hosts[HOSTS];
-
-    (void)state;
-    pthread_barrier_init(&start, NULL, HOSTS);
-    for (int round = 0; round < ROUNDS; round++) {
-        apr_pool_t *pool;
-
-        apr_pool_create(&pool, NULL);
-        for (int i = 0; i < HOSTS; i++) {
-            hosts[i] =
-                (host_t){.dispatch = reg_dispatch_make(pool, 64, 1), .start = &start};
-        }
-        for (int i = 0; i < HOSTS; i++) {
-            pthread_create(&hosts[i].thread, NULL, begin_host, &hosts[i]);
-        }
-        for (int i = 0; i < HOSTS; i++) {
-            pthread_join(hosts[i].thread, NULL);
-        }
-        apr_pool_destroy(pool);
-    }
-    pthread_barrier_destroy(&start);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -600,7 +529,6 @@ int main(void)
         DISPATCH_TEST(who_waits_in_vain_is_told_so_and_leaves_nothing_behind),
         DISPATCH_TEST(every_request_is_done_once_while_rows_are_locked_now_and_then),
         DISPATCH_TEST(what_is_confirmed_is_done_while_connections_are_ended),
-        DISPATCH_TEST(hosts_do_not_meet_in_a_pool),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* What the store makes of what PostgreSQL says. What becomes of its connections is in
- * test_store_connection.c. */
+ * test_store_connection.c, what others do to it meanwhile in test_store_conflicts.c. */
 
 #include "store_fixture.h"
-
-#include <pthread.h>
 
 /*
  * Answers
@@ -379,129 +377,6 @@ static void what_a_batch_wrote_is_written_once(void **state)
 }
 
 /*
- * Conflicts
- */
-
-static void a_call_that_lost_a_conflict_is_made_again(void **state)
-{
-    static const char *const states[] = {"40001", "40P01"};
-    store_t *store = *state;
-
-    for (size_t i = 0; i < LENGTH(states); i++) {
-        for (int times = 1; times <= 3; times++) {
-            const char *const scripts[] = {
-                CREATED,
-                apr_psprintf(store->pool, "SELECT $1, fail('%s', %d), NULL, NULL",
-                             states[i], times),
-                NULL};
-
-            start_over(store);
-            assert_text(scripts[1], run_all(store, SOON, scripts), "created; created");
-            assert_number(scripts[1], runs(store), times + 1);
-        }
-    }
-    assert_text("reports", store->reports, "");
-}
-
-/* Another session that locks what a call wants, and wants what it has locked. */
-static void *deadlock(void *data)
-{
-    PGconn *pg = data;
-
-    /* Failing, it must not end the program: this is not the main thread. */
-    PQclear(PQexec(pg, "BEGIN; UPDATE marks SET value = 2 WHERE id = 2"));
-    PQclear(PQexec(pg, "SELECT pg_sleep(0.2)"));
-    PQclear(PQexec(pg, "UPDATE marks SET value = 2 WHERE id = 1; COMMIT"));
-    return NULL;
-}
-
-static void a_call_that_deadlocked_is_made_again(void **state)
-{
-    store_t *store = *state;
-    pthread_t rival;
-
-    sql(store->administrator,
-        "INSERT INTO marks VALUES (1, 0), (2, 0);"
-        "CREATE OR REPLACE FUNCTION lock_both() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
-        "    UPDATE marks SET value = value + 10 WHERE id = 1;"
-        "    PERFORM pg_sleep(0.4);"
-        "    UPDATE marks SET value = value + 10 WHERE id = 2;"
-        "    RETURN 'created'; END $$;"
-        "SET deadlock_timeout = '10s'");
-    assert_int_equal(0, pthread_create(&rival, NULL, deadlock, store->administrator));
-    assert_text("call", run(store, SOON, "SELECT $1, lock_both(), NULL, NULL"),
-                "created");
-    pthread_join(rival, NULL);
-    assert_int_equal(runs(store), 2);
-    assert_int_equal(sql_number(store->administrator, "SELECT sum(value) FROM marks"),
-                     24);
-}
-
-/*
- * Locks
- */
-
-/* A call tells how long it would have waited for a lock. */
-#define LOCK_TIMEOUT "SELECT $1, 'found', current_setting('lock_timeout'), NULL"
-
-static void those_who_wait_for_locks_share_the_time_of_one(void **state)
-{
-    static const struct {
-        const char *row;
-        typeof(reg_store_call) *way;
-        int keys;
-        const char *lock_timeout;
-    } rows[] = {
-        {"one key", reg_store_call, 1, "100ms"},
-        {"many keys", reg_store_call, 20, "100ms"},
-        {"one that is locked", reg_store_call_locked, 1, "100ms"},
-        {"two", reg_store_call_locked, 2, "50ms"},
-        {"ten", reg_store_call_locked, 10, "10ms"},
-        {"too many to share it", reg_store_call_locked, 20, "10ms"},
-    };
-    store_t *store = *state;
-
-    for (size_t i = 0; i < LENGTH(rows); i++) {
-        const char *scripts[40];
-        const char *const *values[LENGTH(scripts)];
-        const reg_answer_t *answers;
-        int before = runs(store), count = 2 * rows[i].keys;
-
-        for (int n = 0; n < count; n++) {
-            scripts[n] =
-                apr_psprintf(store->pool, LOCK_TIMEOUT " -- %d", n % rows[i].keys);
-            values[n] = &scripts[n];
-        }
-        answers = call_as(rows[i].way, store, &run_operation, values, count, SOON);
-        for (int n = 0; n < count; n++) {
-            assert_text(rows[i].row, answers[n].detail, rows[i].lock_timeout);
-        }
-        assert_number(rows[i].row, runs(store) - before,
-                      rows[i].way == reg_store_call ? 1 : rows[i].keys);
-    }
-}
-
-static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
-{
-    static const char *const scripts[] = {
-        "INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
-        "UPDATE marks SET value = 1 WHERE id = 2 RETURNING $1, 'updated', NULL, NULL",
-        "UPDATE marks SET value = 1 WHERE id = 2 RETURNING $1, 'updated', NULL, NULL",
-        "INSERT INTO marks VALUES (3, 1) RETURNING $1, 'created', NULL, NULL", NULL};
-    store_t *store = *state;
-
-    sql(store->administrator, "INSERT INTO marks VALUES (2, 0)");
-    sql(store->administrator, "BEGIN; UPDATE marks SET value = 2");
-    assert_text("batch", run_all(store, SOON, scripts),
-                "created; LOCKED; LOCKED; created");
-    assert_text("alone", run(store, SOON, scripts[1]), "LOCKED");
-    sql(store->administrator, "COMMIT");
-    assert_text("afterwards", run(store, SOON, scripts[1]), "updated");
-    assert_int_equal(runs(store), 1 + 3 + 1 + 1);
-    assert_text("reports", store->reports, "");
-}
-
-/*
  * The answer of a transaction that has not ended is not known to be true
  */
 
@@ -624,10 +499,6 @@ int main(void)
         STORE_TEST(only_the_culprit_of_a_batch_fails),
         STORE_TEST(what_a_batch_wrote_is_written_once),
         STORE_TEST(a_late_cancellation_ends_the_call),
-        STORE_TEST(a_call_that_lost_a_conflict_is_made_again),
-        STORE_TEST(a_call_that_deadlocked_is_made_again),
-        STORE_TEST(those_who_wait_for_locks_share_the_time_of_one),
-        STORE_TEST(of_some_keys_only_the_locked_one_is_found_locked),
         STORE_TEST(an_answer_counts_only_once_it_is_committed),
         STORE_TEST(a_batch_of_live_registrations_is_answered_by_item),
     };
