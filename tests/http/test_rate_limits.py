@@ -33,7 +33,7 @@ def data():
 
 
 @pytest.fixture
-def limited(start_httpd, data):
+def limited(data, start_httpd):   # In this order: httpd writes there until it is stopped.
     """limited(CALLER_LIMIT=3): an httpd with these of the example's values."""
     def start(**values):
         values = {"ADDRESS_LIMIT": MANY, "CALLER_LIMIT": MANY, "FAMILY_LIMIT": MANY, **values}
