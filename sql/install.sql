@@ -19,7 +19,7 @@
 \set QUIET on
 
 -- The version that a database has after this, and that the module asks for (src/connection.h).
-\set newest 1
+\set newest 2
 
 -- One at a time; and each statement sees what the one before has committed.
 BEGIN ISOLATION LEVEL READ COMMITTED;
@@ -57,6 +57,11 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
 --   \if :missing
 --   \ir migrations/0002_what_it_does.sql
 --   \endif
+
+SELECT :installed < 2 AS missing \gset
+\if :missing
+\ir migrations/0002_bounds.sql
+\endif
 
 \ir operations/schema_version.sql
 

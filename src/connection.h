@@ -20,7 +20,7 @@
 /** The version of the schema that this module was written for; `newest` in
  *  sql/install.sql. */
 #ifndef REG_SCHEMA_VERSION /* a test builds a module for another */
-#define REG_SCHEMA_VERSION 1
+#define REG_SCHEMA_VERSION 2
 #endif
 
 struct pg_conn;
