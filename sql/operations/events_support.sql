@@ -157,29 +157,28 @@ COMMENT ON COLUMN event_registration_answers.version IS 'Its version.';
 COMMENT ON COLUMN event_registration_answers.body IS 'The JSON the client gets.';
 
 -- RFC 7396. Neither of PostgreSQL's own means will do: || is shallow, and
--- jsonb_strip_nulls drops nulls that were stored on purpose.
+-- jsonb_strip_nulls drops nulls that were stored on purpose. Each level is merged in one
+-- pass: || and - copy the whole object, and one of them a key makes the cost quadratic,
+-- under the occurrence's lock. SQL's null is a key that one side does not have.
 CREATE OR REPLACE FUNCTION json_merge_patch(target jsonb, patch jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 AS $$
-DECLARE
-    member record;
 BEGIN
     IF jsonb_typeof(patch) <> 'object' THEN
         RETURN patch;
     END IF;
-    IF target IS NULL OR jsonb_typeof(target) <> 'object' THEN
-        target := '{}';
-    END IF;
-    FOR member IN SELECT m.key, m.value FROM jsonb_each(patch) AS m LOOP
-        IF member.value = 'null' THEN
-            target := target - member.key;
-        ELSE
-            target := target || jsonb_build_object(
-                member.key, json_merge_patch(target -> member.key, member.value));
-        END IF;
-    END LOOP;
-    RETURN target;
+    RETURN (
+        SELECT coalesce(jsonb_object_agg(key, CASE
+                   WHEN p.value IS NULL THEN t.value
+                   WHEN jsonb_typeof(p.value) = 'object'
+                   THEN json_merge_patch(t.value, p.value)
+                   ELSE p.value
+               END), '{}')
+          FROM jsonb_each(CASE WHEN jsonb_typeof(target) = 'object' THEN target
+                               ELSE '{}' END) AS t
+          FULL JOIN jsonb_each(patch) AS p USING (key)
+         WHERE p.value IS DISTINCT FROM 'null'::jsonb);
 END
 $$;
 

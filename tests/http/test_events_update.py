@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PUT of an event registration: what changes, what is refused, whom If-Match lets through."""
 
+import functools
+
 import pytest
 
 from event_registrations import (HOLDING, MOUNT, NO_OBJECT, STATUSES, UNKNOWN, check_keys,
@@ -120,11 +122,12 @@ def test_keys_that_look_like_anything_else_are_merged_literally(api, occurrence)
 
 def test_many_keys_and_deep_ones_are_merged(api, occurrence):
     registration = created(api, occurrence(), fields={f"key {n}": n for n in range(500)})
-    deep = {"a": 1}
-    for _ in range(15):
-        deep = {"deep": deep}
-    change = {**{f"key {n}": None for n in range(1, 500)}, **deep}
-    assert updated(api, registration, fields=change)["fields"] == {"key 0": 0, **deep}
+    nested = lambda inner: functools.reduce(lambda value, _: {"deep": value}, range(97), inner)
+    change = {**{f"key {n}": None for n in range(1, 500)}, **nested({"a": 1, "b": None})}
+    assert updated(api, registration, fields=change)["fields"] == {
+        "key 0": 0, **nested({"a": 1})}
+    assert updated(api, registration, fields=nested({"c": {}, "a": None}))["fields"] == {
+        "key 0": 0, **nested({"c": {}})}
 
 
 # --- What is refused -----------------------------------------------------------------------
