@@ -4,13 +4,18 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* Whether a spreadsheet may take what begins here for a formula. */
+/* Behind these a spreadsheet may begin another field: the end of a line, and separators
+ * other than the comma. */
+#define SEPARATORS ";|\t\r\n"
+
+/* Whether a spreadsheet may take what begins here for a formula. Where it goes by another
+ * separator than the comma, a quote behind that one begins a quoted field for it. */
 static int is_formula(const char *text)
 {
     static const char *const signs[] = {"=",      "+",      "-",      "@",
                                         "\uff1d", "\uff0b", "\uff0d", "\uff20"};
 
-    text += strspn(text, " ");
+    text += strspn(text, " \"");
     for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++) {
         if (strncmp(text, signs[i], strlen(signs[i])) == 0) {
             return 1;
@@ -37,7 +42,7 @@ const char *reg_csv_field(apr_pool_t *pool, const char *text)
             *end++ = '"';
         }
         *end++ = *text;
-        begins = strchr(";\t\r\n", *text) != NULL;
+        begins = strchr(SEPARATORS, *text) != NULL;
     }
     *end++ = '"';
     *end = '\0';

@@ -9,11 +9,11 @@
  * does not run.
  *
  * What one could take for a formula, since it begins with = + - @ or their full-width
- * forms, with spaces before that or not, gets an apostrophe before it
+ * forms, with spaces or quotes before that or not, gets an apostrophe before it
  * (https://owasp.org/www-community/attacks/CSV_Injection): at the beginning of a text,
- * and also behind a semicolon, a tab or the end of a line in it, where a new field begins
- * for a spreadsheet that goes by another separator than the comma. It does not heed
- * quotes then.
+ * and also behind a semicolon, a bar, a tab or the end of a line in it, where a new field
+ * begins for a spreadsheet that goes by another separator than the comma: quotes that
+ * were opened before are none for it.
  */
 
 #define REG_CSV_CONTENT_TYPE "text/csv; charset=utf-8; header=present"

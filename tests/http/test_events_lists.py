@@ -123,6 +123,31 @@ def test_no_name_is_a_formula(api, sql, occurrence):
     assert names == {*("'" + name for name in FORMULAS), "Jane", "a=1", "'"}
 
 
+def formulas(text):
+    """The cells of a table that are one, for readers of any separator."""
+    return [cell for separator in ",;\t|"
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            for cell in row if cell.lstrip(" \r\n")[:1] in [*"=+-@＝＋－＠"]]
+
+
+@pytest.mark.parametrize("separator", [*",;\t|", "\n"])
+def test_no_cell_is_a_formula_whatever_separates_the_cells(api, sql, occurrence, separator):
+    one = occurrence()
+    texts = [f"a{separator}{before}{formula}{separator}b" for formula in FORMULAS
+             for before in ("", '"', '""', '" "', '"x";')]
+    for text in texts:
+        person(api, sql, one, first_name=text)
+    created(api, one, "own", fields={"text": texts})
+    answer = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": CSV})
+    assert len(parsed(answer)) == len(texts) + 1
+    assert formulas(answer.text) == []
+
+
+def test_a_cell_that_is_a_formula_would_be_noticed():
+    assert formulas('"x","a;""=1+1;b"\r\n') == formulas('"x","a|=1+1|b"\r\n') == ["=1+1"]
+    assert "=1" in formulas('"=1"\r\n')
+
+
 def test_what_an_administrator_wrote_is_no_formula(api, sql, event, occurrence, organization):
     home = organization('=HYPERLINK("http://localhost","x")')
     one = occurrence(event_id=event(home, name="\t=1"))
