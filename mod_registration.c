@@ -6,6 +6,7 @@
  */
 
 #include "httpd_checks.h"
+#include "httpd_claims.h"
 #include "httpd_config.h"
 #include "httpd_errors.h"
 #include "httpd_metrics.h"
@@ -31,6 +32,9 @@ static int handler(request_rec *r)
 
     if (!is_mounted(r)) {
         return DECLINED;
+    }
+    if (reg_claims_check_caller(r)) {
+        return HTTP_UNAUTHORIZED;
     }
     request = reg_request_make(r, conf);
     reg_request_keep(r, request);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_config.h"
 
+#include "httpd_claims.h"
 #include "routes.h"
 
 #include <apr_fnmatch.h>
@@ -49,6 +50,8 @@ void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->api = inner->api != UNSET ? inner->api : outer->api;
     conf->mount = inner->mount ? inner->mount : outer->mount;
     conf->organization = inner->organization ? inner->organization : outer->organization;
+    conf->organization_claims =
+        inner->organization ? inner->organization_claims : outer->organization_claims;
     conf->max_body = inner->max_body != UNSET ? inner->max_body : outer->max_body;
     conf->max_page_size =
         inner->max_page_size != UNSET ? inner->max_page_size : outer->max_page_size;
@@ -177,6 +180,7 @@ static const char *set_organization(cmd_parms *cmd, void *config, const char *va
 
     conf->organization =
         ap_expr_parse_cmd(cmd, value, AP_EXPR_FLAG_STRING_RESULT, &error, NULL);
+    conf->organization_claims = reg_claims_named(cmd->pool, value);
     return error ? apr_psprintf(cmd->pool,
                                 "RegistrationOrganization cannot be read as an "
                                 "expression: %s",

@@ -16,7 +16,8 @@ typedef struct reg_dir_conf_t {
     int api;           /* reg_api_t */
     const char *mount; /* path of the <Location>, without a slash at its end */
     ap_expr_info_t *organization;
-    apr_int64_t max_body; /* bytes */
+    const apr_array_header_t *organization_claims; /* variables that it names */
+    apr_int64_t max_body;                          /* bytes */
     int max_page_size;
     int password_cost;
     const char *groups_path;

@@ -2,6 +2,7 @@
 #include "httpd_request.h"
 
 #include "check.h"
+#include "httpd_claims.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
 #include "reply.h"
@@ -204,6 +205,9 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "REG0201: RegistrationOrganization cannot be evaluated: %s", error);
         return 0;
+    }
+    if (!reg_claims_are_texts(r, conf->organization_claims)) {
+        value = NULL;
     }
     request->organization = value;
     if (!value || reg_check_uuid(value)) {

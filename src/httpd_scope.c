@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_scope.h"
 
-#include "scope.h"
+#include "httpd_claims.h"
 
 #include <apr_strings.h>
 #include <http_protocol.h>
@@ -11,21 +11,6 @@
 /* The note that remembers which scopes a request lacked. It stays when another Require
  * lets the request in, and is looked at only when none did. */
 #define MISSING_NOTE "registration-missing-scope"
-
-/* Whether the token has the scope. mod_oauth2 gives a claim that is an array as JSON,
- * mod_auth_openidc with commas between. Only the environment is looked at, which a client
- * cannot set. */
-static int token_has(const request_rec *r, const char *scope)
-{
-    const char *oauth2 = apr_table_get(r->subprocess_env, "OAUTH2_CLAIM_scope");
-    const char *openidc = apr_table_get(r->subprocess_env, "OIDC_CLAIM_scope");
-
-    if (oauth2) {
-        return *oauth2 == '[' ? reg_scope_in_array(r->pool, oauth2, scope)
-                              : reg_scope_in_list(oauth2, " ", scope);
-    }
-    return openidc && reg_scope_in_list(openidc, " ,", scope);
-}
 
 static authz_status check(request_rec *r, const char *line, const void *parsed)
 {
@@ -37,7 +22,7 @@ static authz_status check(request_rec *r, const char *line, const void *parsed)
         return AUTHZ_DENIED_NO_USER; /* so that authentication runs first */
     }
     while (*(scope = ap_getword_conf(r->pool, &scopes))) {
-        if (token_has(r, scope)) {
+        if (reg_claims_has_scope(r, scope)) {
             return AUTHZ_GRANTED;
         }
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json.h"
 
+#include <apr_cstr.h>
 #include <apr_strings.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -340,6 +341,20 @@ int reg_json_numbers_fit(const char *text)
 reg_json_t *reg_json_get(const reg_json_t *object, const char *key)
 {
     return json_object_get(object, key);
+}
+
+int reg_json_has_only(const reg_json_t *object, const char *key)
+{
+    const char *other;
+    json_t *value;
+
+    json_object_foreach((json_t *)object, other, value)
+    {
+        if (apr_cstr_casecmp(other, key) == 0 && strcmp(other, key) != 0) {
+            return 0;
+        }
+    }
+    return json_object_get(object, key) != NULL;
 }
 
 const char *reg_json_string(const reg_json_t *value)

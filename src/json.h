@@ -66,6 +66,9 @@ int reg_json_numbers_fit(const char *text);
 /** The value of a key, NULL when it is missing or the object is NULL or no object. */
 reg_json_t *reg_json_get(const reg_json_t *object, const char *key);
 
+/** Whether the object has the key and no other key that differs from it in case only. */
+int reg_json_has_only(const reg_json_t *object, const char *key);
+
 /** The text of a string, valid UTF-8, its content not checked; NULL if it is no string.
  */
 const char *reg_json_string(const reg_json_t *value);

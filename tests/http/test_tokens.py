@@ -39,14 +39,16 @@ def guard(request, start_httpd, issuer, expect_log, client):
     if request.param == "mod_auth_openidc":
         expect_log(r"\[auth_openidc:(warn|error)\] ")
         replace, module, token = with_openidc, "auth_openidc", shared_secret_token
+        prefix = "OIDC"
     else:
         replace, module, token = str, "oauth2", issuer.token
+        prefix = "OAUTH2"
     modules = [*(other for other in servers.MODULES if other != "oauth2"), module]
 
     def start(change=str):
         httpd = start_httpd(change=lambda site: change(replace(site)), modules=modules)
         return lambda token=None: client(token, httpd)
-    return types.SimpleNamespace(start=start, token=token)
+    return types.SimpleNamespace(start=start, token=token, prefix=prefix)
 
 
 def family(username):
@@ -208,6 +210,75 @@ def test_the_tenant_is_the_one_the_token_names(guard):
         assert answer.status_code == status, org
         if status == 403:
             assert answer.json()["statusCode"] == 403
+
+
+# Claims that are, or may be, one by another name. Each module puts claims into a table whose
+# names have no case, where the last one wins.
+LOOKALIKES = [
+    {"SCOPE": "families:create"},
+    {"scope": "x", "SCOPE": "families:create"},
+    {"SCOPE": "families:create", "scope": "x"},
+    {"Scope": "x", "scope": "families:create"},
+    {"scope": {"x": "a families:create b"}},
+    {"scope": {"x": ["families:create"]}},
+    {"scope": '["families:create"]'},
+    {"scope": [["families:create"]]},
+    {"x": {"scope": "families:create"}},
+    {"access_token": "a.b.c", "SCOPE": "families:create"},
+]
+
+
+@pytest.mark.parametrize("claims", LOOKALIKES, ids=str)
+def test_a_scope_of_another_name_or_type_does_not_count(guard, claims):
+    answer = guard.start()(guard.token("somebody", **claims)).post(
+        "/v1/families", json=family("somebody"))
+    assert answer.status_code == REFUSED
+    assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+
+
+OTHER = "11e6543a-e21a-34b5-c678-426614174999"
+
+
+def test_an_organization_of_another_name_or_type_does_not_count(guard):
+    client = guard.start()
+    for claims, status in [({"org": OTHER, "name": "org"}, 200),
+                           ({"ORG": OTHER}, 403),
+                           ({"org": ORGANIZATION, "ORG": OTHER}, 403),
+                           ({"ORG": OTHER, "org": ORGANIZATION}, 403),
+                           ({"org": [OTHER]}, 403), ({"org": {"id": OTHER}}, 403),
+                           ({"x": {"org": OTHER}}, 403)]:
+        answer = client(guard.token("somebody", **claims)).get(
+            "/tenant/api/v1/event-registrations")
+        assert answer.status_code == status, claims
+
+
+def test_control_httpd_itself_takes_the_lookalike(guard):
+    """So the tests above would fail if the module believed the environment."""
+    client = guard.start(lambda site: site.replace(
+        "Require registration-scope families:create",
+        f"""<RequireAll>
+                Require valid-user
+                Require expr "-z reqenv('{guard.prefix}_CLAIM_sub') \\
+                    || reqenv('{guard.prefix}_CLAIM_scope') =~ /families:create/"
+            </RequireAll>"""))
+    answer = client(guard.token("somebody", scope="x", SCOPE="families:create")).post(
+        "/v1/families", json=family("somebody"))
+    assert answer.status_code == PASSED
+
+
+@pytest.mark.parametrize("sub, status", [("", 401), ("somebody", 201)])
+def test_a_caller_of_an_empty_name_is_refused(guard, live_session, sub, status):
+    """Require valid-user lets it in; the module does not."""
+    client = guard.start(lambda site: site.replace("</VirtualHost>", """
+        <Location "/own/v1/sessions">
+            RegistrationAPI live
+            Require valid-user
+        </Location>
+        </VirtualHost>"""))
+    answer = client(guard.token(sub)).post(
+        f"/own/v1/sessions/{live_session()}/register", json={"patient_id": "one"})
+    assert answer.status_code == status
+    assert status == 201 or answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
 # --- What only mod_oauth2 does: the example site's own settings -----------------------------

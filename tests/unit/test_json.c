@@ -429,9 +429,33 @@ static void the_text_given_is_left_alone_and_may_go(void **state)
     assert_text("kept", reg_json_string(reg_json_get(value, "b")), "x");
 }
 
+static void a_key_is_the_only_one_if_no_other_differs_in_case(void **state)
+{
+    static const struct {
+        const char *text;
+        int is_only;
+    } rows[] = {
+        {"{\"org\":1}", 1},
+        {"{\"organ\":1,\"org\":null,\"or\":2}", 1},
+        {"{}", 0},
+        {"{\"ORG\":1}", 0},
+        {"{\"org\":1,\"ORG\":1}", 0},
+        {"{\"oRg\":1,\"org\":1}", 0},
+        {"{\"x\":{\"org\":1}}", 0},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_number(rows[i].text,
+                      reg_json_has_only(parsed(*state, rows[i].text), "org"),
+                      rows[i].is_only);
+    }
+    assert_int_equal(reg_json_has_only(NULL, "org"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        POOL_TEST(a_key_is_the_only_one_if_no_other_differs_in_case),
         POOL_TEST(one_object_is_read_and_nothing_else),
         POOL_TEST(an_error_names_its_place),
         POOL_TEST(a_nul_byte_ends_no_text_early),
