@@ -4,6 +4,7 @@
 #include "httpd_claims.h"
 #include "routes.h"
 
+#include <apr_escape.h>
 #include <apr_fnmatch.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -49,6 +50,7 @@ void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add)
 
     conf->api = inner->api != UNSET ? inner->api : outer->api;
     conf->mount = inner->mount ? inner->mount : outer->mount;
+    conf->mount_uri = inner->mount_uri ? inner->mount_uri : outer->mount_uri;
     conf->organization = inner->organization ? inner->organization : outer->organization;
     conf->organization_claims =
         inner->organization ? inner->organization_claims : outer->organization_claims;
@@ -134,6 +136,20 @@ static const char *without_slash(apr_pool_t *pool, const char *path)
     return apr_pstrmemdup(pool, path, length);
 }
 
+/* A path as it stands in a URI: in Location and Link, and in the hrefs of the groups API.
+ * A comma and a semicolon may stand there, but end a link for some readers. */
+static const char *escape_path(apr_pool_t *pool, const char *path)
+{
+    const char *escaped = apr_pescape_path(pool, path, 1);
+    char *uri = apr_palloc(pool, 3 * strlen(escaped) + 1), *end = uri;
+
+    for (; *escaped; escaped++) {
+        end += apr_snprintf(end, 4, strchr(",;", *escaped) ? "%%%02X" : "%c", *escaped);
+    }
+    *end = '\0';
+    return uri;
+}
+
 /* Whether the directive stands in a <Location> of one plain path, which is what a path
  * below the mount is measured from: no <LocationMatch>, no `~`, no wildcard. */
 static int is_in_location(const cmd_parms *cmd)
@@ -166,6 +182,7 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
     }
     conf->api = api;
     conf->mount = cmd->path;
+    conf->mount_uri = escape_path(cmd->pool, cmd->path);
     reg_server_conf(cmd->server)->mounted = 1;
     if (reg_api_needs_database((reg_api_t)api)) {
         reg_server_conf(cmd->server)->needs_database = 1;
@@ -224,7 +241,7 @@ static const char *set_groups_path(cmd_parms *cmd, void *config, const char *val
                             "RegistrationGroupsPath must begin with a slash, not \"%s\"",
                             value);
     }
-    conf->groups_path = without_slash(cmd->pool, value);
+    conf->groups_path = escape_path(cmd->pool, without_slash(cmd->pool, value));
     return NULL;
 }
 

@@ -13,15 +13,16 @@
 /** What a <Location> says; -1 or NULL where it says nothing. Without an `api`, nothing is
  *  mounted. */
 typedef struct reg_dir_conf_t {
-    int api;           /* reg_api_t */
-    const char *mount; /* path of the <Location>, without a slash at its end */
+    int api;               /* reg_api_t */
+    const char *mount;     /* path of the <Location>, without a slash at its end */
+    const char *mount_uri; /* the same, escaped for a URI */
     ap_expr_info_t *organization;
     const apr_array_header_t *organization_claims; /* variables that it names */
     apr_int64_t max_body;                          /* bytes */
     int max_page_size;
     int password_cost;
-    const char *groups_path;
-    int idempotency_ttl; /* seconds */
+    const char *groups_path; /* escaped for a URI */
+    int idempotency_ttl;     /* seconds */
 } reg_dir_conf_t;
 
 struct reg_gate_t;

@@ -162,7 +162,7 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     request->metrics = reg_metrics(r->server);
     request->api = (reg_api_t)conf->api;
     request->method = method_of(r);
-    request->mount = conf->mount;
+    request->mount = conf->mount_uri;
     request->path = path ? path : r->uri;
     request->query = r->args;
     request->content_type = apr_table_get(r->headers_in, "Content-Type");

@@ -124,7 +124,7 @@ typedef struct reg_settings_t {
     apr_size_t max_body;     /* bytes */
     int max_page_size;       /* registrations */
     int password_cost;       /* bcrypt's, log2 of its rounds */
-    const char *groups_path; /* where the groups API is mounted */
+    const char *groups_path; /* where the groups API is mounted, as in a URI */
     int idempotency_ttl;     /* seconds */
 } reg_settings_t;
 
@@ -156,9 +156,9 @@ struct reg_request_t {
 
     reg_api_t api;
     reg_method_t method;
-    const char *mount;           /* path of the <Location>, without a slash at its end */
-    const char *path;            /* what follows it: "" or "/…", decoded */
-    const char *query;           /* undecoded, or NULL */
+    const char *mount; /* path of the <Location>, no slash at its end, as in a URI */
+    const char *path;  /* what follows it: "" or "/…", decoded */
+    const char *query; /* undecoded, or NULL */
     const char *content_type;    /* or NULL */
     int has_body;                /* the client announced one */
     int has_bearer_token;        /* Authorization: Bearer … was sent */

@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mount is no place in the file system, whatever the site has there."""
 
+import re
+import urllib.parse
+
+import pytest
+
+import samples
 import servers
+from changed import changed_module
+from conftest import new_uuid
+from event_registrations import created, ids
 
 SESSION = "/v1/sessions/11111111-1111-4111-8111-111111111111"
 
@@ -69,3 +78,59 @@ def test_a_pattern_is_no_mount(start_httpd):
                 RegistrationAPI families
             </{section[1:].split()[0]}>""")
         assert "one plain path" in httpd.refusal()
+
+
+# --- Where a mount is part of a URI --------------------------------------------------------
+
+# No URI has these octets.
+ODD = {"a blank": "/a b", "not ASCII": "/d\u00e9p\u00f4t/\u65e5", "an escape": "/a%20b",
+       "delimiters": "/{a},b;c#d^e"}
+
+
+def check_uris(api, path, one_occurrence, one_group):
+    """Every address that an answer has can be followed as it stands."""
+    registrations = urllib.parse.quote(path) + "/registrations"
+    made = [created(api, one_occurrence, f"user {n}", registrations) for n in range(2)]
+    answer = api.get(registrations, params={"occurrenceId": one_occurrence, "limit": 1})
+    location = api.post(registrations, json={
+        "occurrenceId": one_occurrence, "externalUserId": "third"}).headers["Location"]
+    member = api.post(urllib.parse.quote(path) + "/users",
+                      json=samples.member(one_group.code)).json()
+    uris = [location, answer.links["next"]["url"], answer.links["first"]["url"],
+            member["user"]["href"], member["group"]["href"]]
+    for uri in uris:
+        assert re.fullmatch(r"[!$&-+\-./:=?@\w~%]+", uri, re.ASCII), uri
+        assert api.get(uri).status_code == 200, uri
+    assert api.get(answer.links["next"]["url"]).json()[0]["id"] in ids(made)
+
+
+@pytest.fixture
+def odd_site(start_httpd, client, token, occurrence, group):
+    """odd_site(path, **options): what check_uris() takes, with the APIs below that path."""
+    def make(path, **options):
+        httpd = start_httpd(inside=f"""
+            RegistrationGroupsPath "{path}/groups"
+            <Location "{path}/registrations">
+                RegistrationAPI events
+            </Location>
+            <Location "{path}/groups">
+                RegistrationAPI groups
+            </Location>
+            <Location "{path}/users">
+                RegistrationAPI users
+            </Location>""", **options)
+        return client(token, httpd), path, occurrence(), group()
+    return make
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_a_mount_is_escaped_where_it_is_part_of_a_uri(odd_site, path):
+    check_uris(*odd_site(ODD[path]))
+
+
+def test_a_mount_that_is_not_escaped_would_be_noticed(odd_site, tmp_path):
+    module = changed_module(tmp_path / "changed", "conf->mount_uri = escape_path(cmd->pool, "
+                            "cmd->path);", "conf->mount_uri = cmd->path;")
+    site = odd_site("/d\u00e9p\u00f4t", registration=module)
+    with pytest.raises(AssertionError):
+        check_uris(*site)
