@@ -65,6 +65,9 @@ SELECT :installed < 2 AS missing \gset
 
 \ir operations/schema_version.sql
 
+\ir operations/audit_partitions.sql
+SELECT make_audit_partitions() AS made \gset
+
 \ir operations/live_register.sql
 \ir operations/cancel_live_registration.sql
 

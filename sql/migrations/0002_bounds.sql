@@ -13,3 +13,77 @@ ALTER TABLE group_members
         CHECK (octet_length(attributes::text) <= 1048576) NOT VALID,
     ADD CONSTRAINT group_members_tags_size
         CHECK (octet_length(tags::text) <= 1048576) NOT VALID;
+
+-- The audit by months, so that old months can be dropped. The table of version 1 becomes
+-- the oldest partition, up to the end of this month (UTC). Attaching it reads all of it
+-- under a lock, unless a constraint says the same as its bound. For a table of more than a
+-- few million rows, make that before, with the first day of the next month; neither
+-- statement holds up registrations:
+--
+--     ALTER TABLE registration.audit ADD CONSTRAINT audit_oldest
+--         CHECK (at < '2027-01-01 00:00+00') NOT VALID;
+--     ALTER TABLE registration.audit VALIDATE CONSTRAINT audit_oldest;
+--
+-- The new values of the types must not be used in this transaction: only the body of a
+-- PL/pgSQL function, which is not analyzed before it runs, may name one. New types instead
+-- would rewrite the table.
+ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'listed';
+ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'exported';
+ALTER TYPE audit_kind ADD VALUE IF NOT EXISTS 'person';
+ALTER TYPE audit_kind ADD VALUE IF NOT EXISTS 'audit';
+
+COMMENT ON TYPE audit_action IS
+    'registered, changed, deleted: by an operation; promoted: from a waiting list; '
+    'removed: by a function for administrators; erased: by erase_person() or a purge; '
+    'listed: a page of a list was read; exported: a whole list or all about a person was.';
+
+ALTER TABLE audit RENAME TO audit_oldest;
+ALTER INDEX audit_by_id RENAME TO audit_oldest_by_id;
+ALTER TABLE audit_oldest ADD COLUMN row_count bigint;
+-- Attaching clones the row trigger of the partitioned table under the same name.
+DROP TRIGGER append_only ON audit_oldest;
+
+CREATE TABLE audit (LIKE audit_oldest INCLUDING DEFAULTS INCLUDING COMMENTS)
+    PARTITION BY RANGE (at);
+CREATE INDEX audit_by_id ON audit (id);
+
+CREATE TRIGGER append_only
+    BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION audit_append_only();
+-- A trigger of a statement is not cloned: each partition has its own.
+CREATE TRIGGER append_only_all
+    BEFORE TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+ALTER TABLE audit ENABLE ALWAYS TRIGGER append_only,
+    ENABLE ALWAYS TRIGGER append_only_all;
+
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER TABLE audit ATTACH PARTITION audit_oldest FOR VALUES FROM (MINVALUE) TO (%L)',
+        (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')
+            AT TIME ZONE 'UTC');
+END
+$$;
+ALTER TABLE audit_oldest ENABLE ALWAYS TRIGGER append_only;
+
+-- So that no request fails for want of a partition.
+CREATE TABLE audit_default PARTITION OF audit DEFAULT;
+CREATE TRIGGER append_only_all
+    BEFORE TRUNCATE ON audit_default
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+ALTER TABLE audit_default ENABLE ALWAYS TRIGGER append_only,
+    ENABLE ALWAYS TRIGGER append_only_all;
+
+COMMENT ON TABLE audit IS
+    'Who registered, changed or deleted what, and when; written in the transaction that '
+    'did it, by the operations and the functions for administrators, and by the promotion '
+    'that follows a raised capacity. What is written into other tables by hand is not in '
+    'it. Entries are only added: a trigger refuses all else but that erase_person() puts '
+    '"erased" in the place of a caller. Partitioned by month, in UTC.';
+COMMENT ON COLUMN audit.row_count IS
+    'How many rows were listed, exported or purged; null for an entry about one row.';
+COMMENT ON TABLE audit_oldest IS
+    'The entries from before the audit was partitioned, and of the rest of that month.';
+COMMENT ON TABLE audit_default IS
+    'Entries of months that have no partition; empty while maintenance runs.';

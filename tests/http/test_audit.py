@@ -2,6 +2,7 @@
 """The audit: who registered, changed or deleted what, in which request."""
 
 import base64
+import datetime
 import json
 import re
 import types
@@ -459,13 +460,108 @@ def test_not_even_a_superuser_changes_an_entry(postgres, noted, entries, expect_
 
 
 class TestWithoutTheTriggers(OnScratch):
-    broken = "ALTER TABLE audit DISABLE TRIGGER USER"
+    broken = """ALTER TABLE audit DISABLE TRIGGER USER;
+        DO $$
+        DECLARE
+            partition regclass;
+        BEGIN
+            FOR partition IN SELECT name FROM audit_partitions() LOOP
+                EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', partition);
+            END LOOP;
+        END
+        $$"""
 
     def test_anybody_could(self, database, noted):
         for change in CHANGES:
             connection = database.connect()
             assert attempt(connection, change, noted)
             connection.close()
+
+    def test_each_partition_could_be_changed(self, sql, database):
+        for partition, moment in partitions(sql):
+            for change in ON_A_PARTITION:
+                connection = database.connect()
+                assert attempt(connection, change.format(partition), note_at(sql, moment))
+                connection.close()
+
+
+# --- Its partitions ------------------------------------------------------------------------
+
+ON_A_PARTITION = ["UPDATE {} SET action = 'changed' WHERE id = %(id)s",
+                  "DELETE FROM {} WHERE id = %(id)s", "TRUNCATE {}"]
+
+
+def partitions(sql):
+    """Each partition and a moment of which it has the entries."""
+    return [(name, upper and upper - datetime.timedelta(days=1) or datetime.datetime(
+                9999, 1, 1, tzinfo=datetime.timezone.utc))
+            for name, upper in sql("SELECT name::text, upper_bound FROM audit_partitions()")]
+
+
+def note_at(sql, moment):
+    """The id of an entry of that moment."""
+    made = new_uuid()
+    sql("INSERT INTO audit (at, action, kind, id, belongs_to)"
+        " VALUES (%s, 'registered', 'live_registration', %s, 'x')", moment, made)
+    return made
+
+
+def test_there_are_partitions_for_this_month_and_the_next_twelve(sql):
+    assert sql("SELECT make_audit_partitions()") == [(0,)]
+    [[covered]] = sql("SELECT count(*) FROM generate_series(0, 12) AS ahead, audit_partitions()"
+                      " AS p WHERE now() + make_interval(months => ahead) < p.upper_bound"
+                      " AND (p.lower_bound IS NULL OR"
+                      "      now() + make_interval(months => ahead) >= p.lower_bound)")
+    assert covered == 13 and len(partitions(sql)) == 12 + 2
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_each_partition_takes_entries_and_lets_none_be_changed(postgres, sql, expect_log, role):
+    expect_log(REFUSED)
+    connection = postgres.connect()
+    try:
+        connection.cursor().execute(f"SET session_replication_role = {role}")
+        for partition, moment in partitions(sql):
+            made = note_at(sql, moment)
+            assert sql("SELECT tableoid::regclass::text FROM audit WHERE id = %s",
+                       made) == [(partition,)]
+            for change in ON_A_PARTITION:
+                with pytest.raises(psycopg2.errors.RestrictViolation, match=REFUSED):
+                    attempt(connection, change.format(partition), made)
+    finally:
+        connection.close()
+
+
+class TestWhereNoPartitionIsLeft(OnScratch):
+    # As if nothing had made one for a long time.
+    broken = """ALTER TABLE audit DETACH PARTITION audit_oldest;
+        DO $$
+        DECLARE
+            partition regclass;
+        BEGIN
+            FOR partition IN SELECT name FROM audit_partitions() WHERE upper_bound IS NOT NULL
+            LOOP
+                EXECUTE format('DROP TABLE %s', partition);
+            END LOOP;
+        END
+        $$"""
+
+    def test_registrations_go_on_and_later_months_get_one(self, client, admin_token, httpd, sql,
+                                                          live_session):
+        answer = client(admin_token, httpd).post(
+            f"/v1/sessions/{live_session()}/register", json={"patient_id": "p"})
+        assert answer.status_code == 201
+        assert sql("SELECT count(*) FROM audit_default") == [(1,)]
+        assert sql("SELECT make_audit_partitions()") == [(12,)]
+
+    def test_control_without_the_default_partition_they_fail(
+            self, client, admin_token, httpd, sql, live_session, expect_log, database):
+        expect_log('no partition of relation "audit"')
+        sql("ALTER TABLE audit DETACH PARTITION audit_default")
+        session = live_session()
+        answer = client(admin_token, httpd).post(
+            f"/v1/sessions/{session}/register", json={"patient_id": "p"})
+        assert answer.status_code == 400    # as of any constraint that a row breaks
 
 
 def test_a_caller_can_be_erased_and_nothing_else(sql, noted, entries):
@@ -502,6 +598,7 @@ def test_the_service_s_role_has_no_right_on_it(postgres, noted, expect_log, stat
 
 def test_what_was_done_to_one_row_is_found_without_reading_all(sql):
     sql("SET enable_seqscan = off")
-    plan = sql("EXPLAIN SELECT * FROM audit WHERE id = %s", new_uuid())
+    plan = str(sql("EXPLAIN SELECT * FROM audit WHERE id = %s", new_uuid()))
     sql("RESET enable_seqscan")
-    assert "audit_by_id" in str(plan)
+    assert plan.count("Index Cond: (id = ") == len(partitions(sql))
+    assert "Seq Scan" not in plan

@@ -56,7 +56,8 @@ ON_KINDS = {
           "SELECT * FROM {name}", "SELECT last_value FROM {name}", "DROP SEQUENCE {name}",
           "ALTER SEQUENCE {name} RESTART"],
 }
-ON_KINDS["p"] = ON_KINDS["r"]
+# A partitioned table and a partition take no child, whoever asks.
+ON_KINDS["p"] = [statement for statement in ON_KINDS["r"] if "INHERITS" not in statement]
 ON_KINDS["m"] = [*ON_KINDS["v"], "REFRESH MATERIALIZED VIEW {name}"]
 
 ELSEWHERE = [
@@ -135,7 +136,8 @@ class InADatabaseOfItsOwn(OnScratch):
     @pytest.fixture
     def relations(self, sql):
         """Kind, name and a column of everything in the schema that has rows or values."""
-        found = sql("SELECT c.relkind::text, c.oid::regclass::text, quote_ident(a.attname)"
+        found = sql("SELECT CASE WHEN c.relispartition THEN 'p' ELSE c.relkind::text END,"
+                    " c.oid::regclass::text, quote_ident(a.attname)"
                     " FROM pg_class AS c LEFT JOIN pg_attribute AS a"
                     " ON a.attrelid = c.oid AND a.attnum = 1"
                     " WHERE c.relnamespace = 'registration'::regnamespace"
@@ -146,7 +148,7 @@ class InADatabaseOfItsOwn(OnScratch):
     def on_relations(self, relations, service):
         """The statements to try on all of them."""
         version = service.connection.server_version
-        assert {kind for kind, *_ in relations} >= {"r", "v", "S"}
+        assert {kind for kind, *_ in relations} >= {"r", "p", "v", "S"}
         return [statement.format(name=name, column=column)
                 for kind, name, column in relations for statement in ON_KINDS[kind]
                 if version >= 150000 or not statement.startswith("MERGE")]

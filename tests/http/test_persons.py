@@ -88,6 +88,7 @@ def traces(sql, text):
     """The tables in which the text is anywhere, and in how many rows."""
     found = {}
     for table, in sql("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'm')"
+                      " AND NOT relispartition"
                       " AND relnamespace = 'registration'::regnamespace"):
         [[count]] = sql(f"SELECT count(*) FROM {table} AS t"
                         " WHERE strpos(lower(t::text), lower(%s)) > 0", text)

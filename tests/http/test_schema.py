@@ -60,6 +60,19 @@ def next_version(directory, migration=MIGRATION):
     return directory
 
 
+def version_1(directory):
+    """A copy of sql/ without the migrations: tables as version 1 had them. Operations are
+    not checked against those when they are made."""
+    shutil.copytree(SQL, directory)
+    install = (directory / "install.sql").read_text()
+    edited = re.sub(r"(?m)^\\set newest \d+$", r"\\set newest 1", install)
+    edited = re.sub(r"(?m)^\\ir migrations/.*\n", "", edited)
+    edited = edited.replace("SELECT make_audit_partitions() AS made \\gset\n", "")
+    edited = edited.replace("BEGIN ISOLATION", "SET check_function_bodies = off;\nBEGIN ISOLATION")
+    (directory / "install.sql").write_text(edited)
+    return directory
+
+
 def command(database, *arguments, sql=SQL):
     """Runs registration-schema; its exit status and what it says."""
     result = subprocess.run(
@@ -194,6 +207,24 @@ def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
     ["install", "--create", "dbname=a"], ["a", "install"]])
 def test_what_it_does_not_know_it_refuses(empty, arguments):
     assert command(empty, *arguments)[0] == 2
+
+
+def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
+    assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
+    assert versions(empty) == ["1"]
+    entries = """INSERT INTO registration.audit (at, action, kind, id, belongs_to, caller)
+        SELECT at, 'registered', 'family', at::date, 'x', 'me'
+          FROM unnest('{2020-02-03 04:05Z, 2026-10-31 23:59Z}'::timestamptz[] || now()) AS at"""
+    empty.psql("-c", entries)
+    read = "SELECT at, action, kind, id, belongs_to, caller FROM registration.audit ORDER BY at"
+    before = empty.psql("-c", read)
+    assert command(empty, "upgrade") == (0, f"The schema is at version {newest()}.\n")
+    assert empty.psql("-c", read) == before and before.count("\n") == 2
+    assert empty.psql("-c", "SELECT DISTINCT tableoid::regclass FROM registration.audit"
+                      ) == "registration.audit_oldest"
+    # The new values can be used now.
+    empty.psql("-c", "INSERT INTO registration.audit (action, kind, id, belongs_to, row_count)"
+                     " VALUES ('listed', 'person', '', '', 1), ('exported', 'audit', '', '', 2)")
 
 
 # --- An upgrade while requests are served ----------------------------------------------------
