@@ -69,7 +69,10 @@ typedef struct reg_call_t {
     reg_item_t *const *items;
     int count;
     apr_time_t deadline;
-    int lock_timeout; /* milliseconds */
+    /** The connection that is checked out for the call, for all its parts; NULL where
+     * there is none. It stays the caller's to check in. */
+    reg_connection_t **held;
+    int lock_timeout; /* milliseconds; the store sets it */
 } reg_call_t;
 
 /** What became of a call as a whole. */

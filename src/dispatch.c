@@ -8,10 +8,14 @@
 #include <apr_thread_mutex.h>
 #include <string.h>
 
+/* The most requests whose rows are locked that take turns on one connection. */
+#define SLOW_BATCH 64
+
 /* A request; on the stack of its thread. */
 typedef struct request_t {
     reg_item_t *item;
     const char *key;        /* what it competes for */
+    apr_size_t size;        /* bytes of its values */
     int is_stuck;           /* its row was found locked */
     struct request_t *next; /* of those */
 } request_t;
@@ -39,6 +43,7 @@ typedef struct {
     apr_pool_t *pool;
     reg_dispatch_t *dispatch;
     lane_t *lane;
+    reg_connection_t *held; /* checked out for the batch, or NULL */
 } leader_t;
 
 /* Whether a request for the key is stuck. The mutex is held. */
@@ -82,18 +87,48 @@ static void forget_stuck(const leader_t *leader, const request_t *request)
     apr_thread_mutex_unlock(leader->dispatch->mutex);
 }
 
-static void run(const leader_t *leader, typeof(reg_store_call) *call,
-                void *const *requests, int count, apr_time_t deadline)
+/* Checks a connection out, before a batch is taken off the queue. */
+static int get_ready(void *data, apr_time_t deadline)
+{
+    leader_t *leader = data;
+    const reg_connections_t *from = leader->connections;
+
+    leader->held = from->checkout(from->baton, deadline + from->connect_time);
+    return leader->held != NULL;
+}
+
+static void check_in(leader_t *leader)
+{
+    if (leader->held) {
+        leader->connections->checkin(leader->connections->baton, leader->held);
+        leader->held = NULL;
+    }
+}
+
+static void run(leader_t *leader, int are_locked, void *const *requests, int count,
+                apr_time_t deadline)
 {
     reg_item_t **items = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
     apr_time_t start = apr_time_now();
+    const reg_call_t call = {.connections = leader->connections,
+                             .pool = leader->pool,
+                             .operation = leader->lane->operation,
+                             .items = items,
+                             .count = count,
+                             .deadline = deadline + leader->connections->connect_time,
+                             .held = &leader->held};
 
     for (int i = 0; i < count; i++) {
         items[i] = ((request_t *)requests[i])->item;
     }
     reg_metrics_batch(leader->connections->metrics, count);
-    call(leader->connections, leader->pool, leader->lane->operation, items, count,
-         deadline + leader->connections->connect_time);
+    if (are_locked) {
+        reg_store_call_locked(&call, leader->dispatch->batch);
+    }
+    else {
+        reg_store_call(&call);
+    }
+    check_in(leader);
     for (int i = 0; i < count; i++) {
         items[i]->batch = count;
         items[i]->took += apr_time_now() - start;
@@ -111,7 +146,7 @@ static void count_taken(const leader_t *leader, int count)
  * up the others as those before them did. */
 static void run_batch(void *data, void *const *requests, int count, apr_time_t deadline)
 {
-    const leader_t *leader = data;
+    leader_t *leader = data;
     void **others = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
     int other_count = 0;
 
@@ -129,15 +164,16 @@ static void run_batch(void *data, void *const *requests, int count, apr_time_t d
     }
     apr_thread_mutex_unlock(leader->dispatch->mutex);
     if (other_count > 0) {
-        run(leader, reg_store_call, others, other_count, deadline);
+        run(leader, 0, others, other_count, deadline);
     }
+    check_in(leader);
 }
 
 static void run_locked_batch(void *data, void *const *requests, int count,
                              apr_time_t deadline)
 {
     count_taken(data, count);
-    run(data, reg_store_call_locked, requests, count, deadline);
+    run(data, 1, requests, count, deadline);
 }
 
 /* Has it run by the queue. @return whether it was. */
@@ -147,7 +183,7 @@ static int run_queued(reg_queue_t *queue, leader_t *leader, request_t *request,
     int was_run;
 
     reg_metrics_change(leader->connections->metrics, REG_REQUESTS_QUEUED, 1);
-    was_run = reg_queue_run(queue, leader->pool, request, leader, latest);
+    was_run = reg_queue_run(queue, leader->pool, request, request->size, leader, latest);
     if (!was_run) {
         count_taken(leader, 1);
     }
@@ -173,6 +209,10 @@ reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
  * be made. The mutex is held. */
 static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
 {
+    const reg_queue_settings_t quick = {get_ready,       run_batch, d->batch,
+                                        REG_BATCH_BYTES, 2,         d->lanes};
+    const reg_queue_settings_t slow = {
+        get_ready, run_locked_batch, SLOW_BATCH, REG_BATCH_BYTES, 1, 1};
     lane_t *lane;
 
     for (int i = 0; i < d->count; i++) {
@@ -180,10 +220,13 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
             return &d->list[i];
         }
     }
+    if (d->count == REG_MAX_OPERATIONS) {
+        return NULL;
+    }
     lane = &d->list[d->count];
     lane->operation = operation;
-    lane->queue = reg_queue_make(d->pool, run_batch, d->batch, 2, d->lanes);
-    lane->slow_queue = reg_queue_make(d->pool, run_locked_batch, d->batch, 1, 1);
+    lane->queue = reg_queue_make(d->pool, &quick);
+    lane->slow_queue = reg_queue_make(d->pool, &slow);
     if (!lane->queue || !lane->slow_queue) {
         return NULL;
     }
@@ -199,22 +242,35 @@ static void run_once(reg_queue_t *queue, leader_t *leader, request_t *request,
     apr_time_t latest = deadline - leader->connections->connect_time;
     void *requests[] = {request};
 
-    if (leader->dispatch->batch == 1 || leader->lane->operation->alone) {
-        run(leader, reg_store_call, requests, 1, latest);
+    if (queue == leader->lane->queue
+        && (leader->dispatch->batch == 1 || leader->lane->operation->alone)) {
+        run(leader, 0, requests, 1, latest);
     }
     else if (!run_queued(queue, leader, request, latest)) {
         request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
     }
 }
 
+/* Bytes that a request adds to a call. */
+static apr_size_t size_of(const reg_operation_t *operation, const reg_item_t *item)
+{
+    apr_size_t size = 0;
+
+    for (int i = 0; i < operation->parameters; i++) {
+        size += item->values[i] ? strlen(item->values[i]) : 0;
+    }
+    return size;
+}
+
 void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
                       apr_pool_t *pool, const reg_operation_t *operation,
                       reg_item_t *item, apr_time_t deadline)
 {
-    leader_t leader = {connections, pool, d, NULL};
+    leader_t leader = {connections, pool, d, NULL, NULL};
     request_t own = {.item = item,
-                     .key = item->values[operation->key] ? item->values[operation->key]
-                                                         : ""};
+                     .key =
+                         item->values[operation->key] ? item->values[operation->key] : "",
+                     .size = size_of(operation, item)};
     /* Whoever would have to leave while the others wait for the lock does so before: the
      * earliest deadline is that of the batch. */
     apr_time_t latest =

@@ -16,9 +16,13 @@
  */
 typedef struct reg_dispatch_t reg_dispatch_t;
 
+/** The most bytes of a call's values, but for a single request. */
+#define REG_BATCH_BYTES ((apr_size_t)4 * 1024 * 1024)
+
 /**
  * Makes the queues of one database.
- * @param batch most requests of a call; 1 switches combining off.
+ * @param batch most requests of a call; 1 switches combining off, but requests whose row
+ * is locked go on sharing a connection.
  * @param lanes most calls of one operation at the same time, where requests are combined.
  */
 reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gate.h"
 
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
+#include "waiters.h"
+
+/* What a waiter is woken with. */
+enum { TURNED_AWAY, LET_IN };
 
 struct reg_gate_t {
     apr_thread_mutex_t *mutex; /* of all that follows */
-    apr_thread_cond_t *changed;
+    reg_waiters_t waiters;
     int most;
     int inside;
     int opening;             /* somebody has the turn */
@@ -18,10 +20,10 @@ reg_gate_t *reg_gate_make(apr_pool_t *pool, int most)
     reg_gate_t *gate = apr_pcalloc(pool, sizeof(*gate));
 
     if (apr_thread_mutex_create(&gate->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
-            != APR_SUCCESS
-        || apr_thread_cond_create(&gate->changed, pool) != APR_SUCCESS) {
+        != APR_SUCCESS) {
         return NULL;
     }
+    reg_waiters_init(&gate->waiters);
     gate->most = most;
     return gate;
 }
@@ -39,30 +41,51 @@ static int is_closed(const reg_gate_t *gate, apr_time_t now)
     return now < gate->closed_until && now >= gate->closed_until - REG_GATE_CLOSED_TIME;
 }
 
-int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
+/* Gives the turn of opening to a thread that enters, if there is a place and the turn is
+ * free. The mutex is held. */
+static int admit(reg_gate_t *gate)
 {
-    apr_time_t now = apr_time_now();
-    int entered = 0;
+    int has_room = gate->inside < gate->most && !gate->opening;
 
-    apr_thread_mutex_lock(gate->mutex);
-    while (!entered && !is_closed(gate, now) && now < deadline) {
-        entered = gate->inside < gate->most && !gate->opening;
-        if (!entered) {
-            apr_thread_cond_timedwait(gate->changed, gate->mutex, deadline - now);
-            now = apr_time_now();
-        }
-    }
-    if (entered) {
+    if (has_room) {
         gate->inside++;
         gate->opening = 1;
     }
-    else {
-        /* The signal that woke it may have been meant for somebody who can still enter.
-         */
-        apr_thread_cond_signal(gate->changed);
+    return has_room;
+}
+
+/* Lets in the thread that has waited longest, if that can be now. The mutex is held. */
+static void admit_first(reg_gate_t *gate)
+{
+    if (gate->waiters.first && admit(gate)) {
+        reg_waiter_wake(reg_waiters_pop(&gate->waiters), LET_IN);
+    }
+}
+
+static void turn_all_away(reg_gate_t *gate)
+{
+    while (gate->waiters.first) {
+        reg_waiter_wake(reg_waiters_pop(&gate->waiters), TURNED_AWAY);
+    }
+}
+
+int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
+{
+    apr_time_t now = apr_time_now();
+    reg_waiter_t own = {.verdict = TURNED_AWAY};
+    int must_wait = 0;
+
+    apr_thread_mutex_lock(gate->mutex);
+    if (!is_closed(gate, now) && now < deadline) {
+        must_wait = gate->waiters.first || !admit(gate);
+        own.verdict = LET_IN;
+    }
+    if (must_wait) {
+        reg_waiters_append(&gate->waiters, &own);
     }
     apr_thread_mutex_unlock(gate->mutex);
-    return entered;
+    return (!must_wait || reg_waiters_wait(&gate->waiters, gate->mutex, &own, deadline))
+           && own.verdict == LET_IN;
 }
 
 void reg_gate_opened(reg_gate_t *gate, int success)
@@ -70,12 +93,12 @@ void reg_gate_opened(reg_gate_t *gate, int success)
     apr_thread_mutex_lock(gate->mutex);
     gate->opening = 0;
     if (success) {
-        apr_thread_cond_signal(gate->changed);
+        admit_first(gate);
     }
     else {
         gate->inside--;
         gate->closed_until = apr_time_now() + REG_GATE_CLOSED_TIME;
-        apr_thread_cond_broadcast(gate->changed);
+        turn_all_away(gate);
     }
     apr_thread_mutex_unlock(gate->mutex);
 }
@@ -84,6 +107,6 @@ void reg_gate_leave(reg_gate_t *gate)
 {
     apr_thread_mutex_lock(gate->mutex);
     gate->inside--;
-    apr_thread_cond_signal(gate->changed);
+    admit_first(gate);
     apr_thread_mutex_unlock(gate->mutex);
 }

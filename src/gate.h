@@ -11,8 +11,9 @@
  * Whoever wants a connection enters, opens one while it is its turn, says how that went,
  * uses it and leaves. No more are inside than the pool has connections; one at a time is
  * opening, so that a database that does not answer makes one thread wait and not all of
- * them, one after the other. When opening fails, those who wait and those who come within
- * the next second are turned away at once.
+ * them, one after the other. Threads enter in the order in which they came: one that
+ * comes later never overtakes one that waits. When opening fails, those who wait and
+ * those who come within the next second are turned away at once.
  */
 typedef struct reg_gate_t reg_gate_t;
 

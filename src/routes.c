@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "routes.h"
 
+#include "metrics.h"
+
 #include <apr_strings.h>
 #include <string.h>
 
@@ -40,6 +42,9 @@ static const reg_route_t routes[] = {
     {REG_API_STATUS, REG_METHOD_GET, "", reg_operate_status, "status_page"},
     {REG_API_STATUS, REG_METHOD_GET, "/data", reg_operate_status_data, "status_data"},
 };
+
+_Static_assert(sizeof(routes) / sizeof(routes[0]) < REG_METRICS_OPERATIONS,
+               "each route's operation is counted, and requests without a route");
 
 /* What each method adds to Allow. */
 static const char *const method_names[] = {

@@ -33,19 +33,38 @@ static int is_unsettled(const reg_call_t *call)
     return 0;
 }
 
-/* Makes the call on a connection of its own choice, once. Where none is to be had, only a
- * call that was sent before is worth waiting for one. */
+/* Gives the held connection back, for the next attempt to choose another. */
+static void give_back(const reg_call_t *call)
+{
+    call->connections->checkin(call->connections->baton, *call->held);
+    *call->held = NULL;
+}
+
+/* Whether a connection on which a call has failed is as good as before. One that is not
+ * is looked after when it is checked out again. */
+static int is_usable_after(reg_verdict_t verdict)
+{
+    return verdict == REG_CALL_DONE || verdict == REG_CALL_CONFLICT
+           || verdict == REG_CALL_REFUSED || verdict == REG_CALL_LOCKED;
+}
+
+/* Makes the call once. Where no connection is to be had, only a call that was sent before
+ * is worth waiting for one. */
 static reg_verdict_t attempt(const reg_call_t *call)
 {
     const reg_connections_t *from = call->connections;
-    reg_connection_t *connection = from->checkout(from->baton, call->deadline);
     reg_verdict_t verdict;
 
-    if (!connection) {
+    if (!*call->held) {
+        *call->held = from->checkout(from->baton, call->deadline);
+    }
+    if (!*call->held) {
         return is_unsettled(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
-    verdict = reg_connection_call(connection, call);
-    from->checkin(from->baton, connection);
+    verdict = reg_connection_call(*call->held, call);
+    if (!is_usable_after(verdict)) {
+        give_back(call);
+    }
     return verdict;
 }
 
@@ -139,15 +158,31 @@ static int take_key(const reg_call_t *call, int first, char *taken, reg_item_t *
     return size;
 }
 
+/* Calls for requests with the same key, at most so many in a transaction. Those behind
+ * one that finds the key locked need not try. */
+static void call_key(const reg_call_t *call, reg_item_t *const *items, int count,
+                     int lock_timeout, int most)
+{
+    int is_locked = 0;
+
+    for (int i = 0; i < count && !is_locked; i += most) {
+        make_part(call, items + i, MIN(most, count - i), lock_timeout);
+        is_locked = items[i]->answer.outcome == REG_LOCKED;
+        for (int rest = i + most; rest < count && is_locked; rest++) {
+            items[rest]->answer = (reg_answer_t){.outcome = REG_LOCKED};
+        }
+    }
+}
+
 /* Calls for each key by itself, so that only those whose key is locked fail. */
-static void call_by_key(const reg_call_t *call, int lock_timeout)
+static void call_by_key(const reg_call_t *call, int lock_timeout, int most)
 {
     reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
     char *taken = apr_pcalloc(call->pool, (apr_size_t)call->count);
 
     for (int i = 0; i < call->count; i++) {
         if (!taken[i]) {
-            make_part(call, group, take_key(call, i, taken, group), lock_timeout);
+            call_key(call, group, take_key(call, i, taken, group), lock_timeout, most);
         }
     }
 }
@@ -174,7 +209,7 @@ static void make(const reg_call_t *call)
         break;
     case REG_CALL_LOCKED:
         if (count_keys(call) > 1) {
-            call_by_key(call, SHORT_LOCK_TIMEOUT);
+            call_by_key(call, SHORT_LOCK_TIMEOUT, call->count);
         }
         else {
             reg_call_answer(call, REG_LOCKED);
@@ -204,22 +239,12 @@ static void make(const reg_call_t *call)
     }
 }
 
-void reg_store_call(const reg_connections_t *connections, apr_pool_t *pool,
-                    const reg_operation_t *operation, reg_item_t *const *items, int count,
-                    apr_time_t deadline)
+void reg_store_call(const reg_call_t *call)
 {
-    const reg_call_t call = {connections, pool,     operation,       items,
-                             count,       deadline, REG_LOCK_TIMEOUT};
-
-    make(&call);
+    make_part(call, call->items, call->count, REG_LOCK_TIMEOUT);
 }
 
-void reg_store_call_locked(const reg_connections_t *connections, apr_pool_t *pool,
-                           const reg_operation_t *operation, reg_item_t *const *items,
-                           int count, apr_time_t deadline)
+void reg_store_call_locked(const reg_call_t *call, int most)
 {
-    const reg_call_t call = {connections, pool,     operation,       items,
-                             count,       deadline, REG_LOCK_TIMEOUT};
-
-    call_by_key(&call, MAX(REG_LOCK_TIMEOUT / count_keys(&call), SHORT_LOCK_TIMEOUT));
+    call_by_key(call, MAX(REG_LOCK_TIMEOUT / count_keys(call), SHORT_LOCK_TIMEOUT), most);
 }

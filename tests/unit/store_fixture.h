@@ -321,9 +321,12 @@ static inline const char *outcome_name(reg_outcome_t outcome)
     return names[outcome];
 }
 
+/** A way to make a call. */
+typedef void way_t(const reg_call_t *call);
+
 /** Calls an operation for so many requests, in one of the store's ways. @return the
  *  answers. */
-static inline const reg_answer_t *call_as(typeof(reg_store_call) *way, store_t *store,
+static inline const reg_answer_t *call_as(way_t *way, store_t *store,
                                           const reg_operation_t *operation,
                                           const char *const *const *values, int count,
                                           apr_interval_time_t patience)
@@ -331,6 +334,7 @@ static inline const reg_answer_t *call_as(typeof(reg_store_call) *way, store_t *
     reg_item_t *items = apr_pcalloc(store->pool, (size_t)count * sizeof(*items));
     reg_item_t **list = apr_pcalloc(store->pool, (size_t)count * sizeof(*list));
     reg_answer_t *answers = apr_pcalloc(store->pool, (size_t)count * sizeof(*answers));
+    reg_connection_t *held = NULL;
 
     for (int i = 0; i < count; i++) {
         items[i] = (reg_item_t){.values = values[i],
@@ -338,8 +342,16 @@ static inline const reg_answer_t *call_as(typeof(reg_store_call) *way, store_t *
                                 .answer = {REG_FAULT, "unset", "unset"}};
         list[i] = &items[i];
     }
-    way(&store->connections, store->pool, operation, list, count,
-        apr_time_now() + patience);
+    way(&(reg_call_t){.connections = &store->connections,
+                      .pool = store->pool,
+                      .operation = operation,
+                      .items = list,
+                      .count = count,
+                      .deadline = apr_time_now() + patience,
+                      .held = &held});
+    if (held) {
+        fixture_checkin(store, held);
+    }
     for (int i = 0; i < count; i++) {
         answers[i] = items[i].answer;
     }

@@ -14,6 +14,9 @@
 
 #define MOST_CLIENTS 20
 
+/* The most bytes of a batch. */
+#define BYTES 100
+
 /* What stands in for a database: notes what it is given, and stalls while it is told to.
  */
 typedef struct {
@@ -28,6 +31,8 @@ typedef struct {
     char order[64]; /* the requests' numbers, a blank between two batches */
     size_t length;
     apr_time_t deadline; /* of the last batch */
+    int preparing;       /* leaders that began to get ready */
+    int is_unready;      /* they cannot yet */
 } backend_t;
 
 /* A request, and what became of it. */
@@ -44,6 +49,7 @@ typedef struct {
     pthread_t thread;
     struct line_t *line;
     apr_interval_time_t patience;
+    apr_size_t size;
     request_t request;
     int was_run;
     int has_left;
@@ -111,9 +117,35 @@ static void run(void *leader, void *const *requests, int count, apr_time_t deadl
     pthread_mutex_unlock(&backend->mutex);
 }
 
+/* Gets ready: notes that it begins to, and stalls while it is told to. */
+static int prepare(void *leader, apr_time_t deadline)
+{
+    backend_t *backend = leader;
+    int is_ready;
+
+    pthread_mutex_lock(&backend->mutex);
+    backend->preparing++;
+    pthread_cond_broadcast(&backend->changed);
+    while (backend->is_unready && apr_time_now() < deadline) {
+        pthread_mutex_unlock(&backend->mutex);
+        apr_sleep(A_MOMENT);
+        pthread_mutex_lock(&backend->mutex);
+    }
+    is_ready = !backend->is_unready;
+    pthread_mutex_unlock(&backend->mutex);
+    return is_ready;
+}
+
+static reg_queue_t *make_queue(apr_pool_t *pool, int batch, int parts, int lanes)
+{
+    const reg_queue_settings_t settings = {prepare, run, batch, BYTES, parts, lanes};
+
+    return reg_queue_make(pool, &settings);
+}
+
 static void make_line(line_t *line, apr_pool_t *pool, int batch, int lanes)
 {
-    *line = (line_t){.queue = reg_queue_make(pool, run, batch, 2, lanes)};
+    *line = (line_t){.queue = make_queue(pool, batch, 2, lanes)};
     pthread_mutex_init(&line->backend.mutex, NULL);
     pthread_cond_init(&line->backend.changed, NULL);
     line->backend.mode = STALLS;
@@ -126,24 +158,31 @@ static void *join(void *data)
     apr_time_t start = apr_time_now();
 
     apr_pool_create(&pool, NULL);
-    client->was_run = reg_queue_run(client->line->queue, pool, &client->request,
-                                    &client->line->backend, start + client->patience);
+    client->was_run =
+        reg_queue_run(client->line->queue, pool, &client->request, client->size,
+                      &client->line->backend, start + client->patience);
     client->took = apr_time_now() - start;
     apr_pool_destroy(pool);
     return NULL;
 }
 
 /* Begins the next client, whose number is how many were before it. */
-static client_t *begin(line_t *line, apr_interval_time_t patience)
+static client_t *begin_sized(line_t *line, apr_interval_time_t patience, apr_size_t size)
 {
     client_t *client = &line->clients[line->count];
 
     *client = (client_t){.line = line,
                          .patience = patience,
+                         .size = size,
                          .request = {.backend = &line->backend, .number = line->count}};
     assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
     line->count++;
     return client;
+}
+
+static client_t *begin(line_t *line, apr_interval_time_t patience)
+{
+    return begin_sized(line, patience, 1);
 }
 
 /* Waits until a client has got what it came for, or has given up. */
@@ -245,7 +284,7 @@ static void undivided_all_who_wait_are_carried_together(void **state)
     line_t line;
 
     make_line(&line, *state, 8, 1);
-    line.queue = reg_queue_make(*state, run, 8, 1, 1);
+    line.queue = make_queue(*state, 8, 1, 1);
     begin(&line, FOR_EVER);
     await_batches(&line.backend, 1);
     for (int i = 0; i < 6; i++) {
@@ -262,6 +301,87 @@ static void a_batch_is_no_larger_than_it_may_be(void **state)
     line_up(&line, *state, 2, 7);
     go_on(&line);
     assert_text("batches", line.backend.order, "0 12 34 56 7");
+}
+
+/* One by itself may be larger. */
+static void a_batch_has_no_more_bytes_than_it_may(void **state)
+{
+    static const apr_size_t sizes[] = {BYTES / 2, BYTES / 2, 1, 2 * BYTES, BYTES, 1};
+    line_t line;
+
+    make_line(&line, *state, 8, 1);
+    line.queue = make_queue(*state, 8, 1, 1);
+    begin(&line, FOR_EVER);
+    await_batches(&line.backend, 1);
+    for (size_t i = 0; i < LENGTH(sizes); i++) {
+        begin_sized(&line, FOR_EVER, sizes[i]);
+        await_length(line.queue, (int)i + 1);
+    }
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0 12 3 4 5 6");
+}
+
+static void set_unready(line_t *line, int is_unready)
+{
+    pthread_mutex_lock(&line->backend.mutex);
+    line->backend.is_unready = is_unready;
+    pthread_mutex_unlock(&line->backend.mutex);
+}
+
+static void await_preparing(backend_t *backend, int count)
+{
+    pthread_mutex_lock(&backend->mutex);
+    while (backend->preparing < count) {
+        pthread_cond_wait(&backend->changed, &backend->mutex);
+    }
+    pthread_mutex_unlock(&backend->mutex);
+}
+
+/* What a leader waits for, others need not: they leave at their deadline, and those that
+ * come meanwhile are in its batch. */
+static void nobody_is_taken_before_the_leader_is_ready(void **state)
+{
+    const apr_interval_time_t patience = apr_time_from_msec(300);
+    line_t line;
+
+    make_line(&line, *state, 8, 1);
+    line.queue = make_queue(*state, 8, 1, 1);
+    line.backend.mode = RUNS;
+    set_unready(&line, 1);
+    begin(&line, FOR_EVER);
+    await_preparing(&line.backend, 1);
+    line_up_one(&line, FOR_EVER);
+    line_up_one(&line, patience);
+    line_up_one(&line, FOR_EVER);
+    await(&line.clients[2]);
+    assert_false(line.clients[2].was_run);
+    assert_in_range(line.clients[2].took, patience, FOR_EVER / 2);
+    line_up_one(&line, FOR_EVER);
+    set_unready(&line, 0);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "0134");
+}
+
+static void who_cannot_get_ready_passes_the_turn_on(void **state)
+{
+    const apr_interval_time_t patience = apr_time_from_msec(300);
+    line_t line;
+
+    make_line(&line, *state, 8, 1);
+    line.queue = make_queue(*state, 8, 1, 1);
+    line.backend.mode = RUNS;
+    set_unready(&line, 1);
+    begin(&line, patience);
+    await_preparing(&line.backend, 1);
+    line_up_one(&line, FOR_EVER);
+    line_up_one(&line, FOR_EVER);
+    await(&line.clients[0]);
+    assert_false(line.clients[0].was_run);
+    assert_int_equal(line.clients[0].request.runs, 0);
+    await_preparing(&line.backend, 2);
+    set_unready(&line, 0);
+    go_on(&line);
+    assert_text("batches", line.backend.order, "12");
 }
 
 /* Who has led a batch does not stay for the next one, nor do those it has led. */
@@ -437,8 +557,8 @@ static void *keep_busy(void *data)
         int was_run;
 
         apr_pool_create(&pool, NULL);
-        was_run = reg_queue_run(line->queue, pool, &request, &line->backend,
-                                apr_time_now() + patience);
+        was_run = reg_queue_run(line->queue, pool, &request, 1 + (apr_size_t)i % BYTES,
+                                &line->backend, apr_time_now() + patience);
         busy->wrong += request.runs != was_run || (!was_run && i % 7 != 0)
                        || (was_run && request.outcome != (request.fails ? -1 : 1));
         apr_pool_destroy(pool);
@@ -484,6 +604,9 @@ int main(void)
         POOL_TEST(what_arrives_meanwhile_is_carried_together_and_in_order),
         POOL_TEST(undivided_all_who_wait_are_carried_together),
         POOL_TEST(a_batch_is_no_larger_than_it_may_be),
+        POOL_TEST(a_batch_has_no_more_bytes_than_it_may),
+        POOL_TEST(nobody_is_taken_before_the_leader_is_ready),
+        POOL_TEST(who_cannot_get_ready_passes_the_turn_on),
         POOL_TEST(who_was_run_leaves_while_others_wait),
         POOL_TEST(a_failure_is_one_request_s_own),
         POOL_TEST(who_has_not_been_taken_leaves_at_the_deadline),

@@ -48,6 +48,7 @@ typedef struct service_t {
     reg_connection_t list[MOST_CONNECTIONS];
     int is_used[MOST_CONNECTIONS];
     int used;
+    int is_exhausted; /* who wants a connection waits for one in vain */
     client_t clients[MOST_CLIENTS];
     int count;
 } service_t;
@@ -67,7 +68,12 @@ static reg_connection_t *check_out(void *baton, apr_time_t deadline)
     service_t *service = baton;
     int i = 0;
 
-    (void)deadline;
+    while (__atomic_load_n(&service->is_exhausted, __ATOMIC_SEQ_CST)) {
+        if (apr_time_now() >= deadline) {
+            return NULL;
+        }
+        apr_sleep(apr_time_from_msec(1));
+    }
     pthread_mutex_lock(&service->mutex);
     while (i < MOST_CONNECTIONS && service->is_used[i]) {
         i++;
@@ -290,6 +296,59 @@ static void who_waits_leaves_while_a_connection_could_still_be_made(void **state
     await(stalled, 1, REG_CREATED);
 }
 
+static void set_exhausted(service_t *service, int is_exhausted)
+{
+    __atomic_store_n(&service->is_exhausted, is_exhausted, __ATOMIC_SEQ_CST);
+}
+
+/* One of them waits for a connection, and the others neither for it nor with it. */
+static void who_waits_for_a_connection_leaves_at_its_own_deadline(void **state)
+{
+    service_t *service = *state;
+    client_t *patient, *impatient;
+    apr_time_t start = apr_time_now();
+
+    set_exhausted(service, 1);
+    patient = begin_many(service, 3, ROW(1));
+    apr_sleep(apr_time_from_msec(50));
+    impatient = begin(service, &run_operation, ROW(1), apr_time_from_msec(300));
+    await(impatient, 1, REG_UNAVAILABLE);
+    assert_in_range(apr_time_now() - start, 0, SOON / 2);
+    assert_waiting(patient, 3);
+    set_exhausted(service, 0);
+    await(patient, 3, REG_UPDATED);
+    assert_in_range(runs(service->store), 1, 2); /* They were carried together. */
+}
+
+/* The one whose turn it is cannot wait as long as the next. */
+static void who_gets_no_connection_passes_the_turn_on(void **state)
+{
+    service_t *service = *state;
+    client_t *impatient, *patient;
+
+    set_exhausted(service, 1);
+    impatient = begin(service, &run_operation, ROW(1), apr_time_from_msec(300));
+    apr_sleep(apr_time_from_msec(50));
+    patient = begin_many(service, 3, ROW(1));
+    await(impatient, 1, REG_UNAVAILABLE);
+    assert_waiting(patient, 3);
+    set_exhausted(service, 0);
+    await(patient, 3, REG_UPDATED);
+}
+
+static void more_operations_than_there_is_room_for_are_not_called(void **state)
+{
+    service_t *service = *state;
+    static reg_operation_t operations[REG_MAX_OPERATIONS + 1];
+
+    for (int i = 0; i <= REG_MAX_OPERATIONS; i++) {
+        operations[i] = run_operation;
+        service->count = 0;
+        await(begin(service, &operations[i], CREATED, SOON), 1,
+              i < REG_MAX_OPERATIONS ? REG_CREATED : REG_UNAVAILABLE);
+    }
+}
+
 /*
  * Locked rows
  */
@@ -369,19 +428,27 @@ static void a_row_that_is_free_again_does_not_wait_for_another(void **state)
     assert_int_equal(value_of(service, 2), 104);
 }
 
-/* The control for what a connection is shared by above. */
-static void each_waits_on_a_connection_of_its_own_where_nothing_is_combined(void **state)
+/* Where nothing is combined as well, and then each in a transaction of its own. */
+static void
+who_waits_for_a_row_shares_a_connection_where_nothing_is_combined(void **state)
 {
     service_t *service = *state;
-    client_t *locked;
+    client_t *locked, *others;
+    int before;
 
     service->dispatch = reg_dispatch_make(service->store->pool, 1, 1);
     sql(service->store->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = begin_many(service, 6, ROW(1));
-    WAIT_FOR(held_up(service) == 6);
+    apr_sleep(A_WHILE); /* until each has found it locked */
+    assert_int_equal(most_held_up(service), 1);
+    others = begin_many(service, 6, ROW(2));
+    await(others, 6, REG_UPDATED);
+    assert_waiting(locked, 6);
+    before = runs(service->store);
     sql(service->store->administrator, "COMMIT");
     await(locked, 6, REG_UPDATED);
+    assert_in_range(runs(service->store) - before, 5, 50); /* one under way */
     assert_int_equal(value_of(service, 1), 106);
 }
 
@@ -522,10 +589,13 @@ int main(void)
         DISPATCH_TEST(requests_share_a_call_where_they_may),
         DISPATCH_TEST(an_operation_does_not_wait_for_another),
         DISPATCH_TEST(who_waits_leaves_while_a_connection_could_still_be_made),
+        DISPATCH_TEST(who_waits_for_a_connection_leaves_at_its_own_deadline),
+        DISPATCH_TEST(who_gets_no_connection_passes_the_turn_on),
+        DISPATCH_TEST(more_operations_than_there_is_room_for_are_not_called),
         DISPATCH_TEST(a_locked_row_holds_up_only_those_who_want_it),
         DISPATCH_TEST(who_came_before_the_row_was_found_locked_is_not_called),
         DISPATCH_TEST(a_row_that_is_free_again_does_not_wait_for_another),
-        DISPATCH_TEST(each_waits_on_a_connection_of_its_own_where_nothing_is_combined),
+        DISPATCH_TEST(who_waits_for_a_row_shares_a_connection_where_nothing_is_combined),
         DISPATCH_TEST(who_waits_in_vain_is_told_so_and_leaves_nothing_behind),
         DISPATCH_TEST(every_request_is_done_once_while_rows_are_locked_now_and_then),
         DISPATCH_TEST(what_is_confirmed_is_done_while_connections_are_ended),

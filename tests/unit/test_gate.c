@@ -45,6 +45,12 @@ static void send_in(visitor_t *visitor, reg_gate_t *gate, apr_interval_time_t pa
     assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
 }
 
+static void send_in_to_stay(visitor_t *visitor, reg_gate_t *gate)
+{
+    *visitor = (visitor_t){.gate = gate, .patience = FOR_EVER, .success = 1, .stays = 1};
+    assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
+}
+
 static void await(visitor_t *visitors, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -109,6 +115,26 @@ static void who_waits_gets_in_when_somebody_leaves(void **state)
     for (int i = 0; i < 8; i++) {
         assert_true(visitors[i].entered);
         assert_in_range(visitors[i].took, 0, FOR_EVER / 2);
+    }
+}
+
+/* Who comes later does not overtake, though it asks at the very moment at which a place
+ * becomes free, when the threads that wait are asleep. */
+static void who_came_first_gets_in_first(void **state)
+{
+    reg_gate_t *gate = reg_gate_make(*state, 1);
+    visitor_t visitors[8];
+
+    occupy(gate);
+    for (int i = 0; i < 8; i++) {
+        send_in_to_stay(&visitors[i], gate);
+        apr_sleep(A_MOMENT);
+    }
+    for (int i = 0; i < 8; i++) {
+        reg_gate_leave(gate);
+        assert_false(enters(gate, A_MOMENT));
+        await(&visitors[i], 1); /* in this order, or the test hangs */
+        assert_true(visitors[i].entered);
     }
 }
 
@@ -287,6 +313,7 @@ int main(void)
         POOL_TEST(no_more_are_inside_than_there_are_places),
         POOL_TEST(who_waits_is_turned_away_at_the_deadline),
         POOL_TEST(who_waits_gets_in_when_somebody_leaves),
+        POOL_TEST(who_came_first_gets_in_first),
         POOL_TEST(one_at_a_time_is_opening),
         POOL_TEST(a_failed_opening_closes_the_gate_for_a_second),
         POOL_TEST(who_is_inside_may_leave_a_closed_gate),

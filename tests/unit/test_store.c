@@ -173,11 +173,18 @@ static void an_answer_outlives_the_call(void **state)
     const char *const values[] = {"SELECT $1, 'found', 'detail', 'body'"};
     reg_item_t item = {.values = values, .pool = store->pool};
     reg_item_t *items[] = {&item};
+    reg_connection_t *held = NULL;
     apr_pool_t *call_pool;
 
     apr_pool_create(&call_pool, NULL);
-    reg_store_call(&store->connections, call_pool, &run_operation, items, 1,
-                   apr_time_now() + SOON);
+    reg_store_call(&(reg_call_t){.connections = &store->connections,
+                                 .pool = call_pool,
+                                 .operation = &run_operation,
+                                 .items = items,
+                                 .count = 1,
+                                 .deadline = apr_time_now() + SOON,
+                                 .held = &held});
+    fixture_checkin(store, held);
     memset(apr_palloc(call_pool, 4000), 'x', 4000);
     apr_pool_clear(call_pool);
     memset(apr_palloc(call_pool, 8000), 'x', 8000);

@@ -70,22 +70,32 @@ static void a_call_that_deadlocked_is_made_again(void **state)
  */
 
 /* A call tells how long it would have waited for a lock. */
+#define LOCKED_ROW                                                                       \
+    "UPDATE marks SET value = 3 WHERE id = 1 RETURNING $1, 'updated', NULL, NULL"
+#define FREE_ROW                                                                         \
+    "UPDATE marks SET value = 3 WHERE id = 2 RETURNING $1, 'updated', NULL, NULL"
+
 #define LOCK_TIMEOUT "SELECT $1, 'found', current_setting('lock_timeout'), NULL"
+
+static void call_locked(const reg_call_t *call)
+{
+    reg_store_call_locked(call, call->count);
+}
 
 static void those_who_wait_for_locks_share_the_time_of_one(void **state)
 {
     static const struct {
         const char *row;
-        typeof(reg_store_call) *way;
+        way_t *way;
         int keys;
         const char *lock_timeout;
     } rows[] = {
         {"one key", reg_store_call, 1, "100ms"},
         {"many keys", reg_store_call, 20, "100ms"},
-        {"one that is locked", reg_store_call_locked, 1, "100ms"},
-        {"two", reg_store_call_locked, 2, "50ms"},
-        {"ten", reg_store_call_locked, 10, "10ms"},
-        {"too many to share it", reg_store_call_locked, 20, "10ms"},
+        {"one that is locked", call_locked, 1, "100ms"},
+        {"two", call_locked, 2, "50ms"},
+        {"ten", call_locked, 10, "10ms"},
+        {"too many to share it", call_locked, 20, "10ms"},
     };
     store_t *store = *state;
 
@@ -107,6 +117,36 @@ static void those_who_wait_for_locks_share_the_time_of_one(void **state)
         assert_number(rows[i].row, runs(store) - before,
                       rows[i].way == reg_store_call ? 1 : rows[i].keys);
     }
+}
+
+static void call_locked_one_by_one(const reg_call_t *call)
+{
+    reg_store_call_locked(call, 1);
+}
+
+/* One transaction each where nothing is combined; but one that finds its row locked has
+ * found that for the others. */
+static void those_behind_a_locked_one_are_not_called(void **state)
+{
+    static const char *const scripts[] = {LOCKED_ROW, LOCKED_ROW, FREE_ROW, LOCKED_ROW,
+                                          FREE_ROW};
+    store_t *store = *state;
+    const char *const *values[LENGTH(scripts)];
+    const reg_answer_t *answers;
+
+    sql(store->administrator, "INSERT INTO marks VALUES (1, 1), (2, 2)");
+    sql(store->administrator, "BEGIN; UPDATE marks SET value = 5 WHERE id = 1");
+    for (size_t i = 0; i < LENGTH(scripts); i++) {
+        values[i] = &scripts[i];
+    }
+    answers = call_as(call_locked_one_by_one, store, &run_operation, values,
+                      LENGTH(scripts), SOON);
+    sql(store->administrator, "ROLLBACK");
+    for (size_t i = 0; i < LENGTH(scripts); i++) {
+        assert_text(scripts[i], outcome_name(answers[i].outcome),
+                    strcmp(scripts[i], LOCKED_ROW) == 0 ? "LOCKED" : "updated");
+    }
+    assert_int_equal(runs(store), 3);
 }
 
 static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
@@ -135,6 +175,7 @@ int main(void)
         STORE_TEST(a_call_that_lost_a_conflict_is_made_again),
         STORE_TEST(a_call_that_deadlocked_is_made_again),
         STORE_TEST(those_who_wait_for_locks_share_the_time_of_one),
+        STORE_TEST(those_behind_a_locked_one_are_not_called),
         STORE_TEST(of_some_keys_only_the_locked_one_is_found_locked),
     };
 

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "waiters.h"
+
+#include <errno.h>
+
+void reg_waiters_init(reg_waiters_t *waiters)
+{
+    *waiters = (reg_waiters_t){NULL, &waiters->first, 0};
+}
+
+void reg_waiters_append(reg_waiters_t *waiters, reg_waiter_t *waiter)
+{
+    sem_init(&waiter->woken, 0, 0);
+    waiter->next = NULL;
+    waiter->is_queued = 1;
+    *waiters->end = waiter;
+    waiters->end = &waiter->next;
+    waiters->length++;
+}
+
+reg_waiter_t *reg_waiters_pop(reg_waiters_t *waiters)
+{
+    reg_waiter_t *waiter = waiters->first;
+
+    waiters->first = waiter->next;
+    if (!waiters->first) {
+        waiters->end = &waiters->first;
+    }
+    waiters->length--;
+    waiter->is_queued = 0;
+    return waiter;
+}
+
+void reg_waiter_wake(reg_waiter_t *waiter, int verdict)
+{
+    waiter->verdict = verdict;
+    sem_post(&waiter->woken);
+}
+
+static void withdraw(reg_waiters_t *waiters, const reg_waiter_t *waiter)
+{
+    reg_waiter_t **link = &waiters->first;
+
+    while (*link != waiter) {
+        link = &(*link)->next;
+    }
+    *link = waiter->next;
+    if (!*link) {
+        waiters->end = link;
+    }
+    waiters->length--;
+}
+
+/* Waits until the waiter is woken. @return 0 when that was not before the deadline. */
+static int sleep_until_woken(reg_waiter_t *own, apr_time_t deadline)
+{
+    const struct timespec end = {.tv_sec = (time_t)apr_time_sec(deadline),
+                                 .tv_nsec = (long)apr_time_usec(deadline) * 1000};
+    int rv;
+
+    do {
+        rv = sem_timedwait(&own->woken, &end);
+    } while (rv < 0 && errno == EINTR);
+    return rv == 0;
+}
+
+/* Leaves the queue. @return 0 when the waiter was taken before. */
+static int leave(reg_waiters_t *waiters, apr_thread_mutex_t *mutex,
+                 const reg_waiter_t *own)
+{
+    int could;
+
+    apr_thread_mutex_lock(mutex);
+    could = own->is_queued;
+    if (could) {
+        withdraw(waiters, own);
+    }
+    apr_thread_mutex_unlock(mutex);
+    return could;
+}
+
+int reg_waiters_wait(reg_waiters_t *waiters, apr_thread_mutex_t *mutex, reg_waiter_t *own,
+                     apr_time_t deadline)
+{
+    int was_woken = sleep_until_woken(own, deadline);
+
+    if (!was_woken && !leave(waiters, mutex, own)) {
+        while (sem_wait(&own->woken) < 0) { /* a signal */
+        }
+        was_woken = 1;
+    }
+    sem_destroy(&own->woken);
+    return was_woken;
+}
