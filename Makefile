@@ -185,17 +185,19 @@ fuzz: fuzz-targets
 	        $(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target || exit; \
 	done
 
-# Nothing in Debian 12 validates OpenAPI 3.1. Wherever the module is built, it is kept here.
-OPENAPI_VALIDATOR = build/openapi-spec-validator/bin/openapi-spec-validator
-$(OPENAPI_VALIDATOR):
-	$(PYTHON) -m venv build/openapi-spec-validator
-	build/openapi-spec-validator/bin/pip install -q openapi-spec-validator==0.9.0
+# Programs that Debian 12 has not, wherever the module is built: each in a directory of its own,
+# with all that it needs, every file of one version and known by its hash.
+build/venv-%/installed: tests/requirements-%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --require-hashes --only-binary :all: -r $<
+	@touch $@
 
 # Each worker has servers of its own, and goes through one file after the other. All have to
 # find the tests in the same order.
 HTTP_TESTS = tests/http
 WORKERS   ?= 2
-check-http: $(MODULE) $(OPENAPI_VALIDATOR) explorer
+check-http: $(MODULE) build/venv-openapi/installed explorer
 	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
 	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile $(HTTP_TESTS) $(PYTEST)
 

@@ -20,7 +20,7 @@ import servers
 from conftest import new_object_id, new_uuid
 from openapi import DOCUMENT, OPERATIONS
 
-VALIDATOR = servers.ROOT / "build" / "openapi-spec-validator" / "bin" / "openapi-spec-validator"
+VALIDATOR = servers.ROOT / "build" / "venv-openapi" / "bin" / "openapi-spec-validator"
 
 
 # --- The document --------------------------------------------------------------------------
