@@ -71,6 +71,7 @@ SELECT make_audit_partitions() AS made \gset
 \ir operations/live_register.sql
 \ir operations/cancel_live_registration.sql
 
+\ir operations/time_zones.sql
 \ir operations/groups_support.sql
 \ir operations/groups_register.sql
 \ir operations/groups_get_group.sql

@@ -14,6 +14,24 @@ ALTER TABLE group_members
     ADD CONSTRAINT group_members_tags_size
         CHECK (octet_length(tags::text) <= 1048576) NOT VALID;
 
+-- The counters change with each registration: their dead versions have to go while they
+-- are few. What is only added to is vacuumed as it grows, so that index-only scans and
+-- freezing keep up with it. Keys live for a day.
+ALTER TABLE live_sessions SET
+    (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE invite_codes SET
+    (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE occurrences SET
+    (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE live_registrations SET
+    (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE event_registrations SET
+    (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE group_members SET
+    (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE idempotency_keys SET
+    (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
 -- The audit by months, so that old months can be dropped. The table of version 1 becomes
 -- the oldest partition, up to the end of this month (UTC). Attaching it reads all of it
 -- under a lock, unless a constraint says the same as its bound. For a table of more than a
@@ -40,6 +58,8 @@ COMMENT ON TYPE audit_action IS
 ALTER TABLE audit RENAME TO audit_oldest;
 ALTER INDEX audit_by_id RENAME TO audit_oldest_by_id;
 ALTER TABLE audit_oldest ADD COLUMN row_count bigint;
+ALTER TABLE audit_oldest SET
+    (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 -- Attaching clones the row trigger of the partitioned table under the same name.
 DROP TRIGGER append_only ON audit_oldest;
 

@@ -53,7 +53,9 @@ BEGIN
                                WHERE d.at >= month AND d.at < month_after);
 
         partition := to_char(month AT TIME ZONE 'UTC', '"audit_"YYYY"_"MM');
-        EXECUTE format('CREATE TABLE %I (LIKE audit INCLUDING ALL)', partition);
+        EXECUTE format('CREATE TABLE %I (LIKE audit INCLUDING ALL) WITH'
+                       ' (autovacuum_vacuum_insert_scale_factor = 0.02,'
+                       ' autovacuum_analyze_scale_factor = 0.02)', partition);
         EXECUTE format('COMMENT ON TABLE %I IS %L', partition,
                        'The audit of one month, in UTC.');
         EXECUTE format('ALTER TABLE audit ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',

@@ -31,21 +31,6 @@ COMMENT ON COLUMN groups.locale IS
 COMMENT ON COLUMN groups.time_zone IS
     'The time zone of members who name none; null: UTC.';
 
--- A system's update may also take names away; then the operations must not use them.
-WITH known AS MATERIALIZED (
-    SELECT z.name
-      FROM pg_timezone_names AS z
-     WHERE z.name !~ '^(posix|right|SystemV)/'
-       AND z.name NOT IN ('Factory', 'localtime', 'posixrules')
-), gone AS (
-    DELETE FROM time_zones AS z
-     WHERE NOT EXISTS (SELECT FROM known WHERE known.name = z.name)
-       AND NOT EXISTS (SELECT FROM groups AS g WHERE g.time_zone = z.name)
-)
-INSERT INTO time_zones (name)
-SELECT known.name FROM known
-    ON CONFLICT DO NOTHING;
-
 CREATE TABLE IF NOT EXISTS plans (
     id uuid DEFAULT gen_random_uuid(),
     group_id uuid NOT NULL,

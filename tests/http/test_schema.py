@@ -227,6 +227,33 @@ def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
                      " VALUES ('listed', 'person', '', '', 1), ('exported', 'audit', '', '', 2)")
 
 
+CHANGE_TIME_ZONES = """SET search_path = registration;
+    DELETE FROM time_zones WHERE name IN ('Europe/Paris', 'Asia/Kathmandu');
+    INSERT INTO time_zones VALUES ('Mars/Group'), ('Mars/Member'), ('Mars/Nobody');
+    INSERT INTO groups (id, name, time_zone)
+    VALUES ('00000000-0000-4000-8000-000000000001', 'A group', 'Mars/Group');
+    INSERT INTO plans (id, group_id, name)
+    VALUES ('00000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-000000000001', '');
+    INSERT INTO invite_codes (code, plan_id)
+    VALUES ('A', '00000000-0000-4000-8000-000000000002');
+    INSERT INTO group_members (id, group_id, plan_id, invite_code, email, locale, time_zone,
+                               start_date, created_at, updated_at)
+    VALUES (gen_random_uuid(), '00000000-0000-4000-8000-000000000001',
+            '00000000-0000-4000-8000-000000000002', 'A', 'a@example.org', 'en', 'Mars/Member',
+            now(), now(), now())"""
+
+
+@pytest.mark.parametrize("what", ["install", "upgrade"])
+def test_time_zones_are_those_of_the_server_after_each_run(empty, what):
+    zones = ["-c", "SELECT name FROM registration.time_zones ORDER BY name"]
+    assert command(empty, "install")[0] == 0
+    before = empty.psql(*zones).split()
+    empty.psql("-c", CHANGE_TIME_ZONES)
+    assert "Mars/Nobody" in empty.psql(*zones) and "Europe/Paris" not in empty.psql(*zones)
+    assert command(empty, what)[0] == 0
+    assert empty.psql(*zones).split() == sorted([*before, "Mars/Group", "Mars/Member"])
+
+
 # --- An upgrade while requests are served ----------------------------------------------------
 
 class Traffic:
