@@ -16,7 +16,7 @@
 #include <string.h>
 
 static const reg_operation_t events_create =
-    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 4);
+    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4);
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
 static const reg_operation_t events_update = {
     .name = "events_update", .parameters = 6 + REG_AUDIT_PARAMETERS, .audited = 1};
@@ -150,7 +150,7 @@ reg_reply_t *reg_events_create(reg_request_t *request)
     const char *user = reg_field_required(&problems, request->json, "", "externalUserId",
                                           reg_check_name);
     const char *values[] = {reg_id_uuid(request->pool),
-                            occurrence,
+                            reg_id_lower(request->pool, occurrence),
                             user,
                             read_fields(request, &problems),
                             reg_id_uuid(request->pool), /* of the user, if it is new */

@@ -10,7 +10,6 @@
 #include "reply.h"
 
 #include <apr_general.h>
-#include <apr_lib.h>
 #include <apr_md5.h>
 #include <apr_strings.h>
 #include <stdlib.h>
@@ -84,16 +83,7 @@ static reg_reply_t *check_password(reg_request_t *request, family_t *family)
 /* The id in lower case if it is one. */
 static const char *lower_id(reg_request_t *request, const char *id)
 {
-    char *lower;
-
-    if (reg_check_object_id(id)) {
-        return id;
-    }
-    lower = apr_pstrdup(request->pool, id);
-    for (char *p = lower; *p; p++) {
-        *p = (char)apr_tolower(*p);
-    }
-    return lower;
+    return reg_check_object_id(id) ? id : reg_id_lower(request->pool, id);
 }
 
 static reg_reply_t *check_institution(reg_request_t *request, family_t *family)

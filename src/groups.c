@@ -14,8 +14,8 @@
 #include <apr_time.h>
 #include <string.h>
 
-static const reg_operation_t groups_register =
-    REG_KEYED_OPERATION("groups_register", 16, 3, 1U << 0 | 1U << 2);
+static const reg_operation_t groups_register = REG_KEYED_OPERATION(
+    "groups_register", 16, 3, 1U << 0 | 1U << 2 | 1U << 12 | 1U << 13);
 static const reg_operation_t groups_get_group = {.name = "groups_get_group",
                                                  .parameters = 2};
 static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
@@ -191,7 +191,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
     }
     if (!group || !reg_check_uuid(group)) {
         const char *values[] = {reg_id_uuid(request->pool),
-                                group,
+                                reg_id_lower(request->pool, group),
                                 groups_path(request),
                                 m.code,
                                 m.email,

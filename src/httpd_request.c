@@ -5,6 +5,7 @@
 #include "httpd_claims.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
+#include "ids.h"
 #include "reply.h"
 
 #include <apr_portable.h>
@@ -209,7 +210,7 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
     if (!reg_claims_are_texts(r, conf->organization_claims)) {
         value = NULL;
     }
-    request->organization = value;
+    request->organization = reg_id_lower(request->pool, value);
     if (!value || reg_check_uuid(value)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "REG0202: RegistrationOrganization does not give a UUID");

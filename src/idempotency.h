@@ -19,14 +19,16 @@
 /**
  * An audited operation that may be called under a key.
  * @param count of its parameters, those of audit.h left out.
- * @param made_here bits of the values that are no part of what the client asks for, as
- *        they are made here: 1 << n for the nth. A password's hash is one of them, so a
- *        password is not compared: a fast hash of it, kept, would undo the slow one.
+ * @param left_out bits of the values that are not part of the fingerprint: 1 << n for
+ *        the nth. These are values that are made here, and free JSON, whose text the
+ *        database brings into one form and adds (see sql/operations/idempotent.sql). A
+ *        password's hash is one of them, so a password is not compared: a fast hash of
+ *        it, kept, would undo the slow one.
  */
-#define REG_KEYED_OPERATION(its_name, count, competed_for, made_here)                    \
+#define REG_KEYED_OPERATION(its_name, count, competed_for, left_out)                     \
     {                                                                                    \
         .name = (its_name), .parameters = (count) + REG_AUDIT_PARAMETERS,                \
-        .key = (competed_for), .audited = 1, .made = (made_here),                        \
+        .key = (competed_for), .audited = 1, .skipped = (left_out),                      \
         .keyed = &(const reg_operation_t)                                                \
         {                                                                                \
             .name = its_name "_under_key", .inner = (its_name),                          \
@@ -36,8 +38,10 @@
     }
 
 /**
- * Calls an operation for a request, under its key if it has one. The answer of a repeated
- * request is that of the first, with another id in it than among the values.
+ * Calls an operation for a request, under its key if it has one. A request is the same as
+ * the first one when the values are: the ids among them have to be in one case. The
+ * answer of a repeated request is that of the first, with another id in it than among the
+ * values.
  * @param answer beside what the operation says: REG_KEY_INVALID, without a call, and
  *        REG_KEY_REUSED.
  */

@@ -2,6 +2,7 @@
 #include "ids.h"
 
 #include <apr_general.h>
+#include <apr_strings.h>
 #include <apr_time.h>
 #include <stdlib.h>
 
@@ -61,4 +62,17 @@ const char *reg_id_object_id(apr_pool_t *pool)
     put_number(bytes, 4, apr_time_sec(apr_time_now()));
     put_random(bytes + 4, 8);
     return hex(pool, bytes, 12, 0);
+}
+
+/* Not tolower(), which depends on the process's locale. */
+const char *reg_id_lower(apr_pool_t *pool, const char *id)
+{
+    char *lower = apr_pstrdup(pool, id);
+
+    for (char *p = lower; p && *p; p++) {
+        if (*p >= 'A' && *p <= 'Z') {
+            *p = (char)(*p - 'A' + 'a');
+        }
+    }
+    return lower;
 }

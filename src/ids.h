@@ -5,7 +5,7 @@
 #include <apr_pools.h>
 
 /**
- * The ids of new rows. They are made before the row is written, so that a call whose
+ * Ids. Those of new rows are made before the row is written, so that a call whose
  * connection broke can be sent again and recognize what it already wrote.
  */
 
@@ -14,5 +14,9 @@ const char *reg_id_uuid(apr_pool_t *pool);
 
 /** A MongoDB ObjectId: 24 lower-case hex digits, Unix seconds first, then random. */
 const char *reg_id_object_id(apr_pool_t *pool);
+
+/** An id that a client sent, with its letters A to Z in lower case: the case of hex
+ * digits makes no other id. @return NULL for NULL. */
+const char *reg_id_lower(apr_pool_t *pool, const char *id);
 
 #endif

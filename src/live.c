@@ -72,7 +72,8 @@ reg_reply_t *reg_live_register(reg_request_t *request)
         role = patient ? "participant" : "guest";
     }
     if (!reg_check_uuid(session)) {
-        const char *values[] = {reg_id_uuid(request->pool), session, patient, guest,
+        const char *values[] = {reg_id_uuid(request->pool),
+                                reg_id_lower(request->pool, session), patient, guest,
                                 role};
 
         reg_idempotency_call(request, &live_register, values, &answer);

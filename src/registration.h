@@ -108,7 +108,7 @@ typedef struct reg_operation_t {
     int audited;               /* it writes; its last parameters are those of audit.h */
     apr_interval_time_t lasts; /* how long an answer is good for all; 0: for one */
     const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
-    unsigned made;     /* see idempotency.h, as for `keyed` */
+    unsigned skipped;  /* see idempotency.h, as for `keyed` */
     const struct reg_operation_t *keyed; /* the same under an Idempotency-Key, or NULL */
 } reg_operation_t;
 
@@ -164,7 +164,8 @@ struct reg_request_t {
     int has_bearer_token;        /* Authorization: Bearer … was sent */
     const char *user;            /* authenticated caller, or NULL */
     const char *request_id;      /* httpd's own for this request, or NULL */
-    const char *organization;    /* UUID that limits the events API, or NULL */
+    const char *organization;    /* UUID that limits the events API, its digits in lower
+                                  * case, or NULL */
     const char *if_match;        /* or NULL */
     const char *if_none_match;   /* or NULL */
     const char *idempotency_key; /* as it was sent, or NULL */

@@ -11,6 +11,15 @@
 -- The operation is given $1, all its arrays, which are named and typed as it declares them:
 -- no value of a request becomes part of a statement, where a log could show it.
 --
+-- An answer that is repeated is locked, which is to write: so its commit waits for a
+-- synchronous standby, as that of the first answer did.
+--
+-- The operation is found by its name and the number of its arrays, as another version of it
+-- may be there, with parameters more.
+--
+-- A request is the same as the first one under its key when the fingerprint is, and each
+-- array of type jsonb: there the order of keys and blanks make no difference.
+--
 -- Outcomes: those of the operation, and key_reused: the key belongs to another request.
 CREATE OR REPLACE FUNCTION idempotent(
     operation text,
@@ -29,9 +38,9 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
     digests bytea[] := ARRAY(SELECT sha256(convert_to(k, 'UTF8')) FROM unnest(keys) AS k);
-    prints bytea[] := ARRAY(SELECT sha256(convert_to(f, 'UTF8'))
-                              FROM unnest(fingerprints) AS f);
+    prints bytea[];
     waiting integer[] := ARRAY(SELECT generate_subscripts(keys, 1));
+    types oid[];                -- those of the arguments
     statement text;
     lock bigint;
     requests integer[];         -- those of a round, no two with the same key
@@ -47,14 +56,33 @@ BEGIN
                          'events_create') THEN
         RAISE EXCEPTION '% cannot be called under a key', operation;
     END IF;
+    SELECT (p.proargtypes::oid[])[0 : cardinality(arguments) - 1]
+      INTO types
+      FROM pg_proc AS p
+     WHERE p.pronamespace = 'registration'::regnamespace
+       AND p.proname = operation
+       AND cardinality(arguments) BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs
+     ORDER BY p.pronargs
+     LIMIT 1;
     SELECT format('SELECT r.item, r.outcome, r.detail, r.body FROM registration.%I(%s) AS r',
                   operation,
                   string_agg(format('$1[%s]::%s', a.n, format_type(a.type, NULL)), ', '
                              ORDER BY a.n))
       INTO statement
-      FROM pg_proc AS p,
-           unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, n)
-     WHERE p.oid = format('registration.%I', operation)::regproc;
+      FROM unnest(types) WITH ORDINALITY AS a (type, n);
+
+    FOR argument IN
+        SELECT a.n
+          FROM unnest(types) WITH ORDINALITY AS a (type, n)
+         WHERE a.type = 'jsonb[]'::regtype
+    LOOP
+        elements := arguments[argument]::jsonb[];
+        fingerprints := ARRAY(
+            SELECT fingerprints[n] || ',' || coalesce(octet_length(e) || ':' || e, '')
+              FROM unnest(elements) WITH ORDINALITY AS u (e, n)
+             ORDER BY n);
+    END LOOP;
+    prints := ARRAY(SELECT sha256(convert_to(f, 'UTF8')) FROM unnest(fingerprints) AS f);
 
     FOR lock IN
         SELECT DISTINCT hashtextextended(k, 0) AS number FROM unnest(keys) AS k ORDER BY number
@@ -72,6 +100,8 @@ BEGIN
               JOIN idempotency_keys AS k ON k.key = digests[n]
              CROSS JOIN LATERAL (SELECT k.fingerprint = prints[n]) AS f (same)
              WHERE k.expires_at > clock_timestamp()
+             ORDER BY k.key
+               FOR NO KEY UPDATE OF k
         LOOP
             waiting := array_remove(waiting, item);
             RETURN NEXT;

@@ -168,16 +168,39 @@ def cancel_for_a_while(pair, seconds=2):
     return cancelled
 
 
+class UnderKey:
+    """Registers under an Idempotency-Key, the same for each path whenever it is asked."""
+
+    def __init__(self, one):
+        self.one = one
+        self.keys = {}
+
+    def post(self, path, json):
+        key = self.keys.setdefault(path, new_uuid())
+        return self.one.post(path, json=json, headers={"Idempotency-Key": key})
+
+    def register(self, session, patient):
+        return self.post(f"/v1/sessions/{session}/register", {"patient_id": patient})
+
+
+def keyed_requests(rooms, one):
+    """Functions that register under a key, one of each kind."""
+    under_key = UnderKey(one)
+    return [lambda kind=kind: rooms.register(under_key, kind, 0, f"keyed-{kind}-0")
+            for kind in KINDS]
+
+
 @pytest.fixture
 def requests_of_all_kinds(pair):
     """requests_of_all_kinds(one): functions that ask for something, one of each operation
-    that writes."""
+    that writes, with a key and without."""
     def make(one):
         rooms = Rooms(pair.primary, 1)
         changed = [rooms.register(one, "event", 0, new_uuid()).json() for _ in range(2)]
         address = [f"{MOUNT}/{registration['id']}" for registration in changed]
         return [*(lambda kind=kind: rooms.register(one, kind, 0, f"{kind}-0")
                   for kind in KINDS),
+                *keyed_requests(rooms, one),
                 lambda: one.put(address[0], json={"status": "ATTENDED"}),
                 lambda: one.delete(address[1])], rooms
     return make
@@ -195,9 +218,9 @@ def test_a_wait_cut_short_is_no_confirmation(caller, pair, pool, requests_of_all
         answers = [pool.submit(request) for request in requests]
         assert cancel_for_a_while(pair) > 2 * len(requests)
         assert [answer.done() for answer in answers] == [False] * len(requests)
-    assert sorted(answer.result().status_code for answer in answers) == [200, 200] + [201] * 5
+    assert sorted(answer.result().status_code for answer in answers) == [200, 200] + [201] * 10
     rooms.postgres = pair.standby
-    assert sorted(rooms.rows().values()) == [1, 1, 1, 1, 1, 2, 3]
+    assert sorted(rooms.rows().values()) == [1] * 10 + [2, 3]
 
 
 def test_control_without_making_calls_again_nobody_knows(caller, pair, pool,
@@ -221,6 +244,47 @@ def test_control_a_repeated_call_that_writes_nothing_does_not_wait(caller, pair,
     answer = pool.submit(rooms.register, one, "family", 0, "family-0")
     cancel_for_a_while(pair)
     assert answer.result().status_code == 201
+    pair.kill_primary()
+    pair.standby.start()
+    rooms.postgres = pair.standby
+    assert rooms.rows() == {}
+
+
+# --- A repeat under an Idempotency-Key ------------------------------------------------------
+
+def repeat_without_the_standby(pair, pool, one):
+    """Registers under keys, which the standby does not get to know; then it is waited for
+    again, and the same is asked for. The rooms, the first answers, the later ones."""
+    rooms = Rooms(pair.primary, 1)
+    requests = keyed_requests(rooms, one)
+    pair.replicate(synchronously=False)
+    pair.standby.stop("immediate")
+    first = [request() for request in requests]
+    assert [answer.status_code for answer in first] == [201] * len(KINDS)
+    pair.primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    pair.primary.query("SELECT pg_reload_conf()")
+    return rooms, first, [pool.submit(request) for request in requests]
+
+
+def test_a_repeat_under_a_key_waits_for_the_standby(caller, pair, pool):
+    rooms, first, answers = repeat_without_the_standby(pair, pool, caller())
+    assert not any(answer.done() for answer in answers)
+    time.sleep(3)
+    assert not any(answer.done() for answer in answers)
+    pair.standby.start()
+    assert [answer.result().content for answer in answers] == [one.content for one in first]
+    pair.kill_primary()
+    rooms.postgres = pair.standby
+    assert sorted(rooms.rows().values()) == [1] * len(KINDS)
+
+
+def test_control_a_repeat_that_locks_nothing_does_not_wait(caller, pair, pool):
+    text = (servers.ROOT / "sql" / "operations" / "idempotent.sql").read_text()
+    assert text.count("FOR NO KEY UPDATE OF k") == 1
+    pair.primary.psql("-c", "SET search_path = registration", "-c",
+                      text.replace("FOR NO KEY UPDATE OF k", ""))
+    rooms, _, answers = repeat_without_the_standby(pair, pool, caller())
+    assert [answer.result().status_code for answer in answers] == [201] * len(KINDS)
     pair.kill_primary()
     pair.standby.start()
     rooms.postgres = pair.standby

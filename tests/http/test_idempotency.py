@@ -142,6 +142,115 @@ def test_neither_order_nor_what_is_ignored_is_compared(admin, good):
     assert seen(send(admin, request.path, body, key)) == seen(first)
 
 
+@pytest.mark.parametrize("parameters", ["; b=1", ";b", ';b="x, \\"y\\"";  c=?0'])
+def test_parameters_behind_a_quoted_key_are_ignored(api, good, parameters):
+    request, key = good("live"), new_uuid()
+    first = send(api, request.path, request.body, f'"{key}"{parameters}')
+    assert first.status_code == 201
+    assert seen(send(api, request.path, request.body, key)) == seen(first)
+
+
+def other_writing(value):
+    """The same JSON: keys in another order, with blanks."""
+    def reordered(value):
+        if isinstance(value, dict):
+            return {key: reordered(value[key]) for key in reversed(value)}
+        return [reordered(item) for item in value] if isinstance(value, list) else value
+    return json.dumps(reordered(value), indent=3)
+
+
+FREE = {"b": [1, {"y": 0.5, "x": None}], "a": {"k": "é", "j": {"": 12345678901234567890}}}
+
+
+@pytest.fixture
+def free(good):
+    """free("events"): a request that holds free JSON, and the place where that is."""
+    def make(name):
+        request = good(name)
+        place = request.body.setdefault("groupMember", {}) if "inviteCode" in request.body \
+            else request.body
+        place["attributes" if "inviteCode" in request.body else "fields"] = \
+            json.loads(json.dumps(FREE))
+        return request, place
+    return make
+
+
+@pytest.mark.parametrize("name", ["groups", "users", "events"])
+def test_how_free_json_is_written_is_not_compared(admin, free, rows, name):
+    (request, _), key = free(name), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201, first.text
+    again = admin.post(request.path, data=other_writing(request.body).encode(),
+                       headers={"Content-Type": "application/json", "Idempotency-Key": key})
+    assert seen(again) == seen(first)
+    assert rows(name, request.body) == 1
+
+
+@pytest.mark.parametrize("name, change", [
+    ("groups", {"attributes": {**FREE, "b": [1, {"y": 0.6, "x": None}]}}),
+    ("groups", {"attributes": {**FREE, "b": [{"y": 0.5, "x": None}, 1]}}),
+    ("groups", {"attributes": {}}), ("groups", {"attributes": None}), ("groups", {"tags": ["t"]}),
+    ("users", {"attributes": {"a": FREE["a"]}}),
+    ("events", {"fields": {**FREE, "a": {"k": "é", "j": {"": 12345678901234567891}}}}),
+    ("events", {"fields": {}}), ("events", {"fields": {**FREE, "c": None}})])
+def test_other_free_json_is_another_request(admin, free, name, change):
+    """Also where a double would not tell the numbers apart."""
+    (request, place), key = free(name), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201, first.text
+    place.update(change)
+    check_error(send(admin, request.path, request.body, key), name, 422)
+
+
+def test_free_json_of_one_call_is_compared_by_request(service, group):
+    """Each request's with its own, whatever else the call carries."""
+    made, keys = group(), [new_uuid() for _ in range(3)]
+
+    def call(*attributes):
+        arrays = [[new_uuid() for _ in keys], [made.id] * 3, ["/g"] * 3, [made.code] * 3,
+                  [f"{key}@example.org" for key in keys], *[[None] * 3] * 8,
+                  [json.dumps(value) if value is not None else None for value in attributes],
+                  *[[None] * 3] * 4]
+        with service.cursor() as cursor:
+            texts = []
+            for array in arrays:
+                cursor.execute("SELECT %s::text[]::text", (array,))
+                texts += cursor.fetchone()
+            cursor.execute("SELECT outcome FROM registration.idempotent("
+                           "'groups_register', %s, %s, %s, VARIADIC %s) ORDER BY item",
+                           (keys, ["f"] * 3, [60] * 3, texts))
+            return [outcome for outcome, in cursor.fetchall()]
+    assert call({"a": 1, "b": 2}, None, {"c": [3]}) == ["created"] * 3
+    assert call({"b": 2, "a": 1}, None, {"c": [3]}) == ["created"] * 3
+    assert call({"a": 1}, {"a": 1}, {"c": [3]}) == ["key_reused", "key_reused", "created"]
+    assert call(None, None, None) == ["key_reused", "created", "key_reused"]
+
+
+@pytest.mark.parametrize("name", ["live", "groups"])
+def test_the_case_of_an_id_in_the_path_is_not_compared(admin, good, rows, name):
+    request, key = good(name), new_uuid()
+    id = request.path.split("/")[-2]
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201, first.text
+    path = request.path.replace(id, id.upper())
+    assert path != request.path
+    assert seen(send(admin, path, request.body, key)) == seen(first)
+    assert rows(name, request.body) == 1
+
+
+@pytest.mark.parametrize("name", ["families", "events"])
+def test_the_case_of_an_id_in_the_body_is_not_compared(admin, good, name):
+    request, key = good(name), new_uuid()
+    first = send(admin, request.path, request.body, key)
+    assert first.status_code == 201, first.text
+    for field in ("occurrenceId", "institution_id"):
+        if field in request.body:
+            request.body[field] = request.body[field].upper()
+    if "children" in request.body:
+        request.body["children"] = [id.upper() for id in request.body["children"]]
+    assert seen(send(admin, request.path, request.body, key)) == seen(first)
+
+
 def test_any_value_may_be_registered_under_a_key(api, good):
     """They go through an array of arrays, each as text."""
     request = good("events")
@@ -166,8 +275,8 @@ def test_another_request_under_the_key_is_422(admin, good, rows, each_api):
     assert seen(send(admin, request.path, request.body, key)) == seen(first)
 
 
-NO_KEYS = ["", '""', '"', '"open', "a b", '"a" b', '"a"; b=1', '"a", "b"', '"\\a"', "k" * 256,
-           '"' + "k" * 256 + '"', "é".encode(), b"\xff", "a\tb"]
+NO_KEYS = ["", '""', '"', '"open', "a b", '"a" b', '"a", "b"', '"\\a"', "k" * 256,
+           '"a"; b=1, "b"', '"a";', '"' + "k" * 256 + '"', "é".encode(), b"\xff", "a\tb"]
 
 
 @pytest.mark.parametrize("key", NO_KEYS, ids=ascii)
@@ -468,6 +577,55 @@ def test_no_other_function_is_called_under_a_key(service, live_session, expect_l
     expect_log("cannot be called under a key")
     with pytest.raises(psycopg2.errors.RaiseException):
         live_call(service, (new_uuid(), "f", live_session(), "p"), operation=operation)
+
+
+class TestBesideAnotherVersion(OnScratch):
+    """One that takes a parameter more, and is not the one that is meant."""
+    broken = "".join(f"""
+        DO $$ BEGIN EXECUTE replace(pg_get_functiondef('{operation}'::regproc),
+            'request_ids text[])', 'request_ids text[], more integer[])'); END $$;
+    """ for operation in ("live_register", "groups_register", "families_register",
+                          "events_create"))
+
+    def test_every_operation_is_found(self, admin, good, sql, each_api):
+        assert sql("SELECT count(*) FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
+                   " AND proname ~ '^(live_register|groups_register|families_register"
+                   "|events_create)$'") == [(8,)]
+        request, key = good(each_api), new_uuid()
+        first = send(admin, request.path, request.body, key)
+        assert first.status_code == 201, first.text
+        assert seen(send(admin, request.path, request.body, key)) == seen(first)
+
+
+class TestAloneWithADefault(OnScratch):
+    """As after the migration, while modules of the version before are still at work."""
+    broken = """
+        DO $$ DECLARE old text := pg_get_functiondef('live_register'::regproc);
+        BEGIN
+            DROP FUNCTION live_register;
+            EXECUTE replace(old, 'request_ids text[])',
+                            'request_ids text[], more integer[] DEFAULT NULL)');
+            GRANT EXECUTE ON FUNCTION live_register TO registration;
+        END $$;"""
+
+    def test_the_default_is_taken(self, admin, good, sql):
+        request, key = good("live"), new_uuid()
+        first = send(admin, request.path, request.body, key)
+        assert first.status_code == 201, first.text
+        assert seen(send(admin, request.path, request.body, key)) == seen(first)
+
+
+class TestByNameAlone(OnScratch):
+    """The control: an operation that is looked for by its name is not found then."""
+    broken = TestBesideAnotherVersion.broken + """
+        DO $$ BEGIN EXECUTE replace(pg_get_functiondef('idempotent'::regproc),
+            'WHERE p.pronamespace = ''registration''::regnamespace',
+            'WHERE p.oid = format(''registration.%I'', operation)::regproc'); END $$;"""
+
+    def test_it_would_be_noticed(self, admin, good, expect_log):
+        expect_log("REG0303: .* 42725", "more than one function named")
+        request = good("live")
+        assert send(admin, request.path, request.body, new_uuid()).status_code == 500
 
 
 def test_a_second_call_waits_for_the_first(service, postgres, live_session, expect_log):

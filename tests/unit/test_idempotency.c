@@ -29,6 +29,11 @@ static const struct {
     {"\"a\\\"b\"", "a%22b"},
     {"\"a\\\\b\"", "a%5cb"},
     {"\"\\\\\"", "%5c"},
+    {"\"a\"; b=1", "a"},
+    {"\"a\";b", "a"},
+    {"\"a\";b;*c-1.d_=-1.5", "a"},
+    {"\"a\";  b=\"x; \\\"y\\\"\";c=?1;d=:YWE=:;e=*t/o:k-en", "a"},
+    {"a;b=1", "a%3bb%3d1"},
 
     {"", NULL},
     {"\"\"", NULL},
@@ -39,8 +44,24 @@ static const struct {
     {"\"a\\b\"", NULL},
     {"\"a\"b", NULL},
     {"\"a\" ", NULL},
-    {"\"a\"; b=1", NULL},
     {"\"a\", \"b\"", NULL},
+    {"\"a\";b, \"b\"", NULL},
+    {"\"a\";b=1, \"b\"", NULL},
+    {"\"a\";b=x \"b\"", NULL},
+    {"\"a\" ;b", NULL},
+    {"\"a\";", NULL},
+    {"\"a\";b;", NULL},
+    {"\"a\";B", NULL},
+    {"\"a\";1", NULL},
+    {"\"a\";-", NULL},
+    {"\"a\";b=", NULL},
+    {"\"a\";b =1", NULL},
+    {"\"a\";b=\"x", NULL},
+    {"\"a\";b=\"\\x\"", NULL},
+    {"\"a\";b=?2", NULL},
+    {"\"a\";b=:YWE=", NULL},
+    {"\"a\";b=-", NULL},
+    {"\"\";b", NULL},
     {"a b", NULL},
     {"\"a b\"", NULL},
     {"a\tb", NULL},
@@ -106,8 +127,7 @@ static const struct {
      "families_register,,1:u,,24:" OBJECT_ID ",24:" OBJECT_ID, 10},
     {REG_API_EVENTS, "",
      "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\",\"fields\":{\"email\":\"\"}}",
-     "events_create_under_key", "events_create,,36:" ID ",1:u,12:{\"email\":\"\"},,,,,,",
-     15},
+     "events_create_under_key", "events_create,,36:" ID ",1:u,,,,,,,", 15},
 };
 
 static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
@@ -126,6 +146,53 @@ static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
         assert_text(row, host.values[1], requests[i].fingerprint);
         assert_text(row, host.values[2], "3600");
         assert_number(row, host.parameters, requests[i].parameters);
+    }
+}
+
+/* The values of an id are those of its digits, in either case. */
+static void the_case_of_an_id_makes_no_other_request(void **state)
+{
+    static const struct {
+        reg_api_t api;
+        const char *path, *body;
+    } pairs[][2] = {
+        {{REG_API_LIVE, "/ABCDEF11-1111-4111-8111-111111111111/register",
+          "{\"patient_id\":\"p\"}"},
+         {REG_API_LIVE, "/abcdef11-1111-4111-8111-111111111111/register",
+          "{\"patient_id\":\"p\"}"}},
+        {{REG_API_GROUPS, "/ABCDEF11-1111-4111-8111-111111111111/members",
+          "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}"},
+         {REG_API_GROUPS, "/abcdef11-1111-4111-8111-111111111111/members",
+          "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}"}},
+        {{REG_API_EVENTS, "",
+          "{\"occurrenceId\":\"ABCDEF11-1111-4111-8111-111111111111\","
+          "\"externalUserId\":\"u\"}"},
+         {REG_API_EVENTS, "",
+          "{\"occurrenceId\":\"abcdef11-1111-4111-8111-111111111111\","
+          "\"externalUserId\":\"u\"}"}},
+        {{REG_API_FAMILIES, "",
+          "{\"username\":\"u\",\"password\":\"p\",\"institution_id\":"
+          "\"5A62BE07DE34500146D9C544\",\"children\":[\"5A62BE07DE34500146D9C544\"]}"},
+         {REG_API_FAMILIES, "",
+          "{\"username\":\"u\",\"password\":\"p\",\"institution_id\":"
+          "\"5a62be07de34500146d9c544\",\"children\":[\"5a62be07de34500146d9c544\"]}"}},
+    };
+
+    for (size_t i = 0; i < LENGTH(pairs); i++) {
+        const char *scope = NULL, *print = NULL;
+
+        for (size_t j = 0; j < 2; j++) {
+            fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{}"}};
+
+            serve(&host, pairs[i][j].api, pairs[i][j].path, "k", pairs[i][j].body);
+            assert_non_null(host.values);
+            if (j) {
+                assert_text(pairs[i][j].path, host.values[0], scope);
+                assert_text(pairs[i][j].path, host.values[1], print);
+            }
+            scope = host.values[0];
+            print = host.values[1];
+        }
     }
 }
 
@@ -227,6 +294,7 @@ int main(void)
         POOL_TEST(a_key_is_read_quoted_or_bare),
         POOL_TEST(a_key_has_255_characters_at_most),
         POOL_TEST(a_fingerprint_is_all_that_the_client_asks_for),
+        POOL_TEST(the_case_of_an_id_makes_no_other_request),
         POOL_TEST(what_follows_is_what_the_operation_is_given_without_a_key),
         POOL_TEST(a_key_is_the_caller_s_the_organization_s_and_the_path_s),
         POOL_TEST(a_key_belongs_to_one_session),
