@@ -8,6 +8,7 @@
 #include "idempotency.h"
 #include "ids.h"
 #include "json.h"
+#include "metrics.h"
 #include "reply.h"
 
 #include <apr_strings.h>
@@ -32,14 +33,26 @@ static const reg_rule_t rules[] = {
     {REG_BAD_DATA, {.status = 422, .message = invalid_message}},
     {0, {0}}};
 
+/* One message, so that guesses do not tell the codes that exist from others. */
+static const char code_message[] =
+    "is not a valid invite code: unknown, of another group, expired or used up";
+
+/* Why a code was refused, as groups_register names it in its detail: for the metrics. */
+static const struct {
+    const char *name;
+    reg_code_refusal_t reason;
+} code_refusals[] = {
+    {"code_unknown", REG_CODE_UNKNOWN},
+    {"code_of_another_group", REG_CODE_OF_ANOTHER_GROUP},
+    {"code_expired", REG_CODE_EXPIRED},
+    {"code_used_up", REG_CODE_USED_UP},
+};
+
 /* What only the database knows, as groups_register names it in its detail. */
 static const struct {
     const char *name, *field, *message;
 } faults[] = {
-    {"code_unknown", "inviteCode", "is not an invite code"},
-    {"code_of_another_group", "inviteCode", "belongs to another group"},
-    {"code_expired", "inviteCode", "has expired"},
-    {"code_used_up", "inviteCode", "has been used up"},
+    {"code_", "inviteCode", code_message},
     {"email_taken", "groupMember.user.email", "is already registered"},
     {"time_zone_unknown", "groupMember.user.timeZone", "must be an IANA time zone"},
     {"end_before_start", "groupMember.planSettings.endDate",
@@ -175,6 +188,16 @@ static void add_faults(reg_problems_t *problems, const char *detail)
     }
 }
 
+/* So that guesses are seen by an administrator. */
+static void count_code_refusal(const reg_request_t *request, const char *detail)
+{
+    for (size_t i = 0; i < sizeof(code_refusals) / sizeof(code_refusals[0]); i++) {
+        if (detail && strstr(detail, code_refusals[i].name)) {
+            reg_metrics_code_refused(request->metrics, code_refusals[i].reason);
+        }
+    }
+}
+
 reg_reply_t *reg_groups_register(reg_request_t *request)
 {
     member_t m = {0};
@@ -210,6 +233,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
         reg_idempotency_call(request, &groups_register, values, &answer);
     }
     if (answer.outcome == REG_INVALID) {
+        count_code_refusal(request, answer.detail);
         add_faults(&problems, answer.detail);
         return reg_reply_error(request, &invalid);
     }

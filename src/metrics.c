@@ -78,6 +78,7 @@ typedef struct {
     histogram_t calls;
     count_t errors[CLASSES];
     count_t refusals[REG_REFUSALS];
+    count_t code_refusals[REG_CODE_REFUSALS];
     slot_t slots[SLOTS];
 } block_t;
 
@@ -210,6 +211,13 @@ void reg_metrics_refused(reg_metrics_t *metrics, reg_refusal_t reason)
 {
     if (metrics) {
         add(&metrics->block->refusals[reason], 1);
+    }
+}
+
+void reg_metrics_code_refused(reg_metrics_t *metrics, reg_code_refusal_t reason)
+{
+    if (metrics) {
+        add(&metrics->block->code_refusals[reason], 1);
     }
 }
 
@@ -376,6 +384,21 @@ static void put_refusals(text_t *text, const block_t *block)
     }
 }
 
+static void put_code_refusals(text_t *text, const block_t *block)
+{
+    static const char *const names[REG_CODE_REFUSALS] = {"unknown", "of_another_group",
+                                                         "expired", "used_up"};
+
+    put_head(text, "registration_invite_codes_refused_total", "counter",
+             "Group members that were refused for their invite code.");
+    for (int i = 0; i < REG_CODE_REFUSALS; i++) {
+        put(text,
+            "registration_invite_codes_refused_total{reason=\"%s\"} "
+            "%" APR_UINT64_T_FMT "\n",
+            names[i], value(&block->code_refusals[i]));
+    }
+}
+
 static void put_gauge(text_t *text, const char *name, const char *help,
                       apr_int64_t number)
 {
@@ -424,6 +447,7 @@ const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
                   &metrics->block->calls, &durations);
     put_errors(text, metrics->block);
     put_refusals(text, metrics->block);
+    put_code_refusals(text, metrics->block);
     put_present(text, metrics->block);
     put_gauge(text, "registration_start_time_seconds",
               "Since when is counted, in seconds of Unix time.",

@@ -39,6 +39,15 @@ typedef enum {
     REG_REFUSALS
 } reg_refusal_t;
 
+/** Why an invite code let nobody in. */
+typedef enum {
+    REG_CODE_UNKNOWN,
+    REG_CODE_OF_ANOTHER_GROUP,
+    REG_CODE_EXPIRED,
+    REG_CODE_USED_UP,
+    REG_CODE_REFUSALS
+} reg_code_refusal_t;
+
 /** Bytes of the block, which is to begin at a multiple of 64. */
 apr_size_t reg_metrics_size(void);
 
@@ -66,6 +75,8 @@ void reg_metrics_call(reg_metrics_t *metrics, apr_interval_time_t took);
 void reg_metrics_error(reg_metrics_t *metrics, const char *state);
 
 void reg_metrics_refused(reg_metrics_t *metrics, reg_refusal_t reason);
+
+void reg_metrics_code_refused(reg_metrics_t *metrics, reg_code_refusal_t reason);
 
 /** Notes until when this process's breaker is open. */
 void reg_metrics_breaker(reg_metrics_t *metrics, apr_time_t until);

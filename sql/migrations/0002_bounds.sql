@@ -107,3 +107,6 @@ COMMENT ON TABLE audit_oldest IS
     'The entries from before the audit was partitioned, and of the rest of that month.';
 COMMENT ON TABLE audit_default IS
     'Entries of months that have no partition; empty while maintenance runs.';
+
+-- Names of time zones are taken in any case.
+CREATE UNIQUE INDEX time_zones_name_lower_case ON time_zones (lower(name));

@@ -37,7 +37,9 @@ DROP FUNCTION IF EXISTS groups_register(
 -- Registers members of groups. The codes are locked first, in their own order, then the
 -- requests are taken in the order of their e-mails, so that two calls lock in the same
 -- order. An e-mail is claimed only when everything else is right, and looked up
--- otherwise: the client is told all that is wrong at once. Who has got his e-mail is a
+-- otherwise: the client is told all that is wrong at once. A request without a good code
+-- is told nothing that the database knows but which time zones there are: its e-mail is
+-- not looked up. Who has got his e-mail is a
 -- member; all of them are written by one statement, as to begin one costs more than a row.
 --
 -- Outcomes: created (detail: the member's href), not_found (the group), invalid (detail:
@@ -77,7 +79,8 @@ DECLARE
     code invite_codes;
     plan plans;
     home groups;
-    zone text;
+    wanted_zone text;
+    zone text;                  -- the same as IANA spells it; null: it is not known
     first_day date;
     last_day date;
     wrong_code text;
@@ -130,31 +133,34 @@ BEGIN
             WHEN code.uses >= code.max_uses THEN 'code_used_up'
         END;
 
-        IF zone IS DISTINCT FROM coalesce(time_zones[item], home.time_zone, 'UTC') THEN
-            zone := coalesce(time_zones[item], home.time_zone, 'UTC');
-            wrong_zone := CASE
-                WHEN NOT EXISTS (SELECT FROM time_zones AS z WHERE z.name = zone)
-                THEN 'time_zone_unknown'
-            END;
+        IF wanted_zone IS DISTINCT FROM coalesce(time_zones[item], home.time_zone, 'UTC')
+        THEN
+            wanted_zone := coalesce(time_zones[item], home.time_zone, 'UTC');
+            zone := (SELECT z.name
+                       FROM time_zones AS z
+                      WHERE lower(z.name) = lower(wanted_zone COLLATE "C"));
+            wrong_zone := CASE WHEN zone IS NULL THEN 'time_zone_unknown' END;
         END IF;
 
-        first_day := start_dates[item];
-        IF first_day IS NULL AND wrong_zone IS NULL THEN
-            first_day := clock_timestamp() AT TIME ZONE zone;
+        wrong_dates := NULL;
+        IF wrong_code IS NULL AND wrong_zone IS NULL THEN
+            first_day := coalesce(start_dates[item],
+                                  (clock_timestamp() AT TIME ZONE zone)::date);
+            -- No plan ends later than yyyy-MM-dd can say.
+            last_day := coalesce(end_dates[item], first_day + plan.duration_days);
+            IF last_day > '9999-12-31' THEN
+                last_day := '9999-12-31';
+            END IF;
+            wrong_dates := CASE WHEN last_day < first_day THEN 'end_before_start' END;
         END IF;
-        -- No plan ends later than yyyy-MM-dd can say.
-        last_day := coalesce(end_dates[item], first_day + plan.duration_days);
-        IF last_day > '9999-12-31' THEN
-            last_day := '9999-12-31';
-        END IF;
-        wrong_dates := CASE WHEN last_day < first_day THEN 'end_before_start' END;
 
+        wrong_email := NULL;
         IF concat(wrong_code, wrong_zone, wrong_dates) = '' THEN
             INSERT INTO member_emails (email, member_id, group_id)
             VALUES (lower(emails[item] COLLATE "C"), ids[item], home.id)
                 ON CONFLICT DO NOTHING;
             wrong_email := CASE WHEN NOT FOUND THEN 'email_taken' END;
-        ELSE
+        ELSIF wrong_code IS NULL THEN
             wrong_email := (SELECT 'email_taken'
                               FROM member_emails AS e
                              WHERE e.email = lower(emails[item] COLLATE "C"));

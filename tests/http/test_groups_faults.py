@@ -6,10 +6,12 @@ import datetime
 
 import pytest
 
+import metrics
 import samples
 from apis import check_error
 from conftest import new_uuid
 from samples import member, new_email
+from scratch import OnScratch
 
 USER = "groupMember.user."
 PLAN = "groupMember.planSettings."
@@ -265,15 +267,7 @@ def test_a_time_zone_the_database_does_not_know(register, group, zone):
         assert_error(register(made.id, member(made.code, user)), 422, USER + "timeZone")
 
 
-def test_all_that_the_database_finds_is_told_at_once(register, group, used_up):
-    body = member(used_up.code, {"email": used_up.taken, "timeZone": "Mars/Olympus"})
-    for where in (used_up.id, None, group().id):
-        assert_error(register(where, body), 422,
-                     "inviteCode", USER + "email", USER + "timeZone")
-
-
-@pytest.mark.parametrize("pair", [("inviteCode", "email"), ("inviteCode", "timeZone"),
-                                  ("email", "timeZone")])
+@pytest.mark.parametrize("pair", [("inviteCode", "timeZone"), ("email", "timeZone")])
 def test_any_two_of_them(register, group, used_up, pair):
     made = group()
     body = member("UNKNOWN" if "inviteCode" in pair else made.code)
@@ -283,6 +277,90 @@ def test_any_two_of_them(register, group, used_up, pair):
         body["groupMember"]["user"]["timeZone"] = "Mars/Olympus"
     assert_error(register(made.id, body), 422,
                  *(field if field == "inviteCode" else USER + field for field in pair))
+
+
+# --- Whoever has no good code --------------------------------------------------------------
+
+@pytest.fixture
+def bad_codes(group, used_up):
+    """Where a member is registered, and a code that does not let anybody in there: of each
+    kind, and at both addresses."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    expired, other = group(expires_at=now - datetime.timedelta(seconds=1)), group()
+    return [(expired.id, expired.code), (None, expired.code), (used_up.id, used_up.code),
+            (None, used_up.code), (other.id, used_up.code), (used_up.id, other.code),
+            (other.id, expired.code), (other.id, new_uuid()), (None, new_uuid())]
+
+
+def bodies(register, codes, *users, **more):
+    """The different answers to all of these."""
+    return {(answer.status_code, answer.text) for where, code in codes for user in users
+            for answer in [register(where, member(code, user, **more))]}
+
+
+def test_all_bad_codes_get_one_answer(register, bad_codes, used_up):
+    """Whether the e-mail is registered makes no difference, nor does what else is sent."""
+    users = [{}, {"email": used_up.taken}, {"email": used_up.taken.upper()}]
+    assert len(bodies(register, bad_codes, *users)) == 1
+    assert len(bodies(register, bad_codes, *users,
+                      planSettings={"endDate": "2001-01-01"})) == 1
+    assert len(bodies(register, bad_codes, *({**user, "timeZone": "Mars/Olympus"}
+                                             for user in users))) == 1
+
+
+class TestWithoutTheGuard(OnScratch):
+    """The control: with an e-mail that is looked up in any case there is another answer."""
+    broken = """DO $$ BEGIN EXECUTE replace(pg_get_functiondef('groups_register'::regproc),
+        'ELSIF wrong_code IS NULL THEN', 'ELSE'); END $$;"""
+
+    def test_an_email_would_be_told(self, register, bad_codes, used_up):
+        assert len(bodies(register, bad_codes, {}, {"email": used_up.taken})) == 2
+
+
+def test_a_bad_code_does_not_tell_the_group_s_day(register, group):
+    """At /users a code is all that tells the group, and so where its day begins."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    expired = group(time_zone="Pacific/Kiritimati",
+                    expires_at=now - datetime.timedelta(seconds=1))
+    yesterday = str(now.date() - datetime.timedelta(days=1))
+    codes = [(None, expired.code), (None, new_uuid())]
+    for day in (yesterday, str(now.date())):
+        assert len(bodies(register, codes, {}, planSettings={"endDate": day})) == 1
+
+
+def test_a_good_code_is_told_all_at_once(register, group, used_up):
+    made = group()
+    body = member(made.code, {"email": used_up.taken, "timeZone": "Mars/Olympus"})
+    for where in (made.id, None):
+        assert_error(register(where, body), 422, USER + "email", USER + "timeZone")
+    body = member(made.code, {"email": used_up.taken}, planSettings={"endDate": "2001-01-01"})
+    assert_error(register(made.id, body), 422, USER + "email", PLAN + "endDate")
+
+
+def refused_codes(api):
+    samples = metrics.read(api.get("/metrics").text)
+    return {reason: metrics.one(samples, "invite_codes_refused_total", f'reason="{reason}"')
+            for reason in ("unknown", "of_another_group", "expired", "used_up")}
+
+
+def test_refused_codes_are_counted(start_httpd, client, token, bad_codes, group):
+    one = client(token, start_httpd(inside='<Location "/metrics">\nRegistrationAPI metrics\n'
+                                           "Require all granted\n</Location>"))
+    assert set(refused_codes(one).values()) == {0}
+    for where, code in bad_codes:
+        url = path(where) if where else "/api/v1/users"
+        assert one.post(url, json=member(code)).status_code == 422
+    expected = {"unknown": 2, "of_another_group": 3, "expired": 2, "used_up": 2}
+    assert refused_codes(one) == expected
+    made = group()   # What else is wrong is not counted, nor is what is right.
+    assert one.post(path(made.id),
+                    json=member(made.code, {"timeZone": "Mars/Olympus"})).status_code == 422
+    assert one.post(path(made.id), json=member(made.code)).status_code == 201
+    assert refused_codes(one) == expected
+    where, code = bad_codes[0]   # Under a key as well.
+    assert one.post(path(where), json=member(code),
+                    headers={"Idempotency-Key": new_uuid()}).status_code == 422
+    assert refused_codes(one) == {**expected, "expired": 3}
 
 
 # --- The order -----------------------------------------------------------------------------

@@ -148,6 +148,23 @@ def test_the_group_s_own_locale_and_time_zone(register, group):
     assert (user["locale"], user["timeZone"]) == ("de", "Europe/Berlin")
 
 
+@pytest.mark.parametrize("sent, known", [
+    ("america/new_york", "America/New_York"), ("AMERICA/NEW_YORK", "America/New_York"),
+    ("utc", "UTC"), ("etc/gmt+5", "Etc/GMT+5"), ("est5edt", "EST5EDT"),
+    ("america/argentina/comodrivadavia", "America/Argentina/ComodRivadavia")])
+def test_a_time_zone_is_taken_in_any_case(register, group, sql, sent, known):
+    for key in ("timeZone", "timezone"):
+        user = register.registered(group(), {key: sent})["user"]
+        assert user["timeZone"] == known
+        assert sql("SELECT time_zone FROM group_members WHERE id = %s", user["uuid"]) == [(known,)]
+
+
+def test_today_is_that_of_a_time_zone_in_any_case(register, group):
+    made = [register.registered(group(), {"timeZone": zone})["planSettings"]["startDate"]
+            for zone in ("pacific/kiritimati", "PACIFIC/PAGO_PAGO")]
+    assert made[0] > made[1]
+
+
 def test_timezone_is_accepted_as_time_zone(register, group):
     user = register.registered(group(), {"timezone": "Asia/Tokyo"})["user"]
     assert user["timeZone"] == "Asia/Tokyo" and "timezone" not in user
