@@ -25,6 +25,9 @@ class Browser:
                          "--disable-background-networking", "--disable-component-update",
                          *(["--blink-settings=preferredColorScheme=0"] if dark else [])):
             options.add_argument(argument)
+        self.downloads = directory / "downloads"
+        options.add_experimental_option("prefs", {
+            "download.default_directory": str(self.downloads)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(service=Service("/usr/bin/chromedriver"),
                                        options=options)
@@ -47,6 +50,11 @@ class Browser:
         """What the console says since the last call."""
         return [entry for entry in self.driver.get_log("browser")
                 if entry["level"] != "INFO"]
+
+    def downloaded(self, name):
+        """The text of a file that is being saved, as soon as it is whole."""
+        servers.wait_until((self.downloads / name).exists, PATIENCE, f"{name} was not saved")
+        return (self.downloads / name).read_text()
 
     def screenshot(self, name):
         """To be looked at in build/screenshots."""

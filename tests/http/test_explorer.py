@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's page to try the APIs on, in a real browser."""
 
+import copy
 import json
 
 import pytest
 
+import openapi
 import servers
 from browser import browser   # noqa: F401, a fixture
 from conftest import new_uuid
 
 REGISTER = "#operations-live-registerForLiveSession"
+SEARCH = "#operations-events-searchEventRegistrations"
+ROWS = 12   # more than a page has when no limit is given
 
 
 @pytest.fixture
 def explorer(tmp_path, start_httpd, admin_token):
-    """The address of the page."""
+    """The address of the page; its files are in tmp_path / "explorer"."""
     if not servers.Explorer.is_there():
         pytest.fail("make explorer fetches what it is made of")
     page = servers.Explorer(tmp_path / "explorer", admin_token)
@@ -27,18 +31,23 @@ def origin_of(url):
     return "/".join(url.split("/")[:3])
 
 
+def set_value(page, css, value):
+    """Gives a text area a value, or a list a choice, as the page notices it."""
+    page.driver.execute_script("""
+        const kind = Object.getPrototypeOf(arguments[0]);
+        Object.getOwnPropertyDescriptor(kind, "value").set.call(arguments[0], arguments[1]);
+        for (const name of ["input", "change"]) {
+            arguments[0].dispatchEvent(new Event(name, {bubbles: true}));
+        }""", page.find(css), value)
+
+
 def try_to_register(page, session, body):
     """Fills in the form of an operation and sends it; the status that is then shown."""
     page.click(f"{REGISTER} .opblock-summary-control")
     field = page.find(f"{REGISTER} tr[data-param-name=id] input")
     field.clear()
     field.send_keys(session)
-    area = page.find(f"{REGISTER} textarea.body-param__text")
-    page.driver.execute_script("""
-        const set = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
-        set.call(arguments[0], arguments[1]);
-        arguments[0].dispatchEvent(new Event("input", {bubbles: true}));""",
-                               area, json.dumps(body))
+    set_value(page, f"{REGISTER} textarea.body-param__text", json.dumps(body))
     page.click(f"{REGISTER} .execute")
     return page.find(f"{REGISTER} .live-responses-table tbody .response-col_status").text
 
@@ -58,6 +67,48 @@ def test_a_registration_is_made_on_the_page(explorer, browser, live_session, sql
     assert ("dark-mode" in classes) == dark
     assert page.complaints() == []
     assert {origin_of(url) for url in page.requests()} == {origin_of(explorer)}
+
+
+@pytest.fixture
+def crowd(admin, occurrence):
+    """An occurrence with more registrations than a page has."""
+    made = occurrence()
+    for number in range(ROWS):
+        assert admin.post("/api/v1/event-registrations", json={
+            "occurrenceId": made, "externalUserId": f"user {number}"}).status_code == 201
+    return made
+
+
+def download_table(page, occurrence):
+    """The lines of the table of an occurrence's registrations."""
+    page.click(f"{SEARCH} .opblock-summary-control")
+    page.find(f"{SEARCH} tr[data-param-name=occurrenceId] input").send_keys(occurrence)
+    set_value(page, f"{SEARCH} .response-controls select.content-type", "text/csv")
+    page.click(f"{SEARCH} .execute")
+    page.click(f"{SEARCH} .live-responses-table a[download]")
+    return page.downloaded("event-registrations.csv").splitlines()
+
+
+def test_a_table_that_is_downloaded_is_whole(explorer, browser, crowd):
+    page = browser()
+    page.driver.get(explorer)
+    page.find(".authorize.locked")
+    assert len(download_table(page, crowd)) == 1 + ROWS
+
+
+def test_control_a_default_in_the_description_makes_it_a_page(explorer, browser, crowd,
+                                                              tmp_path):
+    """The page sends each default, and a limit asks for one page."""
+    changed = copy.deepcopy(openapi.DOCUMENT)
+    path = changed["paths"]["/api/v1/event-registrations"]["get"]
+    path["parameters"][0]["schema"]["default"] = 10
+    (tmp_path / "explorer" / "changed.json").write_text(json.dumps(changed))
+    script = tmp_path / "explorer" / "explorer.js"
+    script.write_text(script.read_text().replace('"/openapi.json"', '"changed.json"'))
+    page = browser()
+    page.driver.get(explorer)
+    page.find(".authorize.locked")
+    assert len(download_table(page, crowd)) == 1 + 10
 
 
 def test_control_what_the_page_must_not_do_is_noticed(explorer, browser, httpd):
