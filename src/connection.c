@@ -261,21 +261,6 @@ static reg_verdict_t complete(const reg_call_t *call, reg_connection_t *connecti
     return verdict;
 }
 
-/* Sets how long the session waits for locks. */
-static reg_verdict_t configure(const reg_call_t *call, reg_connection_t *connection)
-{
-    reg_verdict_t verdict = REG_CALL_DONE;
-
-    if (connection->lock_timeout != call->lock_timeout) {
-        const char *statement =
-            apr_psprintf(call->pool, "SET lock_timeout = %d", call->lock_timeout);
-
-        verdict = complete(call, connection, PQsendQuery(connection->pg, statement));
-        connection->lock_timeout = verdict == REG_CALL_DONE ? call->lock_timeout : 0;
-    }
-    return verdict;
-}
-
 /* Prepares the operation on a connection that does not have it yet. */
 static reg_verdict_t prepare(const reg_call_t *call, reg_connection_t *connection)
 {
@@ -293,9 +278,13 @@ static reg_verdict_t prepare(const reg_call_t *call, reg_connection_t *connectio
     function = operation->inner
                    ? apr_psprintf(call->pool, "idempotent('%s', ", operation->inner)
                    : apr_psprintf(call->pool, "%s(", operation->name);
+    /* The lock timeout is this transaction's alone: other modules may use the session.
+     * A condition without a column is evaluated first, before the function is called. */
     statement = apr_psprintf(call->pool,
-                             "SELECT item, outcome, detail, body FROM registration.%s%s)",
-                             function, placeholders);
+                             "SELECT item, outcome, detail, body FROM registration.%s%s) "
+                             "WHERE (SELECT set_config('lock_timeout', $%d, true)) "
+                             "IS NOT NULL",
+                             function, placeholders, operation->parameters + 1);
     verdict =
         complete(call, connection,
                  PQsendPrepare(connection->pg, operation->name, statement, 0, NULL));
@@ -362,24 +351,23 @@ static void set_unsettled(const reg_call_t *call)
 /* Makes the call on a connection, once. */
 static reg_verdict_t run(const reg_call_t *call, reg_connection_t *connection)
 {
-    const char *arrays[REG_MAX_PARAMETERS];
-    reg_verdict_t verdict = configure(call, connection);
+    const char *values[REG_MAX_PARAMETERS + 1];
+    int count = call->operation->parameters;
+    reg_verdict_t verdict = prepare(call, connection);
     apr_time_t sent;
     PGresult *result;
 
-    if (verdict == REG_CALL_DONE) {
-        verdict = prepare(call, connection);
-    }
     if (verdict != REG_CALL_DONE) {
         return verdict;
     }
-    for (int i = 0; i < call->operation->parameters; i++) {
-        arrays[i] = array_of(call, i);
+    for (int i = 0; i < count; i++) {
+        values[i] = array_of(call, i);
     }
+    values[count] = apr_itoa(call->pool, call->lock_timeout);
     connection->unreplicated = 0;
     sent = apr_time_now();
-    result = PQsendQueryPrepared(connection->pg, call->operation->name,
-                                 call->operation->parameters, arrays, NULL, NULL, 0)
+    result = PQsendQueryPrepared(connection->pg, call->operation->name, count + 1, values,
+                                 NULL, NULL, 0)
                  ? finish(connection->pg, call->deadline)
                  : NULL;
     reg_metrics_call(call->connections->metrics, apr_time_now() - sent);
@@ -404,18 +392,34 @@ static reg_verdict_t run(const reg_call_t *call, reg_connection_t *connection)
     return verdict;
 }
 
+/* Makes the session forget a statement, whether or not it has one of that name. */
+static reg_verdict_t forget(const reg_call_t *call, reg_connection_t *connection)
+{
+    const char *name = call->operation->name;
+    reg_verdict_t verdict = complete(
+        call, connection,
+        PQsendQuery(connection->pg, apr_psprintf(call->pool, "DEALLOCATE \"%s\"", name)));
+
+    for (int i = 0; i < connection->prepared_count; i++) {
+        if (connection->prepared[i] == call->operation) {
+            connection->prepared[i] = connection->prepared[--connection->prepared_count];
+        }
+    }
+    return verdict == REG_CALL_UNPREPARED ? REG_CALL_DONE : verdict;
+}
+
 reg_verdict_t reg_connection_call(reg_connection_t *connection, const reg_call_t *call)
 {
     reg_verdict_t verdict = run(call, connection);
 
     if (verdict == REG_CALL_UNPREPARED) {
-        /* A new session has nothing prepared, whatever the old one thought it had. */
-        PQreset(connection->pg);
-        verdict =
-            reg_connection_refresh(connection) ? run(call, connection) : REG_CALL_BROKEN;
+        verdict = forget(call, connection);
+        if (verdict == REG_CALL_DONE) {
+            verdict = run(call, connection);
+        }
     }
-    if (verdict == REG_CALL_BROKEN) {
-        /* One to a server that only refuses is open still. */
+    if (verdict == REG_CALL_BROKEN || verdict == REG_CALL_UNPREPARED) {
+        /* A connection to a server that only refuses is still open. */
         shutdown(PQsocket(connection->pg), SHUT_RDWR);
     }
     return verdict;
@@ -449,13 +453,37 @@ static void receive_notice(void *data, const PGresult *notice)
     }
 }
 
+/* Whether the connection is open, and its session at rest. */
+static int is_idle(PGconn *pg)
+{
+    return PQstatus(pg) == CONNECTION_OK && !has_hung_up(pg)
+           && PQtransactionStatus(pg) == PQTRANS_IDLE;
+}
+
+int reg_connection_is_usable(reg_connection_t *connection)
+{
+    return connection->fits && connection->backend == PQbackendPID(connection->pg)
+           && is_idle(connection->pg);
+}
+
+/* Leaves the session for a new one. What it was doing is cancelled from there; if that
+ * cannot be reached, the next attempt to do so remembers the same session. */
+static void leave_session(reg_connection_t *connection)
+{
+    if (*connection->own_session) {
+        apr_cpystrn(connection->left_session, connection->own_session,
+                    sizeof(connection->left_session));
+        *connection->own_session = '\0';
+    }
+    PQreset(connection->pg);
+}
+
 int reg_connection_refresh(reg_connection_t *connection)
 {
     PGconn *pg = connection->pg;
 
-    if (PQstatus(pg) != CONNECTION_OK || has_hung_up(pg)
-        || PQtransactionStatus(pg) != PQTRANS_IDLE) {
-        PQreset(pg);
+    if (!is_idle(pg)) {
+        leave_session(connection);
     }
     if (PQstatus(pg) != CONNECTION_OK) {
         return 0;
@@ -463,35 +491,44 @@ int reg_connection_refresh(reg_connection_t *connection)
     if (connection->backend != PQbackendPID(pg)) {
         connection->backend = PQbackendPID(pg);
         connection->prepared_count = 0;
-        connection->lock_timeout = 0;
         connection->fits = 0;
         PQsetNoticeReceiver(pg, receive_notice, connection);
     }
     return PQsetnonblocking(pg, 1) == 0;
 }
 
-/* What a schema that cannot even be asked lacks; NULL when it may only be the moment. */
-static const char *judge_refusal(const char *state)
+/* The command that would mend a schema, with the name of the session's database. */
+static const char *remedy(apr_pool_t *pool, const PGconn *pg, const char *command)
 {
+    return apr_psprintf(pool, "registration-schema %s %s", command, PQdb(pg));
+}
+
+/* What a schema that cannot even be asked lacks; NULL when it may only be the moment. */
+static const char *judge_refusal(apr_pool_t *pool, const PGconn *pg, const char *state)
+{
+    const char *install = remedy(pool, pg, "install");
+
     if (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0) {
-        return "the database has no schema of this module; run: registration-schema "
-               "install";
+        return apr_pstrcat(
+            pool, "the database has no schema of this module; run: ", install, NULL);
     }
     return strcmp(state, "42501") == 0
-               ? "the database's user may not use the schema; let DBDParams have "
-                 "user=registration, or run: registration-schema install"
+               ? apr_pstrcat(pool,
+                             "the database's user may not use the schema; let DBDParams "
+                             "have user=registration, or run: ",
+                             install, NULL)
                : NULL;
 }
 
 /* What is wrong with a schema of this version, which serves modules for `oldest` on. */
-static const char *judge_version(apr_pool_t *pool, int version, int oldest)
+static const char *judge_version(apr_pool_t *pool, const PGconn *pg, int version,
+                                 int oldest)
 {
     if (version < REG_SCHEMA_VERSION) {
-        return apr_psprintf(
-            pool,
-            "the database's schema is at version %d and this module needs "
-            "%d; run: registration-schema upgrade",
-            version, REG_SCHEMA_VERSION);
+        return apr_psprintf(pool,
+                            "the database's schema is at version %d and this module "
+                            "needs %d; run: %s",
+                            version, REG_SCHEMA_VERSION, remedy(pool, pg, "upgrade"));
     }
     if (oldest > REG_SCHEMA_VERSION) {
         return apr_psprintf(pool,
@@ -502,30 +539,46 @@ static const char *judge_version(apr_pool_t *pool, int version, int oldest)
     return NULL;
 }
 
+/* Asks for the version of the schema and how the session is to be found, and cancels what
+ * the one before is still doing. */
+static const char *question(apr_pool_t *pool, const reg_connection_t *connection)
+{
+    return apr_psprintf(
+        pool,
+        "SELECT v.version, v.oldest,"
+        " 'pid = ' || a.pid || ' AND extract(epoch FROM backend_start) = '"
+        " || extract(epoch FROM a.backend_start),"
+        " (SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE %s)"
+        " FROM registration.schema_version() AS v,"
+        " pg_stat_get_activity(pg_backend_pid()) AS a"
+        " WHERE (SELECT set_config('lock_timeout', '%d', true)) IS NOT NULL",
+        *connection->left_session ? connection->left_session : "false", REG_LOCK_TIMEOUT);
+}
+
 const char *reg_connection_misfit(reg_connection_t *connection, apr_pool_t *pool,
                                   apr_time_t deadline)
 {
-    const char *ask, *state, *misfit = NULL;
+    const char *state, *misfit = NULL;
     PGresult *result;
 
     if (connection->fits) {
         return NULL;
     }
-    /* With what a new session has to be told anyway, so that it costs no round trip. */
-    ask = apr_psprintf(pool,
-                       "SET lock_timeout = %d; "
-                       "SELECT version, oldest FROM registration.schema_version()",
-                       REG_LOCK_TIMEOUT);
-    result = PQsendQuery(connection->pg, ask) ? finish(connection->pg, deadline) : NULL;
+    result = PQsendQuery(connection->pg, question(pool, connection))
+                 ? finish(connection->pg, deadline)
+                 : NULL;
     state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (state) {
-        misfit = judge_refusal(state);
+        misfit = judge_refusal(pool, connection->pg, state);
     }
     else if (PQntuples(result) == 1) {
-        misfit = judge_version(pool, (int)apr_atoi64(PQgetvalue(result, 0, 0)),
-                               (int)apr_atoi64(PQgetvalue(result, 0, 1)));
+        misfit =
+            judge_version(pool, connection->pg, (int)apr_atoi64(PQgetvalue(result, 0, 0)),
+                          (int)apr_atoi64(PQgetvalue(result, 0, 1)));
         connection->fits = !misfit;
-        connection->lock_timeout = REG_LOCK_TIMEOUT;
+        apr_cpystrn(connection->own_session, PQgetvalue(result, 0, 2),
+                    sizeof(connection->own_session));
+        *connection->left_session = '\0';
     }
     PQclear(result);
     return misfit;

@@ -17,6 +17,10 @@
  *  with a transaction, short for those who have to wait with it, or after it. */
 #define REG_LOCK_TIMEOUT 100
 
+/** The least time that a call is given: none is begun later before its deadline, only to
+ * be cut off, which costs the connection. */
+#define REG_CALL_TIME apr_time_from_msec(REG_LOCK_TIMEOUT)
+
 /** The version of the schema that this module was written for; `newest` in
  *  sql/install.sql. */
 #ifndef REG_SCHEMA_VERSION /* a test builds a module for another */
@@ -28,10 +32,12 @@ struct pg_conn;
 /** A connection, with what the server has prepared on it. */
 typedef struct reg_connection_t {
     struct pg_conn *pg;
-    int backend;      /* process id of the session that what follows is true for */
-    int lock_timeout; /* as it is set, in milliseconds; 0 in a new session */
-    int fits;         /* the session's schema is known to be one to work with */
-    int unreplicated; /* the call was committed, but a standby did not confirm that */
+    int backend;          /* process id of the session that what follows is true for */
+    int fits;             /* the session's schema is known to be one to work with */
+    int unreplicated;     /* the call was committed, but a standby did not confirm that */
+    char own_session[96]; /* a condition on pg_stat_activity that finds the session */
+    char left_session[96]; /* one that finds a session that was left, and may be at work;
+                              both "" where there is none */
     const reg_operation_t *prepared[REG_MAX_OPERATIONS];
     int prepared_count;
 } reg_connection_t;
@@ -45,9 +51,6 @@ typedef struct reg_connections_t {
     /** Tells an administrator. The text has a tag and holds no data of any request. */
     void (*report)(void *baton, const char *message);
     void *baton;
-    /** How long making a connection may take; none is asked for again that late before
-     * the deadline. */
-    apr_interval_time_t connect_time;
     struct reg_metrics_t *metrics; /* where calls are counted; or NULL */
 } reg_connections_t;
 
@@ -89,8 +92,8 @@ typedef enum {
     REG_CALL_FAULT        /* 500 */
 } reg_verdict_t;
 
-/** Makes a call once, or twice where the connection has to be prepared anew. One that is
- *  broken then is closed for the next. */
+/** Makes a call once, or twice where the operation has to be prepared anew. A connection
+ *  that is no good then is shut down, and so is reg_connection_is_usable() no more. */
 reg_verdict_t reg_connection_call(reg_connection_t *connection, const reg_call_t *call);
 
 /** Answers every request of a call with an outcome that has no words of its own. */
@@ -103,15 +106,25 @@ void reg_call_report(const reg_call_t *call, const char *message);
 const char *reg_outcome_name(reg_outcome_t outcome);
 
 /**
+ * Whether a call can be made on the connection as it is: the session is idle, the server
+ * has not hung up, and the schema is known to fit. Waits for nothing.
+ */
+int reg_connection_is_usable(reg_connection_t *connection);
+
+/**
  * Makes a connection fit for a call: reconnects it when the server has hung up or left it
- * inside a transaction, and forgets what an earlier session had prepared.
+ * inside a transaction, and forgets what an earlier session had prepared. It waits for
+ * the name resolver and, for each address of the server, for connect_timeout, and looks
+ * at no deadline: not for a thread that serves a request.
  * @return whether it is.
  */
 int reg_connection_refresh(reg_connection_t *connection);
 
 /**
  * Makes sure that the module can work with the schema, which a new session is asked once,
- * and again after a call that failed for a reason which is not known here.
+ * and again after a call that failed for a reason which is not known here. With it goes
+ * the request to cancel what the session before may still be doing: its call had been
+ * given up. That session is known by its process id and its start, so no other is hit.
  * @return what is wrong and what to do, or NULL: also when the session does not answer,
  *         as the call will find out what is wrong with that.
  */

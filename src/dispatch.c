@@ -37,7 +37,7 @@ struct reg_dispatch_t {
 };
 
 /* What the thread that leads a batch calls with. The deadline of a batch is when it has
- * to have begun: by then a connection may have to be made. */
+ * to have begun, so that there is time for its call. */
 typedef struct {
     const reg_connections_t *connections;
     apr_pool_t *pool;
@@ -93,7 +93,7 @@ static int get_ready(void *data, apr_time_t deadline)
     leader_t *leader = data;
     const reg_connections_t *from = leader->connections;
 
-    leader->held = from->checkout(from->baton, deadline + from->connect_time);
+    leader->held = from->checkout(from->baton, deadline);
     return leader->held != NULL;
 }
 
@@ -115,7 +115,7 @@ static void run(leader_t *leader, int are_locked, void *const *requests, int cou
                              .operation = leader->lane->operation,
                              .items = items,
                              .count = count,
-                             .deadline = deadline + leader->connections->connect_time,
+                             .deadline = deadline + REG_CALL_TIME,
                              .held = &leader->held};
 
     for (int i = 0; i < count; i++) {
@@ -234,12 +234,11 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
     return lane;
 }
 
-/* Runs the request in a queue, or by itself where nothing is combined. Who leaves the
- * queue later would get no connection any more. */
+/* Runs the request in a queue, or by itself where nothing is combined. */
 static void run_once(reg_queue_t *queue, leader_t *leader, request_t *request,
                      apr_time_t deadline)
 {
-    apr_time_t latest = deadline - leader->connections->connect_time;
+    apr_time_t latest = deadline - REG_CALL_TIME;
     void *requests[] = {request};
 
     if (queue == leader->lane->queue
@@ -273,8 +272,7 @@ void reg_dispatch_run(reg_dispatch_t *d, const reg_connections_t *connections,
                      .size = size_of(operation, item)};
     /* Whoever would have to leave while the others wait for the lock does so before: the
      * earliest deadline is that of the batch. */
-    apr_time_t latest =
-        deadline - connections->connect_time - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
+    apr_time_t latest = deadline - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
     lane_t *lane;
     int slow;
 

@@ -255,10 +255,11 @@ static const char *set_idempotency_ttl(cmd_parms *cmd, void *config, const char 
     return error;
 }
 
+/* libpq takes no connect_timeout below 2, and this has to be longer. */
 static const char *set_timeout(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t seconds;
-    const char *error = read_number(cmd, value, 1, 60, &seconds);
+    const char *error = read_number(cmd, value, 3, 60, &seconds);
 
     (void)config;
     reg_server_conf(cmd->server)->timeout = apr_time_from_sec(seconds);

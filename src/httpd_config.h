@@ -25,7 +25,7 @@ typedef struct reg_dir_conf_t {
     int idempotency_ttl;     /* seconds */
 } reg_dir_conf_t;
 
-struct reg_gate_t;
+struct reg_limiter_t;
 struct reg_kept_t;
 
 /** What a server says. */
@@ -34,13 +34,13 @@ typedef struct reg_server_conf_t {
     int needs_database;          /* one that calls operations; implies mounted */
     apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
     int connections;             /* calls in flight per child; likewise */
-    apr_interval_time_t connect_time; /* see reg_dbd_connect_time() */
-    const char *pool_key;             /* see reg_dbd_key() */
-    int batch_size;                   /* most requests of a call; likewise */
-    struct reg_dispatch_t *dispatch;  /* in a child process; see dispatch.h */
-    struct reg_gate_t *gate;          /* in a child process; see httpd_pool.h */
-    struct reg_kept_t *kept;          /* in a child process, or NULL; see kept.h */
-    struct reg_metrics_t *metrics;    /* in a child process, or NULL; see metrics.h */
+    apr_interval_time_t expires; /* DBDExptime; 0: never */
+    const char *pool_key;        /* see reg_dbd_key() */
+    int batch_size;              /* most requests of a call; likewise */
+    struct reg_dispatch_t *dispatch; /* in a child process; see dispatch.h */
+    struct reg_limiter_t *limiter;   /* in a child process; see httpd_pool.h */
+    struct reg_kept_t *kept;         /* in a child process, or NULL; see kept.h */
+    struct reg_metrics_t *metrics;   /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;
 
 extern const command_rec reg_directives[];

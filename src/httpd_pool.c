@@ -2,10 +2,10 @@
 #include "httpd_pool.h"
 
 #include "dispatch.h"
-#include "gate.h"
 #include "httpd_dbd.h"
 #include "httpd_metrics.h"
 #include "kept.h"
+#include "limiter.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
@@ -33,6 +33,7 @@ static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
 typedef struct {
     reg_connection_t connection; /* first: the store hands it back as this */
     ap_dbd_t *dbd;
+    apr_time_t used_at; /* when it was last given back */
 } pooled_t;
 
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
@@ -65,38 +66,10 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
         if (conf->batch_size < 0) {
             conf->batch_size = DEFAULT_BATCH_SIZE;
         }
-        conf->connect_time = reg_dbd_connect_time(&dbd);
+        conf->expires = apr_time_from_sec(dbd.exptime);
         conf->pool_key = reg_dbd_key(pool, &dbd);
     }
     return OK;
-}
-
-void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
-{
-    apr_hash_t *gates =
-        apr_hash_make(pool); /* by the key of the pool they stand before */
-
-    for (server_rec *s = main_server; s; s = s->next) {
-        reg_server_conf_t *conf = reg_server_conf(s);
-
-        if (!conf->needs_database) {
-            continue;
-        }
-        conf->gate = apr_hash_get(gates, conf->pool_key, APR_HASH_KEY_STRING);
-        if (!conf->gate) {
-            conf->gate = reg_gate_make(pool, conf->connections);
-            apr_hash_set(gates, conf->pool_key, APR_HASH_KEY_STRING, conf->gate);
-        }
-        conf->kept = reg_kept_make(pool);
-        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES);
-        if (conf->gate && conf->dispatch) {
-            reg_gate_limit(conf->gate, conf->connections);
-        }
-        else {
-            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
-                         "REG0102: no mutex could be made; the APIs answer 503");
-        }
-    }
 }
 
 static apr_status_t count_closed(void *metrics)
@@ -133,60 +106,164 @@ static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
     return p;
 }
 
-/* Opens a connection that works, or none and says why. */
-static pooled_t *open_connection(request_rec *r, apr_time_t deadline)
+/*
+ * Connecting, in the limiter's thread
+ */
+
+/* What keeps a connection from being used; NULL when nothing does. */
+static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
 {
-    ap_dbd_t *dbd = dbd_open(r->pool, r->server);
-    pooled_t *p = dbd ? pooled(dbd, reg_metrics(r->server)) : NULL;
     const char *misfit = NULL;
 
-    if (p && reg_connection_refresh(&p->connection)) {
-        misfit = reg_connection_misfit(&p->connection, r->pool, deadline);
-        if (!misfit) {
-            return p;
+    if (!p || !reg_connection_refresh(&p->connection)) {
+        return "REG0302: the database cannot be reached";
+    }
+    misfit = reg_connection_misfit(&p->connection, pool,
+                                   apr_time_now() + reg_server_conf(server)->timeout);
+    if (misfit) {
+        return apr_pstrcat(pool, "REG0311: ", misfit, NULL);
+    }
+    return reg_connection_is_usable(&p->connection)
+               ? NULL
+               : "REG0302: the database does not answer";
+}
+
+/* Opens a connection that works, or makes a broken one work. */
+static void *connect_pooled(void *baton, void *broken)
+{
+    server_rec *server = baton;
+    pooled_t *p = broken;
+    const char *fault;
+    apr_pool_t *pool;
+
+    apr_pool_create(&pool, NULL);
+    if (!p) {
+        ap_dbd_t *dbd = dbd_open(pool, server);
+
+        p = dbd ? pooled(dbd, reg_metrics(server)) : NULL;
+    }
+    fault = find_fault(pool, server, p);
+    if (fault) {
+        if (p && !broken) {
+            dbd_close(server, p->dbd);
+        }
+        reg_metrics_breaker(reg_metrics(server),
+                            apr_time_now() + REG_LIMITER_CLOSED_TIME);
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "%s; trying again in a second",
+                     fault);
+    }
+    else {
+        p->used_at = apr_time_now();
+    }
+    apr_pool_destroy(pool);
+    return fault ? NULL : p;
+}
+
+static void close_pooled(void *baton, void *connection)
+{
+    dbd_close(baton, ((pooled_t *)connection)->dbd);
+}
+
+static apr_status_t stop_limiter(void *limiter)
+{
+    reg_limiter_stop(limiter);
+    return APR_SUCCESS;
+}
+
+/* The limiter of a pool of mod_dbd's, which gives its connections back before mod_dbd
+ * closes that: it must not be closed while one is out. */
+static reg_limiter_t *make_limiter(apr_pool_t *pool, server_rec *server)
+{
+    const reg_connector_t connector = {connect_pooled, close_pooled, server};
+    reg_limiter_t *limiter =
+        reg_limiter_make(pool, reg_server_conf(server)->connections, &connector);
+
+    if (limiter) {
+        apr_pool_pre_cleanup_register(pool, limiter, stop_limiter);
+    }
+    return limiter;
+}
+
+void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
+{
+    apr_hash_t *limiters = apr_hash_make(pool); /* by the key of the pool */
+
+    for (server_rec *s = main_server; s; s = s->next) {
+        reg_server_conf_t *conf = reg_server_conf(s);
+
+        if (!conf->needs_database) {
+            continue;
+        }
+        conf->limiter = apr_hash_get(limiters, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!conf->limiter) {
+            conf->limiter = make_limiter(pool, s);
+            apr_hash_set(limiters, conf->pool_key, APR_HASH_KEY_STRING, conf->limiter);
+        }
+        conf->kept = reg_kept_make(pool);
+        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES);
+        if (conf->limiter && conf->dispatch) {
+            reg_limiter_limit(conf->limiter, conf->connections);
+        }
+        else {
+            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
+                         "REG0102: no mutex could be made; the APIs answer 503");
         }
     }
-    if (dbd) {
-        dbd_close(r->server, dbd);
-    }
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s; trying again in a second",
-                  misfit ? apr_pstrcat(r->pool, "REG0311: ", misfit, NULL)
-                         : "REG0302: the database cannot be reached");
-    return NULL;
+}
+
+/*
+ * Calls
+ */
+
+/* Whether a connection can be used as it is. DBDExptime holds for idle ones here too. */
+static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
+{
+    return (!conf->expires || apr_time_now() - p->used_at < conf->expires)
+           && reg_connection_is_usable(&p->connection);
+}
+
+/* Counts and logs why there is no connection. */
+static void tell_refusal(request_rec *r, reg_limiter_refusal_t refusal)
+{
+    static const struct {
+        reg_refusal_t counted;
+        int level;
+        const char *message;
+    } refusals[] = {
+        [REG_LIMITER_OPEN_BREAKER] = {REG_REFUSED_BREAKER, APLOG_INFO,
+                                      "REG0301: the database could not be reached just "
+                                      "now"},
+        [REG_LIMITER_FAILED] = {REG_REFUSED_UNREACHABLE, APLOG_INFO,
+                                "REG0301: the database cannot be reached"},
+        [REG_LIMITER_BUSY] = {REG_REFUSED_BUSY, APLOG_WARNING,
+                              "REG0304: no connection was free in time, all "
+                              "RegistrationConnections are in use"},
+        [REG_LIMITER_CONNECTING] = {REG_REFUSED_UNREACHABLE, APLOG_WARNING,
+                                    "REG0312: no connection was free in time, an attempt "
+                                    "to connect is not finished"},
+    };
+
+    reg_metrics_refused(reg_metrics(r->server), refusals[refusal].counted);
+    ap_log_rerror(APLOG_MARK, refusals[refusal].level, 0, r, "%s",
+                  refusals[refusal].message);
 }
 
 static reg_connection_t *checkout(void *baton, apr_time_t deadline)
 {
     request_rec *r = baton;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
-    /* Time is kept back for a connection that has to be made. */
-    apr_time_t latest = deadline - conf->connect_time;
-    reg_metrics_t *metrics = reg_metrics(r->server);
-    reg_gate_t *gate = conf->gate;
-    pooled_t *p;
+    reg_limiter_refusal_t refusal;
+    pooled_t *p = reg_limiter_enter(conf->limiter, deadline, &refusal);
 
-    if (!gate || !reg_gate_enter(gate, latest)) {
-        if (apr_time_now() < latest) {
-            reg_metrics_refused(metrics, REG_REFUSED_BREAKER);
-            ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                          "REG0301: the database could not be reached just now");
-        }
-        else {
-            reg_metrics_refused(metrics, REG_REFUSED_BUSY);
-            ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                          "REG0304: no connection was free in time, all "
-                          "RegistrationConnections are in use");
-        }
-        return NULL;
+    while (p && !is_usable(conf, p)) {
+        reg_limiter_leave(conf->limiter, p, 0);
+        p = reg_limiter_enter(conf->limiter, deadline, &refusal);
     }
-    p = open_connection(r, deadline);
-    reg_gate_opened(gate, p != NULL);
     if (!p) {
-        reg_metrics_refused(metrics, REG_REFUSED_UNREACHABLE);
-        reg_metrics_breaker(metrics, apr_time_now() + REG_GATE_CLOSED_TIME);
+        tell_refusal(r, refusal);
         return NULL;
     }
-    reg_metrics_change(metrics, REG_CONNECTIONS_IN_USE, 1);
+    reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, 1);
     return &p->connection;
 }
 
@@ -196,8 +273,9 @@ static void checkin(void *baton, reg_connection_t *connection)
     pooled_t *p = (pooled_t *)connection;
 
     reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, -1);
-    dbd_close(r->server, p->dbd);
-    reg_gate_leave(reg_server_conf(r->server)->gate);
+    p->used_at = apr_time_now();
+    reg_limiter_leave(reg_server_conf(r->server)->limiter, p,
+                      reg_connection_is_usable(connection));
 }
 
 static void report(void *baton, const char *message)
@@ -210,11 +288,11 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
 {
     request_rec *r = request->host_data;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
-    const reg_connections_t connections = {
-        checkout, checkin, report, r, conf->connect_time, reg_metrics(r->server)};
+    const reg_connections_t connections = {checkout, checkin, report, r,
+                                           reg_metrics(r->server)};
     reg_item_t item = {.values = values, .pool = request->pool};
 
-    if (!conf->dispatch) {
+    if (!conf->dispatch || !conf->limiter) {
         answer->outcome = REG_UNAVAILABLE;
         return;
     }

@@ -3,14 +3,14 @@
 #define REGISTRATION_HTTPD_POOL_H
 
 /**
- * Connections from mod_dbd's pool, behind a gate.
+ * Connections from mod_dbd's pool, kept by a limiter (limiter.h).
  *
- * mod_dbd waits without end for a connection when all are in use, and makes every thread
- * of the process wait while one connects. The gate keeps both from happening: it lets in
- * no more calls than the pool has connections, one at a time while a connection may have
- * to be made, each for no longer than its deadline; and for a second after a failed
- * attempt to connect it turns everybody away at once. Virtual hosts with the same DBD
- * settings share mod_dbd's pool, and so the gate.
+ * mod_dbd waits without limit for a connection when all are in use, and holds a lock that
+ * every thread of the process needs while it connects. So no thread that serves a request
+ * asks mod_dbd: the limiter's own thread does, and only when there is no idle connection
+ * and fewer than RegistrationConnections. The limiter keeps what it gets until the child
+ * process ends. Virtual hosts with the same DBD settings share mod_dbd's pool, and so the
+ * limiter.
  */
 
 #include "httpd_config.h"
@@ -23,7 +23,7 @@
  */
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server);
 
-/** Makes the gates of a child process. */
+/** Makes the limiters of a child process. */
 void reg_pool_init(apr_pool_t *pool, server_rec *main_server);
 
 /** Runs an operation: reg_host_t's `call` for a request that httpd handed us. */

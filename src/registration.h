@@ -22,8 +22,9 @@
  * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
  * what is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
  * start, httpd_errors.c the errors that others make under a mount, httpd_scope.c `Require
- * registration-scope`; gate.c bounds who waits for a connection, in the order that
- * waiters.c keeps for it and for combine.c, query.c reads query strings, etag.c entity
+ * registration-scope`; limiter.c keeps the connections, makes them in a thread of its
+ * own and hands them to requests in the order that waiters.c keeps for it and for
+ * combine.c, query.c reads query strings, etag.c entity
  * tags, scope.c a token's scopes, negotiate.c the headers Accept and Prefer,
  * events_forms.c gives a list the form that is wanted, csv.c writes the fields of a
  * table, idempotency.c the Idempotency-Key, audit.c who asks for a change. metrics.c

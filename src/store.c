@@ -56,7 +56,7 @@ static reg_verdict_t attempt(const reg_call_t *call)
     reg_verdict_t verdict;
 
     if (!*call->held) {
-        *call->held = from->checkout(from->baton, call->deadline);
+        *call->held = from->checkout(from->baton, call->deadline - REG_CALL_TIME);
     }
     if (!*call->held) {
         return is_unsettled(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
@@ -70,17 +70,15 @@ static reg_verdict_t attempt(const reg_call_t *call)
 
 /*
  * Makes the call, and while its connections break makes it again on others, with the same
- * ids, by which the operations recognize what an earlier one wrote. Ends when a
- * connection that has to be made might not be there by the deadline.
+ * ids, by which the operations recognize what an earlier one wrote.
  */
 static reg_verdict_t persist(const reg_call_t *call)
 {
-    apr_time_t latest = call->deadline - call->connections->connect_time;
     apr_interval_time_t pause = FIRST_PAUSE;
     reg_verdict_t verdict = attempt(call);
 
     while (REG_REPEAT_CALLS && verdict == REG_CALL_BROKEN
-           && apr_time_now() + pause < latest) {
+           && apr_time_now() + pause + REG_CALL_TIME < call->deadline) {
         apr_sleep(pause);
         pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
         verdict = attempt(call);

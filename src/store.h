@@ -18,8 +18,7 @@
  * data the database refuses fails alone, and one whose row is locked by somebody else is
  * REG_LOCKED alone. A call whose connection breaks is made again, with the same values,
  * until shortly before the deadline: an operation that writes has to recognize what it
- * wrote for the same id. Returns by the deadline, but for the time
- * that libpq takes to give up connecting (connect_timeout).
+ * wrote for the same id. Returns by the deadline.
  */
 void reg_store_call(const reg_call_t *call);
 

@@ -8,15 +8,15 @@ import time
 import pytest
 
 import servers
+from changed import changed_module
 from conftest import new_uuid
-from faults import (GRACE, MODULES, TIMEOUT, Caller, Meanwhile, Proxy, check_recovers,
-                    check_unavailable, statuses, two_hosts)
+from faults import (CHILD, GRACE, MODULES, MOUNTS, TIMEOUT, Caller, Meanwhile, Proxy,
+                    check_recovers, check_unavailable, database, statuses, two_hosts)
 from faults import caller, own_postgres, postgres_to_break   # noqa: F401, fixtures
 from wire import Wire, message
 
 
-# RegistrationTimeout where waiting for a while is what a test is about. Some of it is set
-# aside for connecting.
+# RegistrationTimeout where waiting for a while is what a test is about.
 PATIENT = 8
 
 
@@ -68,20 +68,52 @@ def test_control_a_higher_limit_lets_more_through(caller, postgres_to_break, poo
     assert most_calls(one, postgres_to_break, pool) == 10
 
 
-def test_who_gets_no_connection_in_time_is_told_so(caller, postgres_to_break, pool):
-    """And what the deadline cut off, which goes on in PostgreSQL until statement_timeout,
-    does not pile up there."""
-    one = caller(most=2, options="-c statement_timeout=3500")
-    *slow, other = [postgres_to_break.live_session() for _ in range(5)]
+def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_to_break,
+                                                          pool, expect_log):
+    """The first host's requests take all connections for longer than the second's wait."""
+    dsn = postgres_to_break.dsn()
+    site = two_hosts(dsn, dsn, "RegistrationBatchSize 1", most=2, timeout=PATIENT)
+    first, _, second = site.rpartition(f"RegistrationTimeout {PATIENT}")
+    httpd = start_httpd(f"{first}RegistrationTimeout {TIMEOUT}{second}", modules=MODULES)
+    one, two = (Caller(httpd, f"{name}.example.org") for name in ("one", "two"))
+    *slow, other = [postgres_to_break.live_session() for _ in range(3)]
+    assert two.register(other).status_code == 201
     with postgres_to_break.slow(10, *slow), Watch(postgres_to_break) as watch:
-        for two in (slow[:2], slow[2:]):
-            held_up = [pool.submit(one.register, session) for session in two]
-            time.sleep(0.3)
-            answers = one.register_many(other, 10) + [each.result() for each in held_up]
-            for answer in answers:
-                check_unavailable(answer)
+        held_up = [pool.submit(one.register, session) for session in slow]
+        time.sleep(0.5)
+        for answer in two.register_many(other, 10):
+            check_unavailable(answer)
+        for each in held_up:
+            check_unavailable(each.result(), seconds=PATIENT + GRACE)
+    assert httpd.log.text().count("REG0304") == 10
     assert watch.most <= 4
-    check_recovers(one, other)
+    check_recovers(two, other)
+
+
+# --- What a deadline cuts off ----------------------------------------------------------------
+
+def left_at_work(start_httpd, postgres, module):
+    """Has a call answered at the deadline; for how long PostgreSQL goes on with it."""
+    site = CHILD + MOUNTS + database(postgres.dsn(), options="-c statement_timeout=0")
+    one = Caller(start_httpd(site, modules=MODULES, registration=module))
+    session, other = postgres.live_session(), postgres.live_session()
+    with postgres.slow(3 * TIMEOUT, session):
+        check_unavailable(one.register(session))
+        begin = time.monotonic()
+        assert one.register(other).status_code == 201
+        while postgres.query("SELECT FROM pg_stat_activity WHERE state = 'active'"
+                             " AND application_name = 'mod_registration'"):
+            time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def test_a_call_that_a_deadline_ends_is_cancelled(start_httpd, postgres_to_break):
+    assert left_at_work(start_httpd, postgres_to_break, servers.MODULE) < GRACE
+
+
+def test_control_without_the_cancel_it_goes_on(start_httpd, postgres_to_break, tmp_path):
+    module = changed_module(tmp_path / "changed", "pg_cancel_backend(pid)", "pid")
+    assert left_at_work(start_httpd, postgres_to_break, module) > GRACE
 
 
 # --- Locks of others, and PostgreSQL's own timeouts -----------------------------------------
@@ -120,7 +152,7 @@ def test_a_timeout_of_postgresql_is_503_and_keeps_the_connection(caller, postgre
     before = postgres_to_break.backends()
     with postgres_to_break.locked(session):
         answer = one.register(session)
-        check_unavailable(answer, seconds=0.4 + GRACE)
+        check_unavailable(answer)
         assert answer.seconds > 0.35
     assert one.register(session).status_code == 201
     assert postgres_to_break.backends() == before

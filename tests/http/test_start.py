@@ -40,9 +40,9 @@ WRONG = [
     ("host", "RegistrationIdempotencyTTL 1d", ["RegistrationIdempotencyTTL", "1d"]),
     ("location", "RegistrationOrganization %{reqenv:", ["RegistrationOrganization"]),
     ("location", "Require registration-scope", ["registration-scope"]),
-    ("host", "RegistrationTimeout 0", ["RegistrationTimeout", "0", "1", "60"]),
-    ("host", "RegistrationTimeout 61", ["RegistrationTimeout", "61", "1", "60"]),
-    ("host", "RegistrationTimeout 5s", ["RegistrationTimeout", "5s", "1", "60"]),
+    ("host", "RegistrationTimeout 2", ["RegistrationTimeout", '"2"', "from 3 to 60"]),
+    ("host", "RegistrationTimeout 61", ["RegistrationTimeout", '"61"', "from 3 to 60"]),
+    ("host", "RegistrationTimeout 5s", ["RegistrationTimeout", "5s", "from 3 to 60"]),
     ("location", "RegistrationTimeout 5", ["RegistrationTimeout"]),
     ("host", "RegistrationConnections 0", ["RegistrationConnections", "0"]),
     ("host", "RegistrationConnections 11", ["RegistrationConnections", "11", "DBDMax"]),
@@ -66,7 +66,7 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationMaxPageSize 1", "RegistrationMaxPageSize 10000",
          "RegistrationPasswordCost 4", "RegistrationPasswordCost 17",
          "RegistrationIdempotencyTTL 1", "RegistrationIdempotencyTTL 31536000",
-         "RegistrationTimeout 60", "RegistrationConnections 1", "RegistrationConnections 8",
+         "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1", "RegistrationConnections 8",
          "RegistrationGroupsPath /groups"]
 
 
@@ -134,8 +134,8 @@ POOL = [
     (" connect_timeout=2", "", ["DBDParams", "connect_timeout"]),
     (" connect_timeout=2", " connect_timeout=5", ["RegistrationTimeout", "5 s"]),
     ("host=127.0.0.1", "host=127.0.0.1,127.0.0.2,127.0.0.3", ["RegistrationTimeout", "6 s"]),
-    ("DBDriver   pgsql", "DBDriver pgsql\n RegistrationTimeout 2",
-     ["RegistrationTimeout", "2 s"]),
+    (" connect_timeout=2", " connect_timeout=3\"\n RegistrationTimeout 3\nDefine x \"",
+     ["RegistrationTimeout", "3 s"]),
 ]
 
 

@@ -268,8 +268,8 @@ static inline int make_store(void **state)
     store = *state = apr_pcalloc(pool, sizeof(*store));
     store->pool = pool;
     store->reports = "";
-    store->connections = (reg_connections_t){
-        fixture_checkout, fixture_checkin, fixture_report, store, 0, NULL};
+    store->connections = (reg_connections_t){fixture_checkout, fixture_checkin,
+                                             fixture_report, store, NULL};
     store->administrator = connect_administrator(pool, name);
     store->connection.pg = connect_service(pool);
     start_over(store);

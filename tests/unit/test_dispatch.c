@@ -108,7 +108,7 @@ static int make_service(void **state)
     service->observer = connect_administrator(store->pool, database_name(store->pool));
     service->dispatch = reg_dispatch_make(store->pool, 64, 1);
     service->connections =
-        (reg_connections_t){check_out, check_in, ignore_report, service, 0, NULL};
+        (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
     pthread_mutex_init(&service->mutex, NULL);
     for (int i = 0; i < MOST_CONNECTIONS; i++) {
         service->list[i].pg = connect_service(store->pool);
@@ -273,27 +273,6 @@ static void an_operation_does_not_wait_for_another(void **state)
     assert_waiting(stalled, 3);
     sql(service->observer, "DELETE FROM stalled");
     await(stalled, 3, REG_CREATED);
-}
-
-/* Who leads later would be given no connection, nor those that are led. */
-static void who_waits_leaves_while_a_connection_could_still_be_made(void **state)
-{
-    service_t *service = *state;
-    client_t *stalled;
-    apr_time_t start;
-
-    service->connections.connect_time = apr_time_from_sec(5);
-    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-    stalled = begin_many(service, 1, STALLED);
-    WAIT_FOR(runs(service->store) >= 1);
-    start = apr_time_now();
-    await(begin(service, &run_operation, STALLED, apr_time_from_msec(5300)), 1,
-          REG_UNAVAILABLE);
-    assert_in_range(apr_time_now() - start, apr_time_from_msec(300),
-                    apr_time_from_sec(5));
-    assert_waiting(stalled, 1);
-    sql(service->observer, "DELETE FROM stalled");
-    await(stalled, 1, REG_CREATED);
 }
 
 static void set_exhausted(service_t *service, int is_exhausted)
@@ -588,7 +567,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DISPATCH_TEST(requests_share_a_call_where_they_may),
         DISPATCH_TEST(an_operation_does_not_wait_for_another),
-        DISPATCH_TEST(who_waits_leaves_while_a_connection_could_still_be_made),
         DISPATCH_TEST(who_waits_for_a_connection_leaves_at_its_own_deadline),
         DISPATCH_TEST(who_gets_no_connection_passes_the_turn_on),
         DISPATCH_TEST(more_operations_than_there_is_room_for_are_not_called),

@@ -231,13 +231,6 @@ static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **
                 "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
     assert_in_range(runs(store), 3, 20);
     assert_in_range(apr_time_now() - start, 0, PROMPTLY);
-
-    /* Time for a connection that has to be made is kept back. */
-    start_over(store);
-    store->connections.connect_time = SOON;
-    assert_text("no time", run_all(store, SOON, scripts),
-                "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
-    assert_int_equal(runs(store), 1);
 }
 
 static void only_a_call_that_was_sent_waits_for_a_connection(void **state)

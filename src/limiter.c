@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "limiter.h"
+
+#include "waiters.h"
+
+#include <apr_thread_cond.h>
+#include <apr_thread_proc.h>
+#include <signal.h>
+
+/* A request that waits; on the stack of its thread. */
+typedef struct {
+    reg_waiter_t waiter; /* first; its verdict tells nothing */
+    void *connection;    /* what it was given; NULL: it was refused */
+} request_t;
+
+/* A stack: the connection used last is used first. */
+typedef struct {
+    void **list;
+    int count;
+} pile_t;
+
+struct reg_limiter_t {
+    apr_pool_t *pool;
+    apr_thread_mutex_t *mutex;   /* of all that follows */
+    apr_thread_cond_t *demanded; /* there may be something for the thread to do */
+    reg_connector_t connector;
+    apr_thread_t *thread; /* NULL until a connection is needed */
+    int most;
+    pile_t all, idle, broken;
+    int connecting;          /* the thread is at it, without the mutex */
+    int has_new_broken;      /* one was returned after the last failed attempt */
+    int stopping;            /* the thread is to end */
+    apr_time_t closed_until; /* no attempt to connect before */
+    reg_waiters_t waiters;   /* requests; none while a connection is idle */
+};
+
+static void push(pile_t *stack, void *connection)
+{
+    stack->list[stack->count++] = connection;
+}
+
+static void *pop(pile_t *stack)
+{
+    return stack->count > 0 ? stack->list[--stack->count] : NULL;
+}
+
+reg_limiter_t *reg_limiter_make(apr_pool_t *pool, int most,
+                                const reg_connector_t *connector)
+{
+    reg_limiter_t *limiter = apr_pcalloc(pool, sizeof(*limiter));
+    pile_t *const piles[] = {&limiter->all, &limiter->idle, &limiter->broken};
+
+    apr_pool_create(&limiter->pool, pool);
+    if (apr_thread_mutex_create(&limiter->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
+            != APR_SUCCESS
+        || apr_thread_cond_create(&limiter->demanded, pool) != APR_SUCCESS) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++) {
+        piles[i]->list = apr_pcalloc(pool, sizeof(void *) * (apr_size_t)most);
+    }
+    limiter->connector = *connector;
+    limiter->most = most;
+    reg_waiters_init(&limiter->waiters);
+    return limiter;
+}
+
+void reg_limiter_limit(reg_limiter_t *limiter, int most)
+{
+    if (most < limiter->most) {
+        limiter->most = most;
+    }
+}
+
+/* Whether the breaker is open. A clock that was set back does not keep it open. */
+static int is_closed(const reg_limiter_t *limiter)
+{
+    apr_time_t now = apr_time_now();
+
+    return now < limiter->closed_until
+           && now >= limiter->closed_until - REG_LIMITER_CLOSED_TIME;
+}
+
+/* Gives the first waiting request a connection, or refuses it. The mutex is held. */
+static void serve_first(reg_limiter_t *limiter, void *connection)
+{
+    reg_waiter_t *waiter = reg_waiters_pop(&limiter->waiters);
+
+    ((request_t *)waiter)->connection = connection;
+    reg_waiter_wake(waiter, 0);
+}
+
+/* Hands a usable connection to the first waiting request, or keeps it. The mutex is
+ * held. */
+static void hand_on(reg_limiter_t *limiter, void *connection)
+{
+    if (limiter->waiters.first) {
+        serve_first(limiter, connection);
+    }
+    else {
+        push(&limiter->idle, connection);
+    }
+}
+
+/*
+ * The thread that connects
+ */
+
+/* Whether a connection has to be made now: a request waits, or one has just broken. */
+static int has_to_connect(const reg_limiter_t *limiter)
+{
+    int can = limiter->broken.count > 0 || limiter->all.count < limiter->most;
+
+    return can && (limiter->waiters.first || limiter->has_new_broken)
+           && !is_closed(limiter);
+}
+
+/* Makes one connection. The mutex is held, but not meanwhile. */
+static void connect_one(reg_limiter_t *limiter)
+{
+    void *broken = pop(&limiter->broken);
+    void *connection;
+
+    limiter->has_new_broken = limiter->broken.count > 0 && limiter->has_new_broken;
+    limiter->connecting = 1;
+    apr_thread_mutex_unlock(limiter->mutex);
+    connection = limiter->connector.connect(limiter->connector.baton, broken);
+    apr_thread_mutex_lock(limiter->mutex);
+    limiter->connecting = 0;
+    if (connection) {
+        if (!broken) {
+            push(&limiter->all, connection);
+        }
+        hand_on(limiter, connection);
+        return;
+    }
+    if (broken) {
+        push(&limiter->broken, broken);
+    }
+    limiter->has_new_broken = 0;
+    limiter->closed_until = apr_time_now() + REG_LIMITER_CLOSED_TIME;
+    while (limiter->waiters.first) {
+        serve_first(limiter, NULL);
+    }
+}
+
+static void *APR_THREAD_FUNC connect_on_demand(apr_thread_t *thread, void *data)
+{
+    reg_limiter_t *limiter = data;
+
+    (void)thread;
+    apr_thread_mutex_lock(limiter->mutex);
+    while (!limiter->stopping) {
+        if (has_to_connect(limiter)) {
+            connect_one(limiter);
+        }
+        else if (limiter->has_new_broken) { /* it is connected when the breaker closes */
+            apr_thread_cond_timedwait(limiter->demanded, limiter->mutex,
+                                      REG_LIMITER_CLOSED_TIME);
+        }
+        else {
+            apr_thread_cond_wait(limiter->demanded, limiter->mutex);
+        }
+    }
+    apr_thread_mutex_unlock(limiter->mutex);
+    return NULL;
+}
+
+/* Has the thread look whether to connect; starts it when there is none. It takes no
+ * signal: httpd's handlers may end the process, which waits for this thread. The mutex is
+ * held. @return 0 when no thread can be started. */
+static int demand(reg_limiter_t *limiter)
+{
+    sigset_t all, before;
+
+    if (!limiter->thread) {
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        if (apr_thread_create(&limiter->thread, NULL, connect_on_demand, limiter,
+                              limiter->pool)
+            != APR_SUCCESS) {
+            limiter->thread = NULL;
+        }
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    apr_thread_cond_signal(limiter->demanded);
+    return limiter->thread != NULL;
+}
+
+/*
+ * Requests
+ */
+
+static int is_connecting(reg_limiter_t *limiter)
+{
+    int connecting;
+
+    apr_thread_mutex_lock(limiter->mutex);
+    connecting = limiter->connecting;
+    apr_thread_mutex_unlock(limiter->mutex);
+    return connecting;
+}
+
+void *reg_limiter_enter(reg_limiter_t *limiter, apr_time_t deadline,
+                        reg_limiter_refusal_t *refusal)
+{
+    request_t own = {.connection = NULL};
+
+    *refusal = REG_LIMITER_OPEN_BREAKER;
+    apr_thread_mutex_lock(limiter->mutex);
+    own.connection = pop(&limiter->idle);
+    if (own.connection || is_closed(limiter)) {
+        apr_thread_mutex_unlock(limiter->mutex);
+        return own.connection;
+    }
+    reg_waiters_append(&limiter->waiters, &own.waiter);
+    if (!demand(limiter)) {
+        serve_first(limiter, NULL);
+    }
+    apr_thread_mutex_unlock(limiter->mutex);
+    *refusal = REG_LIMITER_FAILED;
+    if (!reg_waiters_wait(&limiter->waiters, limiter->mutex, &own.waiter, deadline)) {
+        *refusal = is_connecting(limiter) ? REG_LIMITER_CONNECTING : REG_LIMITER_BUSY;
+    }
+    return own.connection;
+}
+
+void reg_limiter_leave(reg_limiter_t *limiter, void *connection, int usable)
+{
+    apr_thread_mutex_lock(limiter->mutex);
+    if (usable) {
+        hand_on(limiter, connection);
+    }
+    else {
+        push(&limiter->broken, connection);
+        limiter->has_new_broken = 1;
+        demand(limiter);
+    }
+    apr_thread_mutex_unlock(limiter->mutex);
+}
+
+void reg_limiter_stop(reg_limiter_t *limiter)
+{
+    apr_status_t rv;
+
+    apr_thread_mutex_lock(limiter->mutex);
+    limiter->stopping = 1;
+    apr_thread_cond_signal(limiter->demanded);
+    apr_thread_mutex_unlock(limiter->mutex);
+    if (limiter->thread) {
+        apr_thread_join(&rv, limiter->thread);
+    }
+    for (int i = 0; i < limiter->all.count; i++) {
+        limiter->connector.close(limiter->connector.baton, limiter->all.list[i]);
+    }
+}
