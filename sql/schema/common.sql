@@ -26,6 +26,17 @@ ALTER ROLE registration SET log_error_verbosity = 'terse';
 ALTER ROLE registration SET log_parameter_max_length = 0;
 ALTER ROLE registration SET log_parameter_max_length_on_error = 0;
 
+-- No session of the module's is to hold locks that no request waits for any more. These
+-- fit RegistrationTimeout 5, its default; options in DBDParams go before them, too.
+ALTER ROLE registration SET statement_timeout = '4s';
+ALTER ROLE registration SET idle_in_transaction_session_timeout = '10s';
+
+-- The operations count on it that each statement sees what was committed before it: under
+-- another level, requests for the same row fail again and again. And none of them runs long
+-- enough for compiled expressions to pay.
+ALTER ROLE registration SET default_transaction_isolation = 'read committed';
+ALTER ROLE registration SET jit = off;
+
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
 CREATE SCHEMA IF NOT EXISTS registration AUTHORIZATION registration_owner;

@@ -189,11 +189,16 @@ class BreakablePostgres(servers.Postgres):
     @contextlib.contextmanager
     def setting(self, name, value):
         """A setting of the module's sessions, of those that begin inside the block."""
+        before = self.query("SELECT substr(setting, length(%s) + 2)"
+                            "  FROM pg_roles, unnest(rolconfig) AS setting"
+                            " WHERE rolname = 'registration' AND starts_with(setting, %s)",
+                            name, f"{name}=")
         self.query(f"ALTER ROLE registration SET {name} = '{value}'")
         try:
             yield
         finally:
-            self.query(f"ALTER ROLE registration RESET {name}")
+            self.query(f"ALTER ROLE registration SET {name} = '{before[0][0]}'" if before
+                       else f"ALTER ROLE registration RESET {name}")
 
     @contextlib.contextmanager
     def locked(self, row, table="live_sessions", key="id"):

@@ -271,3 +271,65 @@ def test_an_answer_that_is_lost_is_no_registration_twice(caller, proxy, postgres
     assert postgres_to_break.query(
         "SELECT patient_id, count(*) FROM live_registrations WHERE session_id = %s"
         " GROUP BY 1 ORDER BY 1", session) == [("one", 1), ("two", 1)]
+
+
+# --- Settings of the role --------------------------------------------------------------------
+
+OTHERWISE = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
+             "default_transaction_isolation": "'repeatable read'", "jit": "on"}
+NOT_SERIALIZED = "could not serialize access due to concurrent update"
+
+
+@pytest.fixture
+def otherwise(postgres_to_break):
+    """The database has other settings than the role needs."""
+    for name, value in OTHERWISE.items():
+        postgres_to_break.query(f"ALTER DATABASE registration SET {name} = {value}")
+    yield postgres_to_break
+    for name in OTHERWISE:
+        postgres_to_break.query(f"ALTER DATABASE registration RESET {name}")
+
+
+def shown(postgres):
+    connection = postgres.connect("registration")
+    with connection.cursor() as cursor:
+        values = {}
+        for name in OTHERWISE:
+            cursor.execute(f"SHOW {name}")
+            values[name] = cursor.fetchone()[0]
+    connection.close()
+    return values
+
+
+def test_sessions_of_the_role_have_its_settings(otherwise):
+    assert shown(otherwise) == {
+        "statement_timeout": "4s", "idle_in_transaction_session_timeout": "10s",
+        "default_transaction_isolation": "read committed", "jit": "off"}
+    otherwise.install("install.sql")   # an upgrade sets them again
+    assert shown(otherwise)["statement_timeout"] == "4s"
+
+
+def test_a_stricter_isolation_of_the_database_fails_no_request(caller, otherwise):
+    one = caller(most=8, timeout=8)
+    session = otherwise.live_session()
+    before = otherwise.log.text().count(NOT_SERIALIZED)
+    for _ in range(3):
+        assert statuses(one.register_many(session, 40)) == [201] * 40
+    assert otherwise.log.text().count(NOT_SERIALIZED) == before
+
+
+def test_control_without_the_roles_isolation_calls_conflict(caller, otherwise, expect_log):
+    expect_log(NOT_SERIALIZED)
+    otherwise.query("ALTER ROLE registration RESET default_transaction_isolation")
+    one = caller(most=8, timeout=8)
+    session = otherwise.live_session()
+    before = otherwise.log.text().count(NOT_SERIALIZED)
+
+    def conflicts():
+        one.register_many(session, 40)
+        return otherwise.log.text().count(NOT_SERIALIZED) > before
+    try:
+        servers.wait_until(conflicts, 30, "there was no conflict")
+    finally:
+        otherwise.query("ALTER ROLE registration SET default_transaction_isolation"
+                        " = 'read committed'")

@@ -197,6 +197,10 @@ def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
         assert command(postgres, "install", "--create", name)[0] == 0
     made = f"host=127.0.0.1 port={postgres.port} user=postgres dbname={name}"
     assert command(empty, "status", made)[0] == 0
+    # In a database of its own, the role has no use for temporary tables.
+    assert postgres.psql("-c", "SELECT has_database_privilege('registration', d, 'TEMP')"
+                               f" FROM unnest(ARRAY['{name}', 'registration']) AS d"
+                         ) == "f\nt"
     assert command(empty, "status", f"postgresql://postgres@127.0.0.1:{postgres.port}/{name}"
                    )[0] == 0
     assert command(empty, "status")[0] == 3
