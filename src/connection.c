@@ -8,11 +8,15 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 
 /* Milliseconds after its lock timeout in which a call that was cancelled may have been so
  * because of it: it can have waited more than once. statement_timeout is longer. */
 #define CANCELLATION_DELAY 300
+
+/* How long having a call cancelled may take. */
+#define CANCELLING_TIME apr_time_from_msec(500)
 
 /* The outcomes as the SQL names them. */
 static const struct {
@@ -35,11 +39,10 @@ static const struct {
                 {"key_reused", REG_KEY_REUSED}};
 
 /* Those that no SQL gives, as logs name them. */
-static const char *const own_outcomes[] = {[REG_KEY_INVALID] = "key_invalid",
-                                           [REG_BAD_DATA] = "bad_data",
-                                           [REG_LOCKED] = "locked",
-                                           [REG_UNAVAILABLE] = "unavailable",
-                                           [REG_FAULT] = "fault"};
+static const char *const own_outcomes[] = {
+    [REG_KEY_INVALID] = "key_invalid", [REG_BAD_DATA] = "bad_data",
+    [REG_LOCKED] = "locked",           [REG_SLOW] = "slow",
+    [REG_UNAVAILABLE] = "unavailable", [REG_FAULT] = "fault"};
 
 const char *reg_outcome_name(reg_outcome_t outcome)
 {
@@ -70,6 +73,7 @@ static const struct {
     {"58", REG_CALL_UNAVAILABLE},   /* system errors */
     {"22", REG_CALL_REFUSED},       /* data exceptions */
     {"23", REG_CALL_REFUSED},       /* constraint violations */
+    {"54", REG_CALL_REFUSED},       /* program limit exceeded: something is too large */
 };
 
 void reg_call_report(const reg_call_t *call, const char *message)
@@ -194,7 +198,7 @@ static PGresult *finish(PGconn *pg, apr_time_t deadline)
 /* What the result of what was sent then means. What an administrator should know of is
  * reported by its code, as its message may hold data. */
 static reg_verdict_t judge(const reg_call_t *call, const PGresult *result,
-                           apr_time_t sent)
+                           apr_time_t sent, int was_cancelled)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     reg_verdict_t verdict = REG_CALL_FAULT;
@@ -223,13 +227,16 @@ static reg_verdict_t judge(const reg_call_t *call, const PGresult *result,
     if (verdict == REG_CALL_CANCELLED) {
         /* PostgreSQL gets a lock at the moment at which it gives up waiting for it, and
          * then takes its own time-out for a request of somebody's. */
-        verdict = apr_time_now() - sent
-                          < apr_time_from_msec(call->lock_timeout + CANCELLATION_DELAY)
-                      ? REG_CALL_LOCKED
-                      : REG_CALL_UNAVAILABLE;
+        if (apr_time_now() - sent
+            < apr_time_from_msec(call->lock_timeout + CANCELLATION_DELAY)) {
+            verdict = REG_CALL_LOCKED;
+        }
+        else if (was_cancelled) {
+            verdict = REG_CALL_SLOW;
+        }
     }
-    if (verdict == REG_CALL_BROKEN || verdict == REG_CALL_UNAVAILABLE
-        || verdict == REG_CALL_FAULT) {
+    if (verdict == REG_CALL_BROKEN || verdict == REG_CALL_CANCELLED
+        || verdict == REG_CALL_UNAVAILABLE || verdict == REG_CALL_FAULT) {
         reg_call_report(call,
                         apr_psprintf(call->pool,
                                      "REG0303: operation %s failed with SQLSTATE %s",
@@ -255,7 +262,7 @@ static reg_verdict_t complete(const reg_call_t *call, reg_connection_t *connecti
 {
     apr_time_t sent = apr_time_now();
     PGresult *result = is_sent ? finish(connection->pg, call->deadline) : NULL;
-    reg_verdict_t verdict = judge(call, result, sent);
+    reg_verdict_t verdict = judge(call, result, sent, 0);
 
     PQclear(result);
     return verdict;
@@ -348,12 +355,46 @@ static void set_unsettled(const reg_call_t *call)
     }
 }
 
+/* Whether what was sent is not answered yet at the time of its limit. */
+static int is_busy_at_limit(const reg_call_t *call, PGconn *pg, apr_time_t sent)
+{
+    int writing = PQflush(pg);
+
+    while (call->limit && writing >= 0 && (writing || PQisBusy(pg))) {
+        if (!wait_for(pg, writing, MIN(sent + call->limit, call->deadline))) {
+            return 1;
+        }
+        if (!PQconsumeInput(pg)) {
+            break;
+        }
+        writing = PQflush(pg);
+    }
+    return 0;
+}
+
+/* Has the call's statement cancelled, on another connection, if there is one soon: then
+ * PostgreSQL says that nothing of it was done, and the locks are free. */
+static void cancel(const reg_call_t *call, const reg_connection_t *connection)
+{
+    const reg_connections_t *from = call->connections;
+    apr_time_t deadline = MIN(apr_time_now() + CANCELLING_TIME, call->deadline);
+    reg_connection_t *other = from->checkout(from->baton, deadline);
+    const char *statement = apr_psprintf(call->pool, "SELECT pg_cancel_backend(%d)",
+                                         PQbackendPID(connection->pg));
+
+    if (other) {
+        PQclear(PQsendQuery(other->pg, statement) ? finish(other->pg, deadline) : NULL);
+        from->checkin(from->baton, other);
+    }
+}
+
 /* Makes the call on a connection, once. */
 static reg_verdict_t run(const reg_call_t *call, reg_connection_t *connection)
 {
     const char *values[REG_MAX_PARAMETERS + 1];
     int count = call->operation->parameters;
     reg_verdict_t verdict = prepare(call, connection);
+    int is_sent, was_cancelled;
     apr_time_t sent;
     PGresult *result;
 
@@ -366,12 +407,15 @@ static reg_verdict_t run(const reg_call_t *call, reg_connection_t *connection)
     values[count] = apr_itoa(call->pool, call->lock_timeout);
     connection->unreplicated = 0;
     sent = apr_time_now();
-    result = PQsendQueryPrepared(connection->pg, call->operation->name, count + 1, values,
-                                 NULL, NULL, 0)
-                 ? finish(connection->pg, call->deadline)
-                 : NULL;
+    is_sent = PQsendQueryPrepared(connection->pg, call->operation->name, count + 1,
+                                  values, NULL, NULL, 0);
+    was_cancelled = is_sent && is_busy_at_limit(call, connection->pg, sent);
+    if (was_cancelled) {
+        cancel(call, connection);
+    }
+    result = is_sent ? finish(connection->pg, call->deadline) : NULL;
     reg_metrics_call(call->connections->metrics, apr_time_now() - sent);
-    verdict = judge(call, result, sent);
+    verdict = judge(call, result, sent, was_cancelled);
     if (verdict == REG_CALL_DONE && connection->unreplicated) {
         reg_call_report(call,
                         apr_psprintf(call->pool,

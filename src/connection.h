@@ -75,19 +75,23 @@ typedef struct reg_call_t {
     /** The connection that is checked out for the call, for all its parts; NULL where
      * there is none. It stays the caller's to check in. */
     reg_connection_t **held;
+    /** How long PostgreSQL may be at it before it is cancelled, so that others need not
+     * wait for it longer; 0: until the deadline. */
+    apr_interval_time_t limit;
     int lock_timeout; /* milliseconds; the store sets it */
 } reg_call_t;
 
 /** What became of a call as a whole. */
 typedef enum {
-    REG_CALL_DONE,       /* every item has its answer */
-    REG_CALL_CONFLICT,   /* rolled back in favour of another transaction: again */
-    REG_CALL_UNPREPARED, /* what was prepared is not there or not valid any more */
-    REG_CALL_REFUSED,    /* a value of some request is at fault */
-    REG_CALL_LOCKED,     /* somebody else holds what some request needs */
-    REG_CALL_CANCELLED,  /* by a time-out, the statement's or a lock's; judge() decides */
-    REG_CALL_BROKEN,     /* the connection is no good; if it was sent, nobody knows what
-                            became of it */
+    REG_CALL_DONE,        /* every item has its answer */
+    REG_CALL_CONFLICT,    /* rolled back in favour of another transaction: again */
+    REG_CALL_UNPREPARED,  /* what was prepared is not there or not valid any more */
+    REG_CALL_REFUSED,     /* a value of some request is at fault */
+    REG_CALL_LOCKED,      /* somebody else holds what some request needs */
+    REG_CALL_SLOW,        /* it was cancelled at its limit; nothing was done */
+    REG_CALL_CANCELLED,   /* by a time-out of PostgreSQL's or by an administrator */
+    REG_CALL_BROKEN,      /* the connection is no good; if it was sent, nobody knows what
+                             became of it */
     REG_CALL_UNAVAILABLE, /* 503 */
     REG_CALL_FAULT        /* 500 */
 } reg_verdict_t;

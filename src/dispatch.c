@@ -7,6 +7,10 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 #include <string.h>
+#include <sys/param.h>
+
+/* The shortest time after which a shared call is cancelled. */
+#define SHORTEST_LIMIT apr_time_from_sec(1)
 
 /* The most requests whose rows are locked that take turns on one connection. */
 #define SLOW_BATCH 64
@@ -32,9 +36,14 @@ struct reg_dispatch_t {
     apr_pool_t *pool;
     apr_thread_mutex_t *mutex; /* of all that follows, the queues' insides excepted */
     int batch, lanes;
+    reg_gate_t *lone; /* in front of calls for one request; or NULL */
     lane_t list[REG_MAX_OPERATIONS];
     int count;
 };
+
+/* How requests are run: in a queue that others wait in, in that for locked rows, or each
+ * by itself. */
+typedef enum { SHARED, LOCKED, LONE } run_t;
 
 /* What the thread that leads a batch calls with. The deadline of a batch is when it has
  * to have begun, so that there is time for its call. */
@@ -105,7 +114,15 @@ static void check_in(leader_t *leader)
     }
 }
 
-static void run(leader_t *leader, int are_locked, void *const *requests, int count,
+/* How long a call may take that others wait for: with several retries, and behind another
+ * such call, they then still have most of their time. */
+static apr_interval_time_t shared_limit(apr_time_t deadline)
+{
+    return MAX((deadline - apr_time_now()) / 4, SHORTEST_LIMIT);
+}
+
+/* Runs requests in one of the ways of run_t. */
+static void run(leader_t *leader, run_t way, void *const *requests, int count,
                 apr_time_t deadline)
 {
     reg_item_t **items = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
@@ -116,13 +133,14 @@ static void run(leader_t *leader, int are_locked, void *const *requests, int cou
                              .items = items,
                              .count = count,
                              .deadline = deadline + REG_CALL_TIME,
-                             .held = &leader->held};
+                             .held = &leader->held,
+                             .limit = way == SHARED ? shared_limit(deadline) : 0};
 
     for (int i = 0; i < count; i++) {
         items[i] = ((request_t *)requests[i])->item;
     }
     reg_metrics_batch(leader->connections->metrics, count);
-    if (are_locked) {
+    if (way == LOCKED) {
         reg_store_call_locked(&call, leader->dispatch->batch);
     }
     else {
@@ -164,7 +182,7 @@ static void run_batch(void *data, void *const *requests, int count, apr_time_t d
     }
     apr_thread_mutex_unlock(leader->dispatch->mutex);
     if (other_count > 0) {
-        run(leader, 0, others, other_count, deadline);
+        run(leader, SHARED, others, other_count, deadline);
     }
     check_in(leader);
 }
@@ -173,7 +191,7 @@ static void run_locked_batch(void *data, void *const *requests, int count,
                              apr_time_t deadline)
 {
     count_taken(data, count);
-    run(data, 1, requests, count, deadline);
+    run(data, LOCKED, requests, count, deadline);
 }
 
 /* Has it run by the queue. @return whether it was. */
@@ -190,7 +208,8 @@ static int run_queued(reg_queue_t *queue, leader_t *leader, request_t *request,
     return was_run;
 }
 
-reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
+reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes,
+                                  reg_gate_t *lone)
 {
     reg_dispatch_t *dispatch = apr_pcalloc(pool, sizeof(*dispatch));
 
@@ -202,6 +221,7 @@ reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes)
     }
     dispatch->batch = batch;
     dispatch->lanes = lanes;
+    dispatch->lone = lone;
     return dispatch;
 }
 
@@ -234,6 +254,44 @@ static lane_t *find_lane(reg_dispatch_t *d, const reg_operation_t *operation)
     return lane;
 }
 
+/* Has a request wait until it may be called by itself. @return 0 when it may not. */
+static int enter_alone(const leader_t *leader, apr_time_t latest)
+{
+    reg_gate_t *gate = leader->dispatch->lone;
+    const reg_connections_t *connections = leader->connections;
+    int has_entered;
+
+    reg_metrics_change(connections->metrics, REG_REQUESTS_QUEUED, 1);
+    has_entered = reg_gate_enter(gate, latest);
+    count_taken(leader, 1);
+    if (!has_entered) {
+        reg_metrics_refused(connections->metrics, REG_REFUSED_BUSY);
+        connections->report(
+            connections->baton,
+            apr_psprintf(leader->pool,
+                         "REG0313: operation %s: all RegistrationSearches "
+                         "are in use; returning 503",
+                         leader->lane->operation->name));
+    }
+    return has_entered;
+}
+
+/* Runs a request by itself, in turn where that is bounded: one that may take long. */
+static void run_alone(leader_t *leader, request_t *request, apr_time_t latest)
+{
+    void *requests[] = {request};
+    reg_gate_t *gate = leader->dispatch->lone;
+
+    if (gate && !enter_alone(leader, latest)) {
+        request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
+        return;
+    }
+    run(leader, LONE, requests, 1, latest);
+    if (gate) {
+        reg_gate_leave(gate);
+    }
+}
+
 /* Runs the request in a queue, or by itself where nothing is combined. */
 static void run_once(reg_queue_t *queue, leader_t *leader, request_t *request,
                      apr_time_t deadline)
@@ -241,12 +299,17 @@ static void run_once(reg_queue_t *queue, leader_t *leader, request_t *request,
     apr_time_t latest = deadline - REG_CALL_TIME;
     void *requests[] = {request};
 
-    if (queue == leader->lane->queue
-        && (leader->dispatch->batch == 1 || leader->lane->operation->alone)) {
-        run(leader, 0, requests, 1, latest);
+    if (leader->lane->operation->alone) {
+        run_alone(leader, request, latest);
+    }
+    else if (queue == leader->lane->queue && leader->dispatch->batch == 1) {
+        run(leader, LONE, requests, 1, latest);
     }
     else if (!run_queued(queue, leader, request, latest)) {
         request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
+    }
+    if (request->item->answer.outcome == REG_SLOW) {
+        run_alone(leader, request, latest);
     }
 }
 

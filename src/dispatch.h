@@ -2,6 +2,7 @@
 #ifndef REGISTRATION_DISPATCH_H
 #define REGISTRATION_DISPATCH_H
 
+#include "gate.h"
 #include "store.h"
 
 /**
@@ -13,6 +14,12 @@
  * there at once, also those who are in the first queue already. So a row that an
  * administrator's open transaction holds delays only the requests for that row, but for
  * the one call that finds it locked, and they take up one connection between them.
+ *
+ * Operations that take long are not combined; each request is called by itself, when a
+ * gate lets it in, which keeps connections for the others. A request of another operation
+ * that takes long holds up its batch, and its queue, for a quarter of the time that is
+ * left: then the call is cancelled and made again one request at a time, and the request
+ * that takes long again goes through that gate too.
  */
 typedef struct reg_dispatch_t reg_dispatch_t;
 
@@ -24,8 +31,10 @@ typedef struct reg_dispatch_t reg_dispatch_t;
  * @param batch most requests of a call; 1 switches combining off, but requests whose row
  * is locked go on sharing a connection.
  * @param lanes most calls of one operation at the same time, where requests are combined.
+ * @param lone bounds the calls for one request that may take long; NULL: nothing does.
  */
-reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes);
+reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes,
+                                  reg_gate_t *lone);
 
 /**
  * Runs an operation for one request and fills in the item's answer, by the deadline.

@@ -72,6 +72,7 @@ void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
     (void)server;
     conf->timeout = UNSET;
     conf->connections = UNSET;
+    conf->searches = UNSET;
     conf->batch_size = UNSET;
     return conf;
 }
@@ -86,6 +87,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->timeout = inner->timeout != UNSET ? inner->timeout : outer->timeout;
     conf->connections =
         inner->connections != UNSET ? inner->connections : outer->connections;
+    conf->searches = inner->searches != UNSET ? inner->searches : outer->searches;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
     return conf;
 }
@@ -276,6 +278,16 @@ static const char *set_connections(cmd_parms *cmd, void *config, const char *val
     return error;
 }
 
+static const char *set_searches(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 10000, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->searches = (int)number;
+    return error;
+}
+
 static const char *set_batch_size(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t number;
@@ -307,6 +319,8 @@ const command_rec reg_directives[] = {
                   "seconds within which an operation is answered"),
     AP_INIT_TAKE1("RegistrationConnections", set_connections, NULL, RSRC_CONF,
                   "database calls in flight per child process"),
+    AP_INIT_TAKE1("RegistrationSearches", set_searches, NULL, RSRC_CONF,
+                  "database calls in flight per child process that are for one request"),
     AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
                   "most requests carried together in one call; 1: none"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

@@ -13,6 +13,7 @@
 #include <apr_strings.h>
 #include <http_log.h>
 #include <mod_dbd.h>
+#include <sys/param.h>
 
 APLOG_USE_MODULE(registration);
 
@@ -62,6 +63,16 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
         }
         if (conf->connections < 0) {
             conf->connections = dbd.max;
+        }
+        if (conf->searches < 0) {
+            conf->searches = MAX(conf->connections / 2, 1);
+        }
+        if (conf->searches > conf->connections) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
+                         "REG0101: RegistrationSearches is %d, which is more than "
+                         "RegistrationConnections, %d",
+                         conf->searches, conf->connections);
+            return HTTP_INTERNAL_SERVER_ERROR;
         }
         if (conf->batch_size < 0) {
             conf->batch_size = DEFAULT_BATCH_SIZE;
@@ -186,10 +197,12 @@ static reg_limiter_t *make_limiter(apr_pool_t *pool, server_rec *server)
 
 void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
 {
-    apr_hash_t *limiters = apr_hash_make(pool); /* by the key of the pool */
+    apr_hash_t *limiters = apr_hash_make(pool);   /* by the key of the pool */
+    apr_hash_t *lone_gates = apr_hash_make(pool); /* likewise; of searches */
 
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf_t *conf = reg_server_conf(s);
+        reg_gate_t *lone;
 
         if (!conf->needs_database) {
             continue;
@@ -200,9 +213,15 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             apr_hash_set(limiters, conf->pool_key, APR_HASH_KEY_STRING, conf->limiter);
         }
         conf->kept = reg_kept_make(pool);
-        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES);
-        if (conf->limiter && conf->dispatch) {
+        lone = apr_hash_get(lone_gates, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!lone) {
+            lone = reg_gate_make(pool, conf->searches);
+            apr_hash_set(lone_gates, conf->pool_key, APR_HASH_KEY_STRING, lone);
+        }
+        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES, lone);
+        if (conf->limiter && conf->dispatch && lone) {
             reg_limiter_limit(conf->limiter, conf->connections);
+            reg_gate_limit(lone, conf->searches);
         }
         else {
             ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,

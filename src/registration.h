@@ -93,6 +93,7 @@ typedef enum {
     /* The store's own: */
     REG_BAD_DATA,    /* the database refuses a value of this request */
     REG_LOCKED,      /* somebody else holds what it needs; nothing was done, try again */
+    REG_SLOW,        /* it takes too long to be carried with others; nothing was done */
     REG_UNAVAILABLE, /* not known to be done; the client may try again */
     REG_FAULT        /* a bug, here or in the SQL; logged */
 } reg_outcome_t;

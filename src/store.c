@@ -10,6 +10,9 @@
  * they are made one after the other, and others wait for them. */
 #define SHORT_LOCK_TIMEOUT 10
 
+/* The shortest limit: longer than a wait for a lock, which has a verdict of its own. */
+#define SHORT_LIMIT apr_time_from_msec(500)
+
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
 
@@ -45,7 +48,8 @@ static void give_back(const reg_call_t *call)
 static int is_usable_after(reg_verdict_t verdict)
 {
     return verdict == REG_CALL_DONE || verdict == REG_CALL_CONFLICT
-           || verdict == REG_CALL_REFUSED || verdict == REG_CALL_LOCKED;
+           || verdict == REG_CALL_REFUSED || verdict == REG_CALL_LOCKED
+           || verdict == REG_CALL_SLOW || verdict == REG_CALL_CANCELLED;
 }
 
 /* Makes the call once. Where no connection is to be had, only a call that was sent before
@@ -109,11 +113,26 @@ static void make_part(const reg_call_t *whole, reg_item_t *const *items, int cou
     make(&part);
 }
 
-/* Calls again for each request by itself, so that only the culprit fails. */
+/* Calls again for each request by itself, so that only the culprit fails. One that was
+ * the reason why all took too long has half of the time for itself. */
 static void call_one_by_one(const reg_call_t *call)
 {
+    reg_call_t part = *call;
+
+    part.limit = call->limit ? MAX(call->limit / 2, SHORT_LIMIT) : 0;
     for (int i = 0; i < call->count; i++) {
-        make_part(call, call->items + i, 1, call->lock_timeout);
+        make_part(&part, call->items + i, 1, call->lock_timeout);
+    }
+}
+
+/* Tries again for each of several requests; answers a single one. */
+static void call_apart(const reg_call_t *call, reg_outcome_t outcome)
+{
+    if (call->count > 1) {
+        call_one_by_one(call);
+    }
+    else {
+        reg_call_answer(call, outcome);
     }
 }
 
@@ -198,12 +217,13 @@ static void make(const reg_call_t *call)
     case REG_CALL_DONE:
         break;
     case REG_CALL_REFUSED:
-        if (call->count > 1) {
-            call_one_by_one(call);
-        }
-        else {
-            reg_call_answer(call, REG_BAD_DATA);
-        }
+        call_apart(call, REG_BAD_DATA);
+        break;
+    case REG_CALL_SLOW:
+        call_apart(call, REG_SLOW);
+        break;
+    case REG_CALL_CANCELLED:
+        call_apart(call, REG_UNAVAILABLE);
         break;
     case REG_CALL_LOCKED:
         if (count_keys(call) > 1) {
@@ -221,7 +241,6 @@ static void make(const reg_call_t *call)
         reg_call_answer(call, REG_UNAVAILABLE);
         break;
     case REG_CALL_BROKEN:
-    case REG_CALL_CANCELLED:
     case REG_CALL_UNAVAILABLE:
         reg_call_answer(call, REG_UNAVAILABLE);
         break;

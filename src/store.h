@@ -16,9 +16,10 @@
 /**
  * Calls an operation for some requests and fills in every item's answer. A request whose
  * data the database refuses fails alone, and one whose row is locked by somebody else is
- * REG_LOCKED alone. A call whose connection breaks is made again, with the same values,
- * until shortly before the deadline: an operation that writes has to recognize what it
- * wrote for the same id. Returns by the deadline.
+ * REG_LOCKED alone. So is one that PostgreSQL cancels, and one that is REG_SLOW as it
+ * took longer than the call's limit. A call whose connection breaks is made again, with
+ * the same values, until shortly before the deadline: an operation that writes has to
+ * recognize what it wrote for the same id. Returns by the deadline.
  */
 void reg_store_call(const reg_call_t *call);
 

@@ -47,6 +47,10 @@ WRONG = [
     ("host", "RegistrationConnections 0", ["RegistrationConnections", "0"]),
     ("host", "RegistrationConnections 11", ["RegistrationConnections", "11", "DBDMax"]),
     ("host", "RegistrationConnections many", ["RegistrationConnections", "many"]),
+    ("host", "RegistrationSearches 0", ["RegistrationSearches", "0"]),
+    ("host", "RegistrationSearches 9",
+     ["RegistrationSearches", "9", "RegistrationConnections", "8"]),
+    ("location", "RegistrationSearches 1", ["RegistrationSearches"]),
 ]
 
 AROUND = {"host": "{}",
@@ -66,7 +70,9 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationMaxPageSize 1", "RegistrationMaxPageSize 10000",
          "RegistrationPasswordCost 4", "RegistrationPasswordCost 17",
          "RegistrationIdempotencyTTL 1", "RegistrationIdempotencyTTL 31536000",
-         "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1", "RegistrationConnections 8",
+         "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1",
+         "RegistrationConnections 8",
+         "RegistrationSearches 1", "RegistrationSearches 8",
          "RegistrationGroupsPath /groups"]
 
 

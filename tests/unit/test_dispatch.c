@@ -106,7 +106,7 @@ static int make_service(void **state)
     service = *state = apr_pcalloc(store->pool, sizeof(*service));
     service->store = store;
     service->observer = connect_administrator(store->pool, database_name(store->pool));
-    service->dispatch = reg_dispatch_make(store->pool, 64, 1);
+    service->dispatch = reg_dispatch_make(store->pool, 64, 1, NULL);
     service->connections =
         (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
     pthread_mutex_init(&service->mutex, NULL);
@@ -246,7 +246,8 @@ static void requests_share_a_call_where_they_may(void **state)
     for (size_t i = 0; i < LENGTH(rows); i++) {
         start_over(service->store);
         sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-        service->dispatch = reg_dispatch_make(service->store->pool, rows[i].batch, 1);
+        service->dispatch =
+            reg_dispatch_make(service->store->pool, rows[i].batch, 1, NULL);
         service->count = 0;
         for (int n = 0; n < 8; n++) {
             begin(service, rows[i].operation, STALLED, SOON);
@@ -326,6 +327,62 @@ static void more_operations_than_there_is_room_for_are_not_called(void **state)
         await(begin(service, &operations[i], CREATED, SOON), 1,
               i < REG_MAX_OPERATIONS ? REG_CREATED : REG_UNAVAILABLE);
     }
+}
+
+/*
+ * Requests that take long
+ */
+
+#define SLOW(seconds) "SELECT $1, 'created', NULL, pg_sleep(" #seconds ")::text -- slow"
+
+/* Behind one that takes long, and in one batch with another. Each of these is done as
+ * well, by itself. */
+static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **state)
+{
+    service_t *service = *state;
+    const apr_interval_time_t patience = apr_time_from_sec(10);
+    apr_time_t start = apr_time_now();
+    client_t *slow, *quick;
+
+    slow = begin(service, &run_operation, SLOW(3), patience);
+    WAIT_FOR(runs(service->store) == 1);
+    quick = begin_many(service, 3, ROW(1));
+    begin(service, &run_operation, SLOW(3), patience);
+    begin_many(service, 12, ROW(1));
+    for (int i = 0; i < 16; i++) {
+        if (i != 3) {
+            await(&quick[i], 1, REG_UPDATED);
+        }
+    }
+    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), apr_time_from_sec(6));
+    assert_waiting(slow, 1);
+    assert_waiting(&quick[3], 1);
+    await(slow, 1, REG_CREATED);
+    await(&quick[3], 1, REG_CREATED);
+    assert_int_equal(value_of(service, 1), 15);
+}
+
+static void no_more_are_called_by_themselves_than_the_gate_lets_in(void **state)
+{
+    service_t *service = *state;
+    reg_gate_t *gate = reg_gate_make(service->store->pool, 2);
+    apr_time_t start = apr_time_now();
+    client_t *lone = service->clients;
+
+    service->dispatch = reg_dispatch_make(service->store->pool, 64, 1, gate);
+    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
+    for (int i = 0; i < 6; i++) {
+        begin(service, &lone_run, STALLED, SOON);
+    }
+    WAIT_FOR(runs(service->store) == 2);
+    await(begin(service, &lone_run, STALLED, apr_time_from_msec(300)), 1,
+          REG_UNAVAILABLE);
+    assert_in_range(apr_time_now() - start, apr_time_from_msec(300) - REG_CALL_TIME,
+                    SOON / 2);
+    assert_number("inside", runs(service->store), 2);
+    await(begin(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
+    sql(service->observer, "DELETE FROM stalled");
+    await(lone, 6, REG_CREATED);
 }
 
 /*
@@ -415,7 +472,7 @@ who_waits_for_a_row_shares_a_connection_where_nothing_is_combined(void **state)
     client_t *locked, *others;
     int before;
 
-    service->dispatch = reg_dispatch_make(service->store->pool, 1, 1);
+    service->dispatch = reg_dispatch_make(service->store->pool, 1, 1, NULL);
     sql(service->store->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = begin_many(service, 6, ROW(1));
@@ -540,7 +597,7 @@ static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
     client_t *clients = service->clients;
     int made = 0, created = 0, total = ROWS_OF_A_CLIENT * MOST_CLIENTS;
 
-    service->dispatch = reg_dispatch_make(service->store->pool, 8, 4);
+    service->dispatch = reg_dispatch_make(service->store->pool, 8, 4, NULL);
     for (int i = 0; i < MOST_CLIENTS; i++) {
         clients[i] =
             (client_t){.service = service, .operation = &run_operation, .patience = SOON};
@@ -570,6 +627,8 @@ int main(void)
         DISPATCH_TEST(who_waits_for_a_connection_leaves_at_its_own_deadline),
         DISPATCH_TEST(who_gets_no_connection_passes_the_turn_on),
         DISPATCH_TEST(more_operations_than_there_is_room_for_are_not_called),
+        DISPATCH_TEST(one_that_takes_long_holds_up_others_for_a_part_of_their_time),
+        DISPATCH_TEST(no_more_are_called_by_themselves_than_the_gate_lets_in),
         DISPATCH_TEST(a_locked_row_holds_up_only_those_who_want_it),
         DISPATCH_TEST(who_came_before_the_row_was_found_locked_is_not_called),
         DISPATCH_TEST(a_row_that_is_free_again_does_not_wait_for_another),

@@ -61,8 +61,8 @@ static void hosts_do_not_meet_in_a_pool(void **state)
 
         apr_pool_create(&pool, NULL);
         for (int i = 0; i < HOSTS; i++) {
-            hosts[i] =
-                (host_t){.dispatch = reg_dispatch_make(pool, 64, 1), .start = &start};
+            hosts[i] = (host_t){.dispatch = reg_dispatch_make(pool, 64, 1, NULL),
+                                .start = &start};
         }
         for (int i = 0; i < HOSTS; i++) {
             pthread_create(&hosts[i].thread, NULL, begin_host, &hosts[i]);

@@ -17,8 +17,7 @@ typedef struct {
     pthread_t thread;
     reg_gate_t *gate;
     apr_interval_time_t patience;
-    int success; /* of opening */
-    int stays;   /* it does not leave by itself */
+    int stays; /* it does not leave by itself */
     int entered;
     apr_interval_time_t took;
 } visitor_t;
@@ -30,24 +29,21 @@ static void *visit(void *data)
 
     visitor->entered = reg_gate_enter(visitor->gate, start + visitor->patience);
     visitor->took = apr_time_now() - start;
-    if (visitor->entered) {
-        reg_gate_opened(visitor->gate, visitor->success);
-        if (visitor->success && !visitor->stays) {
-            reg_gate_leave(visitor->gate);
-        }
+    if (visitor->entered && !visitor->stays) {
+        reg_gate_leave(visitor->gate);
     }
     return NULL;
 }
 
 static void send_in(visitor_t *visitor, reg_gate_t *gate, apr_interval_time_t patience)
 {
-    *visitor = (visitor_t){.gate = gate, .patience = patience, .success = 1};
+    *visitor = (visitor_t){.gate = gate, .patience = patience};
     assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
 }
 
 static void send_in_to_stay(visitor_t *visitor, reg_gate_t *gate)
 {
-    *visitor = (visitor_t){.gate = gate, .patience = FOR_EVER, .success = 1, .stays = 1};
+    *visitor = (visitor_t){.gate = gate, .patience = FOR_EVER, .stays = 1};
     assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
 }
 
@@ -68,7 +64,6 @@ static int enters(reg_gate_t *gate, apr_interval_time_t patience)
 static void occupy(reg_gate_t *gate)
 {
     assert_true(enters(gate, FOR_EVER));
-    reg_gate_opened(gate, 1);
 }
 
 static void no_more_are_inside_than_there_are_places(void **state)
@@ -138,73 +133,6 @@ static void who_came_first_gets_in_first(void **state)
     }
 }
 
-static void one_at_a_time_is_opening(void **state)
-{
-    reg_gate_t *gate = reg_gate_make(*state, 8);
-    visitor_t visitors[4];
-
-    assert_true(enters(gate, FOR_EVER));
-    assert_false(enters(gate, A_MOMENT));
-    for (int i = 0; i < 4; i++) {
-        send_in(&visitors[i], gate, FOR_EVER);
-    }
-    apr_sleep(A_MOMENT);
-    reg_gate_opened(gate, 1);
-    await(visitors, 4);
-    for (int i = 0; i < 4; i++) {
-        assert_true(visitors[i].entered);
-        assert_in_range(visitors[i].took, 0, FOR_EVER / 2);
-    }
-}
-
-static void a_failed_opening_closes_the_gate_for_a_second(void **state)
-{
-    reg_gate_t *gate = reg_gate_make(*state, 2);
-    visitor_t visitors[8];
-    apr_time_t failed;
-
-    occupy(gate);
-    assert_true(enters(gate, FOR_EVER));
-    for (int i = 0; i < 8; i++) {
-        send_in(&visitors[i], gate, FOR_EVER);
-    }
-    apr_sleep(A_MOMENT);
-    reg_gate_opened(gate, 0);
-    failed = apr_time_now();
-
-    /* Those who wait and those who come are turned away, and at once. */
-    await(visitors, 8);
-    for (int i = 0; i < 8; i++) {
-        assert_false(visitors[i].entered);
-    }
-    while (apr_time_now() < failed + REG_GATE_CLOSED_TIME - apr_time_from_msec(100)) {
-        apr_time_t start = apr_time_now();
-
-        assert_false(enters(gate, FOR_EVER));
-        assert_in_range(apr_time_now() - start, 0, REG_GATE_CLOSED_TIME);
-        apr_sleep(A_MOMENT);
-    }
-
-    /* Who was inside stays, who failed has left. */
-    apr_sleep(failed + REG_GATE_CLOSED_TIME - apr_time_now() + A_MOMENT);
-    occupy(gate);
-    assert_false(enters(gate, A_MOMENT));
-}
-
-static void who_is_inside_may_leave_a_closed_gate(void **state)
-{
-    reg_gate_t *gate = reg_gate_make(*state, 2);
-
-    occupy(gate);
-    assert_true(enters(gate, FOR_EVER));
-    reg_gate_opened(gate, 0);
-    reg_gate_leave(gate);
-    assert_false(enters(gate, A_MOMENT));
-    apr_sleep(REG_GATE_CLOSED_TIME + A_MOMENT);
-    occupy(gate);
-    occupy(gate);
-}
-
 static void a_limit_lowers_the_number_of_places_and_never_raises_it(void **state)
 {
     reg_gate_t *gate = reg_gate_make(*state, 3);
@@ -253,8 +181,6 @@ enum { CROWD = 16, PLACES = 3, VISITS = 200 };
 static struct {
     reg_gate_t *gate;
     int inside, most_inside; /* kept with atomic operations */
-    int opening, most_opening;
-    int openings; /* and this by the turn of opening alone: ThreadSanitizer looks */
     int turned_away;
 } crowd;
 
@@ -278,11 +204,6 @@ static void *come_and_go(void *data)
         }
         note_most(&crowd.most_inside,
                   __atomic_add_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST));
-        note_most(&crowd.most_opening,
-                  __atomic_add_fetch(&crowd.opening, 1, __ATOMIC_SEQ_CST));
-        crowd.openings++;
-        __atomic_sub_fetch(&crowd.opening, 1, __ATOMIC_SEQ_CST);
-        reg_gate_opened(crowd.gate, 1);
         apr_sleep(i % 3 * 100);
         __atomic_sub_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST);
         reg_gate_leave(crowd.gate);
@@ -302,9 +223,7 @@ static void a_crowd_gets_through(void **state)
         pthread_join(threads[i], NULL);
     }
     assert_int_equal(crowd.turned_away, 0);
-    assert_int_equal(crowd.openings, CROWD * VISITS);
     assert_int_equal(crowd.most_inside, PLACES);
-    assert_int_equal(crowd.most_opening, 1);
 }
 
 int main(void)
@@ -314,9 +233,6 @@ int main(void)
         POOL_TEST(who_waits_is_turned_away_at_the_deadline),
         POOL_TEST(who_waits_gets_in_when_somebody_leaves),
         POOL_TEST(who_came_first_gets_in_first),
-        POOL_TEST(one_at_a_time_is_opening),
-        POOL_TEST(a_failed_opening_closes_the_gate_for_a_second),
-        POOL_TEST(who_is_inside_may_leave_a_closed_gate),
         POOL_TEST(a_limit_lowers_the_number_of_places_and_never_raises_it),
         POOL_TEST(a_place_is_not_lost_on_one_who_gives_up),
         POOL_TEST(a_crowd_gets_through),

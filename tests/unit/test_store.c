@@ -239,6 +239,7 @@ static const struct {
     {"57014", "LOCKED", 1}, /* query_canceled, before any time-out of the statement's */
 
     /* The data of the request. */
+    {"54000", "BAD_DATA", 1}, /* program_limit_exceeded */
     {"22000", "BAD_DATA", 1}, /* data_exception */
     {"22021", "BAD_DATA", 1}, /* character_not_in_repertoire */
     {"22P02", "BAD_DATA", 1}, /* invalid_text_representation */
@@ -253,7 +254,6 @@ static const struct {
     {"42703", "FAULT", 1}, /* undefined_column */
     {"25P02", "FAULT", 1}, /* in_failed_sql_transaction */
     {"40002", "FAULT", 1}, /* transaction_integrity_constraint_violation */
-    {"54000", "FAULT", 1}, /* program_limit_exceeded */
     {"57000", "FAULT", 1}, /* operator_intervention */
     {"XX000", "FAULT", 1}, /* internal_error */
     {"ZZ999", "FAULT", 1}, /* nobody's */
@@ -306,6 +306,24 @@ static void a_late_cancellation_ends_the_call(void **state)
         "UNAVAILABLE");
     assert_int_equal(runs(store) - before, 1);
     assert_non_null(strstr(store->reports, "57014"));
+}
+
+/* What the database cancels, or finds too large, takes nobody with it. */
+static void a_call_that_fails_as_a_whole_is_made_again_one_by_one(void **state)
+{
+    static const char *const culprits[][2] = {
+        {"SELECT $1, fail('57014'), NULL, NULL FROM pg_sleep(0.5)", "UNAVAILABLE"},
+        {"SELECT $1, fail('54000'), NULL, NULL", "BAD_DATA"},
+        {"SELECT $1, 'found', NULL, repeat('x', 1100000000)", "BAD_DATA"},
+    };
+    store_t *store = *state;
+
+    for (size_t i = 0; i < LENGTH(culprits); i++) {
+        const char *const scripts[] = {CREATED, culprits[i][0], CREATED, NULL};
+
+        assert_text(culprits[i][0], run_all(store, SOON, scripts),
+                    apr_psprintf(store->pool, "created; %s; created", culprits[i][1]));
+    }
 }
 
 /* What PostgreSQL itself says to a request, in place of fail(). */
@@ -506,6 +524,7 @@ int main(void)
         STORE_TEST(only_the_culprit_of_a_batch_fails),
         STORE_TEST(what_a_batch_wrote_is_written_once),
         STORE_TEST(a_late_cancellation_ends_the_call),
+        STORE_TEST(a_call_that_fails_as_a_whole_is_made_again_one_by_one),
         STORE_TEST(an_answer_counts_only_once_it_is_committed),
         STORE_TEST(a_batch_of_live_registrations_is_answered_by_item),
     };
