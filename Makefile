@@ -5,6 +5,7 @@
 #   make demo-stop    stop what make demo started
 #   make explorer     fetch what the demo shows the APIs with in a browser
 #   make check        every test
+#   make check-clients    clients made of the description of the APIs by four generators
 #   make check-valgrind   the unit tests and some HTTP tests under valgrind
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
 #   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
@@ -64,7 +65,7 @@ PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(O
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
-        check-http check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
+        check-http check-clients check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
         lint format format-check packages build-packages
 
 all: $(MODULE)
@@ -191,6 +192,21 @@ build/venv-%/installed: tests/requirements-%.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+# Clients that four generators make of the description of the APIs, called. Debian 12's Go is
+# older than oapi-codegen takes: the one used is in tests/requirements-clients.txt too.
+check-clients: $(MODULE) build/venv-clients/installed build/clients-npm/installed
+	@command -v java >/dev/null || \
+	    $(MAKE) --no-print-directory packages PACKAGES=default-jre-headless
+	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini \
+	    -n $(WORKERS) --dist load tests/clients $(PYTEST)
+
+build/clients-npm/installed: tests/clients/openapi_typescript/package-lock.json
+	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp $(<D)/package.json $< $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 # Each worker has servers of its own, and goes through one file after the other. All have to

@@ -65,6 +65,8 @@ def obstacles(document):
             yield "the format email, which allows less than the module"
         if is_schema(node, "object") and not {"properties", "additionalProperties"} & set(node):
             yield "an object of which nothing is said"
+        if {"const", "enum"} & set(node) and "type" not in node:
+            yield "values without a type"
         if "in" in node and "default" in node.get("schema", {}):
             yield f"a default that is sent: {node['name']}"
     yield from (f"a name twice: {name}" for name in clashes(document))
@@ -103,6 +105,8 @@ def rename_parameter(document):
      lambda d: schema(d, "EventRequest", "fields").pop("additionalProperties")),
     ("a default that is sent: withTrashed",
      lambda d: d["components"]["parameters"]["WithTrashed"]["schema"].update(default=False)),
+    ("values without a type",
+     lambda d: d["components"]["headers"]["Preference-Applied"]["schema"].pop("type")),
     ("a name twice: group", rename_parameter),
     ("an empty success: registerFamily", offer_prefer)])
 def test_control_what_is_in_a_generators_way_is_noticed(obstacle, change):
