@@ -9,7 +9,8 @@
 -- It is one transaction and safe to run again, also while requests are served: what the
 -- database has already is not touched. What it makes is in schema "registration" and
 -- belongs to registration_owner, a role nobody logs in as. The module connects as role
--- "registration", which may execute the operations and do nothing else. That role gets
+-- "registration", which may execute the operations and do nothing else; members of role
+-- "registration_admin" may execute the functions for administrators. "registration" gets
 -- no password here: set one, or let pg_hba.conf decide.
 --
 -- Version 1 is what schema/*.sql makes. What changes tables after that is a migration,
@@ -37,7 +38,7 @@ DO $$ BEGIN RAISE 'the database has a newer schema than this installs; nothing w
 SET LOCAL ROLE registration_owner;
 
 -- What follows grants the operations, and nothing that somebody has granted before stays.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM registration;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM registration, registration_admin;
 
 \ir operations/common.sql
 \ir operations/health.sql
@@ -100,10 +101,34 @@ SELECT make_audit_partitions() AS made \gset
 
 INSERT INTO schema_version (version) SELECT generate_series(:installed + 1, :newest);
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA registration FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM PUBLIC;
+\ir operations/administrators.sql
 
 RESET ROLE;
 
 \ir schema/check_rights.sql
 
 COMMIT;
+
+-- Fills in a column of version 2, row by row, which takes as long as reading the table.
+SELECT :installed = 1 AS filled \gset
+\if :filled
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT r.id, r.occurrence_id
+          FROM registration.event_registrations AS r
+         WHERE lower(r.fields ->> 'email' COLLATE "C") <> lower(r.email COLLATE "C")
+            OR r.fields ->> 'email' IS NOT NULL AND r.email IS NULL
+    LOOP
+        UPDATE registration.event_registrations AS r
+           SET fields_email = nullif(lower(r.fields ->> 'email' COLLATE "C"),
+                                     lower(r.email COLLATE "C"))
+         WHERE r.id = one.id AND r.occurrence_id = one.occurrence_id;
+        COMMIT;
+    END LOOP;
+END
+$$;
+\endif

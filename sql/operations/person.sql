@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What export_person() and erase_person() share: how a person's rows are found. They are
--- looked for among all, without an index: that takes seconds and is seldom done.
+-- What export_person() and erase_person() share: how a person's rows are found. By indexes
+-- of names in lower case, and without a lock; person_is() decides.
 
 CREATE OR REPLACE FUNCTION person_is(person text, id text, email text)
 RETURNS boolean
@@ -9,62 +9,120 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
     SELECT coalesce(id = person, false)
            OR coalesce(lower(email COLLATE "C") = lower(person COLLATE "C"), false)
+           OR coalesce(person LIKE '%@%'
+                       AND lower(id COLLATE "C") = lower(person COLLATE "C"), false)
 $$;
 
 COMMENT ON FUNCTION person_is IS
-    'Whether the id or, without regard to case, the e-mail address is that of the person.';
-
-CREATE OR REPLACE FUNCTION person_is_caller(person text, caller text)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$
-    SELECT person_is(person, caller, CASE WHEN caller LIKE '%@%' THEN caller END)
-$$;
-
-COMMENT ON FUNCTION person_is_caller IS
-    'Whether the person is that caller, who may have an id or an e-mail address.';
+    'Whether the id or the e-mail address is that of the person. Case does not count in an '
+    'address, nor in an id that is one.';
 
 CREATE OR REPLACE FUNCTION person_rows(person text)
 RETURNS TABLE (kind audit_kind, id text, belongs_to text)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+    name text COLLATE "C" := lower(person COLLATE "C");
+    pattern text := '%' || regexp_replace(events_searchable(person), '([\\%_])', '\\\1', 'g')
+                        || '%';
+    users uuid[] := ARRAY(
+        SELECT u.id FROM event_users AS u
+         WHERE lower(u.external_id) = name AND person_is(person, u.external_id, NULL)
+         UNION
+        SELECT u.id FROM event_users AS u
+         WHERE u.search_text LIKE pattern AND person_is(person, NULL, u.email));
+BEGIN
+    RETURN QUERY
     SELECT 'live_registration'::audit_kind, r.id::text, r.session_id::text
       FROM live_registrations AS r
-     WHERE person_is(person, r.patient_id, r.guest_email)
+     WHERE (lower(r.patient_id) = name OR lower(r.guest_email) = name)
+       AND person_is(person, r.patient_id, r.guest_email)
      UNION ALL
     SELECT 'group_member', m.id::text, m.group_id::text
-      FROM group_members AS m
-     WHERE person_is(person, NULL, m.email)
+      FROM member_emails AS e
+      JOIN group_members AS m ON m.id = e.member_id AND m.group_id = e.group_id
+     WHERE e.email = name AND person_is(person, NULL, m.email)
      UNION ALL
     SELECT 'family', f.id, f.institution_id
       FROM families AS f
-     WHERE f.username = person
+     WHERE lower(f.username) = name AND person_is(person, f.username, NULL)
      UNION ALL
     SELECT 'event_user', u.id::text, u.organization_id::text
       FROM event_users AS u
-     WHERE person_is(person, u.external_id, u.email)
+     WHERE u.id = ANY (users)
      UNION ALL
-    SELECT 'event_registration', r.id::text, r.occurrence_id::text
-      FROM event_users AS u
-      JOIN event_registrations AS r ON r.user_id = u.id
-     WHERE person_is(person, u.external_id, u.email)
+   (SELECT 'event_registration'::audit_kind, r.id::text, r.occurrence_id::text
+      FROM event_registrations AS r
+     WHERE r.user_id = ANY (users)
+     UNION
+    SELECT 'event_registration'::audit_kind, r.id::text, r.occurrence_id::text
+      FROM event_registrations AS r
+     WHERE r.fields_email = name);
+END
 $$;
 
 COMMENT ON FUNCTION person_rows IS
-    'What is registered of a person, and which event users the person is.';
+    'What is registered of a person, and which event users the person is. For '
+    'administrators.';
 
 -- Also those whose registration has been removed or has had another address since.
 CREATE OR REPLACE FUNCTION person_answers(person text, row_ids text[])
 RETURNS SETOF idempotency_keys
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
+SET search_path = registration, pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+    names text[] := array_append(row_ids, lower(person COLLATE "C"));
+BEGIN
+    RETURN QUERY
     SELECT k.*
       FROM idempotency_keys AS k
      CROSS JOIN LATERAL (SELECT k.body::jsonb, k.body::jsonb -> 'user') AS a (body, "user")
-     WHERE person_is(person, a.body ->> 'patient_id', a.body ->> 'guest_email')
-        OR person_is(person, a.body ->> 'username', a."user" ->> 'email')
-        OR ARRAY[a.body ->> 'id', a."user" ->> 'id', a."user" ->> 'uuid'] && row_ids
+     WHERE answer_names(k.body) && names
+       AND (person_is(person, a.body ->> 'patient_id', a.body ->> 'guest_email')
+            OR person_is(person, a.body ->> 'username', a."user" ->> 'email')
+            OR person_is(person, NULL, a.body -> 'fields' ->> 'email')
+            OR ARRAY[a.body ->> 'id', a."user" ->> 'id', a."user" ->> 'uuid'] && row_ids);
+END
 $$;
 
 COMMENT ON FUNCTION person_answers IS
     'The answers kept under an Idempotency-Key that show the person or one of these rows.';
+
+-- Reads both tables whole, and so is not part of the export.
+CREATE OR REPLACE FUNCTION person_mentions(person text)
+RETURNS TABLE (kind audit_kind, id text, belongs_to text)
+LANGUAGE plpgsql STABLE
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- As it stands in JSON, without the quotes around it.
+    written text := lower(substr(to_json(person)::text, 2, length(to_json(person)::text) - 2));
+BEGIN
+    RETURN QUERY
+    SELECT m.* FROM (
+        SELECT 'event_registration'::audit_kind, r.id::text, r.occurrence_id::text
+          FROM event_registrations AS r
+         WHERE strpos(lower(r.fields::text), written) > 0
+         UNION ALL
+        SELECT 'group_member', g.id::text, g.group_id::text
+          FROM group_members AS g
+         WHERE strpos(lower(g.attributes::text || ' ' || g.tags::text || ' '
+                            || g.settings::text || ' ' || g.notification_settings::text),
+                      written) > 0) AS m (kind, id, belongs_to)
+     WHERE written <> ''
+       AND (m.kind, m.id) NOT IN (SELECT p.kind, p.id FROM person_rows(person) AS p);
+END
+$$;
+
+COMMENT ON FUNCTION person_mentions IS
+    'Registrations and members of others whose fields, attributes, tags or settings contain '
+    'the person''s name, in any case: to be looked at, as erase_person() leaves them alone. '
+    'Reads both tables whole, without a lock. For administrators.';

@@ -5,7 +5,12 @@
 
 DO $$
 DECLARE
+    administrators CONSTANT text[] := '{cancel_live_registration, remove_group_member,
+        remove_family, recount, export_person, person_rows, person_mentions, erase_person,
+        erase_person_row, erase_person_answers, erase_person_as_caller, make_audit_partitions,
+        forget_idempotency_keys}';
     wrong text;
+    service name;
 BEGIN
     SELECT string_agg(p.oid::regprocedure::text, ', ')
       INTO wrong
@@ -19,27 +24,40 @@ BEGIN
         RAISE EXCEPTION 'executable by everybody, or without a search_path: %', wrong;
     END IF;
 
-    SELECT string_agg(c.oid::regclass::text, ', ')
-      INTO wrong
-      FROM pg_class c
-     WHERE c.relowner = 'registration_owner'::regrole
-       AND CASE
-           WHEN c.relkind IN ('r', 'p', 'v', 'm')
-           THEN has_table_privilege('registration', c.oid,
-                                    'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, '
-                                    'REFERENCES, TRIGGER')
-                OR has_any_column_privilege('registration', c.oid,
-                                            'SELECT, INSERT, UPDATE, REFERENCES')
-           WHEN c.relkind = 'S'
-           THEN has_sequence_privilege('registration', c.oid, 'USAGE, SELECT, UPDATE')
-       END;
-    IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION 'role registration must not reach these itself: %', wrong;
-    END IF;
+    FOREACH service IN ARRAY ARRAY['registration', 'registration_admin'] LOOP
+        SELECT string_agg(c.oid::regclass::text, ', ')
+          INTO wrong
+          FROM pg_class c
+         WHERE c.relowner = 'registration_owner'::regrole
+           AND CASE
+               WHEN c.relkind IN ('r', 'p', 'v', 'm')
+               THEN has_table_privilege(service, c.oid,
+                                        'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, '
+                                        'REFERENCES, TRIGGER')
+                    OR has_any_column_privilege(service, c.oid,
+                                                'SELECT, INSERT, UPDATE, REFERENCES')
+               WHEN c.relkind = 'S'
+               THEN has_sequence_privilege(service, c.oid, 'USAGE, SELECT, UPDATE')
+           END;
+        IF wrong IS NOT NULL THEN
+            RAISE EXCEPTION 'role % must not reach these itself: %', service, wrong;
+        END IF;
 
-    IF has_schema_privilege('registration', 'registration', 'CREATE')
-       OR pg_has_role('registration', 'registration_owner', 'MEMBER') THEN
-        RAISE EXCEPTION 'role registration must not make anything in schema registration';
+        IF has_schema_privilege(service, 'registration', 'CREATE')
+           OR pg_has_role(service, 'registration_owner', 'MEMBER') THEN
+            RAISE EXCEPTION 'role % must not make anything in schema registration', service;
+        END IF;
+    END LOOP;
+
+    SELECT string_agg(p.oid::regprocedure::text, ', ')
+      INTO wrong
+      FROM pg_proc AS p
+     WHERE p.proowner = 'registration_owner'::regrole
+       AND has_function_privilege('registration_admin', p.oid, 'EXECUTE')
+           <> (p.proname = ANY (administrators));
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'role registration_admin must execute only, and all of, what is for '
+                        'administrators: %', wrong;
     END IF;
 END
 $$;

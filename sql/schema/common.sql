@@ -11,6 +11,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'registration') THEN
         CREATE ROLE registration LOGIN;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'registration_admin') THEN
+        CREATE ROLE registration_admin NOLOGIN;
+    END IF;
 END
 $$;
 
@@ -18,6 +21,8 @@ COMMENT ON ROLE registration_owner IS
     'Owns the tables and functions of schema registration; nobody logs in as it.';
 COMMENT ON ROLE registration IS
     'mod_registration connects as this role; it may execute the operations only.';
+COMMENT ON ROLE registration_admin IS
+    'For roles that maintain the data: it may execute the functions for administrators only.';
 
 -- What the module sends is people's data, and PostgreSQL's log is no place for it: an error's
 -- detail holds the row that was refused, and a statement logged for its duration its
@@ -42,7 +47,7 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE SCHEMA IF NOT EXISTS registration AUTHORIZATION registration_owner;
 COMMENT ON SCHEMA registration IS 'The registrations that mod_registration serves.';
 
-GRANT USAGE ON SCHEMA registration TO registration;
+GRANT USAGE ON SCHEMA registration TO registration, registration_admin;
 
 -- The extension may be in any schema. Its operator classes are needed, and only while
 -- indexes are made: the operations themselves never look outside their own schema.

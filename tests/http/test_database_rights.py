@@ -19,7 +19,7 @@ from scratch import OnScratch
 def operations():
     """The functions that the module calls, by their names in the C."""
     sources = "".join(path.read_text() for path in (servers.ROOT / "src").glob("*.c"))
-    keyed = re.findall(r'REG_KEYED_OPERATION\("(\w+)"', sources)
+    keyed = re.findall(r'REG_KEYED_OPERATION\(\s*"(\w+)"', sources)
     plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
     declared = re.findall(r"static const reg_operation_t \w+ =", sources)
     assert len(keyed + plain) == len(declared)
@@ -90,8 +90,8 @@ NOT_ALLOWED = (psycopg2.errors.InsufficientPrivilege,
 class Service:
     """A connection of the role that the module has."""
 
-    def __init__(self, database):
-        self.connection = database.connect("registration")
+    def __init__(self, database, role="registration"):
+        self.connection = database.connect(role)
 
     def rows(self, query, *parameters):
         with self.connection.cursor() as cursor:
@@ -157,9 +157,13 @@ class InADatabaseOfItsOwn(OnScratch):
     def functions(self, sql):
         """Calls of all functions of the schema but the operations, with nulls that the
         planner cannot see, as it answers a strict function's call itself."""
-        found = sql("SELECT proname, format('SELECT registration.%I(%s)', proname, ("
-                    "  SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ')"
+        found = sql("SELECT proname, CASE prokind WHEN 'p'"
+                    " THEN format('CALL registration.%I(%s)', proname, ("
+                    "  SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ')"
                     "    FROM unnest(proargtypes) AS t))"
+                    " ELSE format('SELECT registration.%I(%s)', proname, ("
+                    "  SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ')"
+                    "    FROM unnest(proargtypes) AS t)) END"
                     " FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
                     " AND prorettype <> 'trigger'::regtype")
         names = {name for name, _ in found}
@@ -217,6 +221,50 @@ class TestTheServicesRole(InADatabaseOfItsOwn):
         expect_log(r"other_\w+@scratch_\w+ ERROR:  permission denied")
 
 
+def administrators():
+    """The functions that the installation grants to registration_admin."""
+    text = (servers.ROOT / "sql" / "operations" / "administrators.sql").read_text()
+    return set(re.findall(r"\w+", re.search(r"ON ROUTINE(.*)TO registration_admin", text,
+                                            re.DOTALL)[1]))
+
+
+class TestTheAdministratorsRole(InADatabaseOfItsOwn):
+    """A role that is a member of registration_admin and has nothing else."""
+
+    @pytest.fixture
+    def clerk(self, sql, database, expect_log):
+        expect_log(r"clerk_\w+@scratch_\w+ (ERROR|WARNING):  ")
+        role = f"clerk_{new_object_id()}"
+        sql(f"CREATE ROLE {role} LOGIN IN ROLE registration_admin")
+        clerk = Service(database, role)
+        yield clerk
+        clerk.connection.close()
+        sql(f"DROP ROLE {role}")
+
+    def test_it_reaches_no_table_and_nothing_else(self, clerk, on_relations):
+        assert clerk.reaches(on_relations) == []
+        assert clerk.reaches(ELSEWHERE) == []
+
+    def test_what_it_may_execute_is_for_administrators(self, clerk):
+        may = clerk.rows("SELECT proname FROM pg_proc"
+                         " WHERE pronamespace = 'registration'::regnamespace"
+                         " AND has_function_privilege(oid, 'EXECUTE')")
+        assert {name for name, in may} == administrators() > {"erase_person", "recount"}
+        assert not administrators() & operations()
+
+    def test_it_shows_and_erases_a_person(self, clerk, sql, live_session):
+        sql("SELECT live_register(%s::uuid[], %s::uuid[], '{jane@example.org}', '{NULL}',"
+            " '{host}', '{me}', '{NULL}')", f"{{{new_uuid()}}}", f"{{{live_session()}}}")
+        [[exported]] = clerk.rows("SELECT registration.export_person('jane@example.org')")
+        assert set(exported) == {"live_registrations", "audit"}
+        clerk.connection.autocommit = True
+        [[erased]] = clerk.rows("CALL registration.erase_person('jane@example.org')")
+        assert erased["live_registrations"] == 1
+        assert sql("SELECT 1 FROM live_registrations") == []
+        assert sql("SELECT DISTINCT caller LIKE 'clerk_%%' FROM audit WHERE action = 'erased'"
+                   ) == [(True,)]
+
+
 # What somebody may grant by mistake.
 MISTAKES = [
     *(f"GRANT {right} ON live_registrations TO registration" for right in
@@ -262,6 +310,21 @@ class TestControlOfMistakes(InADatabaseOfItsOwn):
             expect_log("postgres@scratch_")
             with pytest.raises(servers.ServerError, match="role registration must not"):
                 database.install("install.sql")
+
+
+class TestControlOfMistakesForAdministrators(InADatabaseOfItsOwn):
+    @pytest.mark.parametrize("mistake", [
+        "GRANT SELECT ON live_registrations TO registration_admin",
+        "GRANT registration_owner TO registration_admin"])
+    def test_control_the_installation_refuses_to_go_on(self, sql, database, expect_log,
+                                                       mistake):
+        expect_log("postgres@scratch_")
+        sql(mistake)
+        try:
+            with pytest.raises(servers.ServerError, match="role registration_admin must"):
+                database.install("install.sql")
+        finally:
+            sql(taken_back(mistake))
 
 
 # --- What is found by name -----------------------------------------------------------------

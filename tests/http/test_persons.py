@@ -2,16 +2,21 @@
 """What is kept about a person: all of it can be shown, and all of it can be erased."""
 
 import json
+import re
 import secrets
+import subprocess
 import threading
+import time
 import types
 
+import psycopg2
 import pytest
 
 import samples
+import servers
 from apis import MOUNTS
 from conftest import ORGANIZATION, new_uuid
-from event_registrations import MOUNT, create, created, delete
+from event_registrations import MOUNT, create, created, delete, updated
 from scratch import OnScratch
 
 # What is registered for a person, table by table, by Person.register().
@@ -81,7 +86,7 @@ def export(sql):
 
 @pytest.fixture
 def erase(sql):
-    return lambda text: dict(sql("SELECT * FROM erase_person(%s)", text))
+    return lambda text: sql("CALL erase_person(%s)", text)[0][0]
 
 
 def traces(sql, text):
@@ -162,12 +167,63 @@ def test_who_is_not_known_has_nothing(person, sql, export, erase):
     assert export(person.text) == before
 
 
-def test_an_id_is_compared_to_the_letter_and_an_address_without_case(person, export):
+def test_a_person_with_an_address_is_found_without_regard_to_case(person, export):
     person.register()
-    assert sizes(export(person.text.swapcase())) == {
-        "live_registrations": 1, "group_members": 1, "member_emails": 1, "event_users": 1,
-        "event_registrations": 3, "idempotency_keys": 2,
-        "audit": len(export(person.text.swapcase())["audit"])}
+    exported, other = export(person.text), export(person.text.swapcase())
+    assert {**sizes(other)} == {**sizes(exported)} and set(sizes(other)) > set(ROWS)
+
+
+def test_an_id_that_is_no_address_is_compared_to_the_letter(admin, live_session, occurrence,
+                                                            export):
+    name = f"Jane {secrets.token_hex(6)}"
+    assert admin.post(f"/v1/sessions/{live_session()}/register",
+                      json={"patient_id": name}).status_code == 201
+    created(admin, occurrence(), name)
+    assert set(export(name)) == {"live_registrations", "event_users", "event_registrations",
+                                 "audit"}
+    assert export(name.swapcase()) == {}
+
+
+def test_an_address_in_the_fields_of_a_registration_is_found(admin, occurrence, export, erase,
+                                                             sql):
+    """The user was made without one, or has another."""
+    email, name = samples.new_email(), new_uuid()
+    created(admin, occurrence(), name)
+    mine = created(admin, occurrence(), name,
+                   fields={"email": email.upper(), "note": "diabetic"})
+    other = created(admin, occurrence(), new_uuid(),
+                    fields={"email": samples.new_email()})
+    updated(admin, other, fields={"email": email})
+    last = created(admin, occurrence(), name, fields={"email": email})
+    updated(admin, last, fields={"email": None})
+    assert {row["id"] for row in export(email)["event_registrations"]} == {
+        mine["id"], other["id"]}
+    assert erase(email)["event_registrations"] == 2
+    assert traces(sql, email) == {}
+
+
+def test_what_others_wrote_about_a_person_is_to_be_looked_at(person, admin, occurrence, group,
+                                                             sql, export):
+    text = f'Jane "{secrets.token_hex(6)}" \u00e4'
+    mentioned = created(admin, occurrence(), new_uuid(),
+                        fields={"friend": {"name": text.upper()}})
+    place = group()
+    member = admin.post(f"{MOUNTS['groups']}/{place.id}/members",
+                        json=samples.member(place.code, attributes={"friend": text})).json()
+    mine = created(admin, occurrence(), text, fields={"note": text})
+    found = sql("SELECT kind, id FROM person_mentions(%s)", text)
+    assert sorted(found) == sorted([("event_registration", mentioned["id"]),
+                                    ("group_member", member["user"]["uuid"])])
+    assert mine["id"] in str(export(text)) and mentioned["id"] not in str(export(text))
+    assert sql("SELECT 1 FROM person_mentions(%s)", "") == []
+
+
+def test_an_export_leaves_an_entry_with_its_count(person, sql, export):
+    person.register()
+    exported = export(person.text)
+    assert sql("SELECT action, kind, caller, row_count FROM audit WHERE action = 'exported'"
+               " ORDER BY at DESC LIMIT 1") == [
+                   ("exported", "person", "postgres", sum(sizes(exported).values()))]
 
 
 def test_an_answer_is_found_when_its_registration_is_gone(person, sql, export, erase):
@@ -248,13 +304,26 @@ def test_who_registered_others_is_erased_and_they_are_not(person, sql, erase):
         ("CONFIRMED",)]
 
 
-def test_it_is_one_transaction(postgres, person, sql, export):
+def test_what_was_cut_off_is_completed_by_the_next_call(person, sql, erase):
+    person.register()
+    rows = sql("SELECT kind, id, belongs_to FROM person_rows(%s)", person.text)
+    for row in rows[::2]:
+        sql("SELECT erase_person_row(%s, %s, %s)", *row)
+    assert traces(sql, person.text)
+    erase(person.text)
+    assert traces(sql, person.text) == {}
+    assert sql("SELECT * FROM recount()") == []
+
+
+def test_it_is_refused_in_a_transaction_and_does_nothing(postgres, person, export, expect_log):
+    expect_log("ERROR:  invalid transaction termination")
     person.register()
     before = export(person.text)
     connection = postgres.connect()
     try:
         connection.autocommit = False
-        connection.cursor().execute("SELECT registration.erase_person(%s)", (person.text,))
+        with pytest.raises(psycopg2.errors.InvalidTransactionTermination):
+            connection.cursor().execute("CALL registration.erase_person(%s)", (person.text,))
         connection.rollback()
     finally:
         connection.close()
@@ -296,8 +365,8 @@ def erase_in_a_crowd(tools, admin, at_once, sql):
             connection = tools.connect()
             for text in persons[n::2]:
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT * FROM registration.erase_person(%s)", (text,))
-                    erased.append(dict(cursor.fetchall()))
+                    cursor.execute("CALL registration.erase_person(%s)", (text,))
+                    erased.append(cursor.fetchone()[0])
             connection.close()
             return
         for m in range(4):
@@ -308,7 +377,7 @@ def erase_in_a_crowd(tools, admin, at_once, sql):
     admin.close()
     at_once(14, act)
     for text in persons:   # Who has come again since.
-        sql("SELECT erase_person(%s)", text)
+        sql("CALL erase_person(%s)", text)
     return first, persons, set(statuses), erased
 
 
@@ -343,8 +412,8 @@ class TestWithoutCare(OnScratch):
                             's.registered_count - 1', 's.registered_count');
             EXECUTE replace(pg_get_functiondef('events_delete'::regproc),
                             'event_status_holds_place(registration.status)', 'false');
-            EXECUTE replace(pg_get_functiondef('erase_person'::regproc),
-                            'a.key FROM person_answers(person, known) AS a', 'NULL::bytea');
+            EXECUTE replace(pg_get_functiondef('erase_person_answers'::regproc),
+                            'a.key FROM person_answers(person, row_ids) AS a', 'NULL::bytea');
         END $$;"""
 
     def test_what_is_left_is_noticed(self, person, sql, erase):
@@ -361,3 +430,159 @@ class TestWithoutCare(OnScratch):
         first, persons, _, _ = erase_in_a_crowd(tools, admin, at_once, sql)
         with pytest.raises(AssertionError):
             check_counts(sql, first, persons)
+
+
+# --- As README says --------------------------------------------------------------------------
+
+def recipe():
+    """What README has to type into psql, with the question for the person in it."""
+    text = (servers.ROOT / "README.md").read_text()
+    return re.search(r"psql -X -d registration\n((?:    .*\n)+)", text)[1].replace("\n    ", "\n")
+
+
+def run_recipe(postgres, person, commands):
+    """In a server that logs all statements; what psql printed, and what was logged meanwhile."""
+    before = len(postgres.log.text())
+    # psql reads what \\prompt asks for from its own input, the line after it.
+    commands = commands.replace("' person\n", f"' person\n{person}\n")
+    result = subprocess.run(
+        ["psql", "-X", "-A", "-t"], input=commands, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=servers.environment(
+            **postgres.variables(), PGOPTIONS="-c log_statement=all"
+            " -c log_min_duration_statement=0 -c log_min_error_statement=error"))
+    assert result.returncode == 0
+    return result.stdout, postgres.log.text()[before:]
+
+
+def test_what_readme_says_exports_and_erases_and_logs_no_name(person, postgres, sql):
+    person.register()
+    said, logged = run_recipe(postgres, person.text, recipe())
+    assert "ERROR" not in said, said
+    assert '"live_registrations": 2' in said and person.text in said
+    assert traces(sql, person.text) == {}
+    assert person.text.lower() not in logged.lower()
+    # The control: without the settings it would be in the log.
+    other = new_uuid()
+    _, logged = run_recipe(postgres, other, re.sub("SET [^;]*;", "", recipe()))
+    assert other in logged
+
+
+# --- Among many others -----------------------------------------------------------------------
+
+class AmongMany(OnScratch):
+    """A million entries of the audit, and enough else that reading a table whole shows."""
+
+    broken = """
+        SET synchronous_commit = off;
+        SET session_replication_role = replica;
+        INSERT INTO audit (at, action, kind, id, belongs_to, caller)
+        SELECT now() - n * interval '1 second', 'registered', 'live_registration', n, 'x',
+               'caller ' || n % 1000
+          FROM generate_series(1, 1000000) AS n;
+        INSERT INTO live_sessions (id, title)
+        VALUES ('00000000-0000-4000-8000-000000000000', 'Many');
+        INSERT INTO live_registrations (id, session_id, patient_id, role)
+        SELECT gen_random_uuid(), '00000000-0000-4000-8000-000000000000', 'patient ' || n,
+               'participant'
+          FROM generate_series(1, 20000) AS n;
+        INSERT INTO event_users (id, organization_id, external_id, email)
+        SELECT md5(n::text)::uuid, id, n, n || '@example.com'
+          FROM generate_series(1, 5000) AS n, (SELECT id FROM organizations LIMIT 1) AS o;
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id, user_id,
+                                         status)
+        SELECT gen_random_uuid(), o.id, o.event_id, u.organization_id, u.id, 'CANCELLED'
+          FROM event_users AS u, (SELECT * FROM occurrences LIMIT 1) AS o;
+        INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
+        SELECT sha256(n::text::bytea), sha256(n::text::bytea),
+               format('{"id": "%s", "patient_id": "patient %s"}', md5(n::text)::uuid, n),
+               now() + interval '1 day'
+          FROM generate_series(1, 20000) AS n;
+        RESET session_replication_role;
+        RESET synchronous_commit;
+        ANALYZE;"""
+
+    def while_others_register(self, person, erase):
+        """For the same session, while the person is erased: how long each of them waited, and
+        the statuses."""
+        waits, statuses, stop = [], set(), threading.Event()
+
+        def register():
+            one = person.tools.client(person.tools.token)
+            while not stop.is_set():
+                begin = time.monotonic()
+                answer = one.post(f"/v1/sessions/{person.sessions[0]}/register",
+                                  json={"patient_id": new_uuid()})
+                waits.append(time.monotonic() - begin)
+                statuses.add(answer.status_code)
+        threads = [threading.Thread(target=register) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        servers.wait_until(lambda: len(waits) > 20, 30, "nothing is registered")
+        erase(person.text)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return max(waits), statuses
+
+    @pytest.fixture
+    def crowded(self, tools, token, sql):
+        tools.token = token
+        person = Person(tools)
+        sql("UPDATE live_sessions SET max_participants = NULL WHERE id = ANY (%s::uuid[])",
+            person.sessions)
+        person.register()
+        return person
+
+    def check_nobody_waits(self, crowded, erase, sql):
+        longest, statuses = self.while_others_register(crowded, erase)
+        assert statuses == {201} and longest < 1
+        assert traces_but_audit(sql, crowded.text) == {}
+
+
+def traces_but_audit(sql, text):
+    return {kind: count for kind, count in sql(
+        "SELECT kind, count(*) FROM person_rows(%s) GROUP BY kind", text)}
+
+
+class TestAmongMany(AmongMany):
+    def test_nobody_waits_while_a_person_is_erased(self, crowded, erase, sql):
+        self.check_nobody_waits(crowded, erase, sql)
+
+    def test_no_table_is_read_whole(self, crowded, export, erase, sql):
+        tables = ("live_registrations", "group_members", "member_emails", "event_users",
+                  "event_registrations", "idempotency_keys", "audit_oldest")
+
+        def read():
+            return dict(sql("SELECT relname, seq_tup_read FROM pg_stat_user_tables"
+                            " WHERE relname = ANY (%s)", list(tables)))
+        sql("SELECT pg_sleep(1)")
+        before = read()
+        assert set(before) == set(tables)
+        assert export(crowded.text) and set(export("Nobody@example.org")) == set()
+        erase(crowded.text)
+        sql("SELECT pg_sleep(1.5)")
+        sql("SELECT 1")
+        assert {name: count - before[name] for name, count in read().items()
+                if count - before[name] > 1000} == {}
+        # The control: what does read them whole is noticed.
+        sql("SELECT * FROM person_mentions(%s)", crowded.text)
+        servers.wait_until(lambda: read()["event_registrations"]
+                           >= before["event_registrations"] + 5000, 10, "it is not noticed")
+
+
+class TestAmongManyAtOnce(AmongMany):
+    """As before it was done in parts: in one transaction, which reads the audit at its end."""
+
+    def test_control_in_one_transaction_others_wait(self, crowded, sql, expect_log):
+        expect_log("canceling statement due to lock timeout", "REG03")
+        sql("""CREATE FUNCTION erase_at_once(person text) RETURNS void LANGUAGE plpgsql AS $$
+               BEGIN
+                   PERFORM erase_person_row(k.kind, k.id, k.belongs_to)
+                      FROM (SELECT * FROM person_rows(person) ORDER BY kind DESC) AS k;
+                   FOR turn IN 1 .. 5 LOOP
+                       PERFORM FROM audit AS a WHERE person_is(person, a.caller || turn, a.id);
+                   END LOOP;
+               END $$""")
+        with pytest.raises(AssertionError):
+            self.check_nobody_waits(
+                crowded, lambda text: sql("SELECT erase_at_once(%s)", text), sql)

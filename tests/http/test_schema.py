@@ -231,6 +231,25 @@ def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
                      " VALUES ('listed', 'person', '', '', 1), ('exported', 'audit', '', '', 2)")
 
 
+def test_addresses_in_fields_of_version_1_are_found(empty, tmp_path):
+    assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
+    empty.install("demo.sql")
+    empty.psql("-c", """SET search_path = registration;
+        INSERT INTO event_users (id, organization_id, external_id, email)
+        SELECT md5(n::text)::uuid, id, n, CASE n WHEN 1 THEN 'One@example.org' END
+          FROM generate_series(1, 3) AS n, (SELECT id FROM organizations LIMIT 1) AS o;
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id, user_id,
+                                         status, email, fields)
+        SELECT u.id, o.id, o.event_id, u.organization_id, u.id, 'CANCELLED', u.email,
+               (ARRAY['{"email": "one@example.org"}', '{"email": "Jane@example.org"}',
+                      '{}'])[u.external_id::integer]::jsonb
+          FROM event_users AS u, (SELECT * FROM occurrences LIMIT 1) AS o
+         WHERE u.external_id IN ('1', '2', '3')""")
+    assert command(empty, "upgrade")[0] == 0
+    assert empty.psql("-c", "SELECT fields_email FROM registration.event_registrations"
+                            " WHERE fields_email IS NOT NULL") == "jane@example.org"
+
+
 CHANGE_TIME_ZONES = """SET search_path = registration;
     DELETE FROM time_zones WHERE name IN ('Europe/Paris', 'Asia/Kathmandu');
     INSERT INTO time_zones VALUES ('Mars/Group'), ('Mars/Member'), ('Mars/Nobody');

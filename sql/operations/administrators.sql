@@ -1,0 +1,11 @@
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- The functions for administrators, which members of registration_admin may execute.
+-- check_rights.sql holds the role to exactly these.
+
+GRANT EXECUTE ON ROUTINE
+    cancel_live_registration, remove_group_member, remove_family, recount,
+    export_person, person_rows, person_mentions,
+    erase_person, erase_person_row, erase_person_answers, erase_person_as_caller,
+    make_audit_partitions, forget_idempotency_keys
+    TO registration_admin;
