@@ -9,6 +9,7 @@
 #include "httpd_claims.h"
 #include "httpd_config.h"
 #include "httpd_errors.h"
+#include "httpd_lists.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
 #include "httpd_request.h"
@@ -29,6 +30,7 @@ static int handler(request_rec *r)
 {
     const reg_dir_conf_t *conf = reg_dir_conf(r);
     reg_request_t *request;
+    int status;
 
     if (!is_mounted(r)) {
         return DECLINED;
@@ -38,9 +40,11 @@ static int handler(request_rec *r)
     }
     request = reg_request_make(r, conf);
     reg_request_keep(r, request);
-    return reg_request_send(r, reg_request_set_organization(r, conf, request)
-                                   ? reg_serve(request)
-                                   : reg_reply_status(request, HTTP_FORBIDDEN));
+    status = reg_request_send(r, reg_request_set_organization(r, conf, request)
+                                     ? reg_serve(request)
+                                     : reg_reply_status(request, HTTP_FORBIDDEN));
+    reg_lists_leave(request);
+    return status;
 }
 
 /* Before anybody logs anything of a request, its logs get the id that its answer has. */
@@ -90,6 +94,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     reg_metrics_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);

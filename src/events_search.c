@@ -230,6 +230,9 @@ reg_reply_t *reg_events_search(reg_request_t *request)
     if (problems.list) {
         return reg_reply_error(request, &invalid);
     }
+    if (list->whole && !request->host->enter_list(request)) {
+        return reg_reply_status(request, 503);
+    }
     request->host->call(request, &events_search, list->values, &answer);
     reply = reg_reply_answer(request, &answer, rules);
     if (reply->status != 200) {

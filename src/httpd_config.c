@@ -73,6 +73,7 @@ void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
     conf->timeout = UNSET;
     conf->connections = UNSET;
     conf->searches = UNSET;
+    conf->list_threads = UNSET;
     conf->batch_size = UNSET;
     return conf;
 }
@@ -88,6 +89,8 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->connections =
         inner->connections != UNSET ? inner->connections : outer->connections;
     conf->searches = inner->searches != UNSET ? inner->searches : outer->searches;
+    conf->list_threads =
+        inner->list_threads != UNSET ? inner->list_threads : outer->list_threads;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
     return conf;
 }
@@ -288,6 +291,16 @@ static const char *set_searches(cmd_parms *cmd, void *config, const char *value)
     return error;
 }
 
+static const char *set_list_threads(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 10000, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->list_threads = (int)number;
+    return error;
+}
+
 static const char *set_batch_size(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t number;
@@ -321,6 +334,8 @@ const command_rec reg_directives[] = {
                   "database calls in flight per child process"),
     AP_INIT_TAKE1("RegistrationSearches", set_searches, NULL, RSRC_CONF,
                   "database calls in flight per child process that are for one request"),
+    AP_INIT_TAKE1("RegistrationListThreads", set_list_threads, NULL, RSRC_CONF,
+                  "threads per child process that send whole lists"),
     AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
                   "most requests carried together in one call; 1: none"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

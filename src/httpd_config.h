@@ -34,6 +34,7 @@ typedef struct reg_server_conf_t {
     int needs_database;          /* one that calls operations; implies mounted */
     apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
     int connections;             /* calls in flight per child; likewise */
+    int list_threads;            /* whole lists sent at a time; -1 when unset */
     int searches;                /* of those, by requests that are not combined */
     apr_interval_time_t expires; /* DBDExptime; 0: never */
     const char *pool_key;        /* see reg_dbd_key() */

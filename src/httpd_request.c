@@ -3,18 +3,16 @@
 
 #include "check.h"
 #include "httpd_claims.h"
+#include "httpd_lists.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
 #include "ids.h"
 #include "reply.h"
 
-#include <apr_portable.h>
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
-#include <sys/socket.h>
-#include <util_filter.h>
 
 APLOG_USE_MODULE(registration);
 
@@ -125,7 +123,7 @@ static int read_body(reg_request_t *request)
     return status;
 }
 
-static const reg_host_t host = {read_body, reg_pool_call};
+static const reg_host_t host = {read_body, reg_pool_call, reg_lists_enter};
 
 const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
 {
@@ -224,57 +222,6 @@ void reg_request_tell_id(request_rec *r, request_rec *refused)
     apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
 }
 
-/* Has the connection end with a reset: in HTTP/1.0 its end is the body's. */
-static void reset_connection(request_rec *r)
-{
-    const struct linger at_once = {.l_onoff = 1};
-    apr_os_sock_t fd;
-
-    if (apr_os_sock_get(&fd, ap_get_conn_socket(r->connection)) == APR_SUCCESS) {
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    }
-    r->connection->aborted = 1;
-}
-
-/* Ends a body that cannot be finished so that the client notices: without what ends a
- * chunked one, as mod_proxy does when its backend breaks. */
-static void cut_short(request_rec *r)
-{
-    apr_bucket_alloc_t *allocator = r->connection->bucket_alloc;
-    apr_bucket_brigade *bb = apr_brigade_create(r->pool, allocator);
-
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                  "REG0203: a list was cut short, as the database did not give the rest");
-    if (r->proto_num < HTTP_VERSION(1, 1)) {
-        reset_connection(r);
-    }
-    APR_BRIGADE_INSERT_TAIL(
-        bb, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, allocator));
-    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(allocator));
-    ap_pass_brigade(r->output_filters, bb);
-}
-
-/* Sends the rest of a body; of an answer to HEAD, only what comes before it, or httpd
- * would take the first part for all of it. Each part is sent before the next is made, so
- * that one is in memory at a time, and no connection of the database waits for a client
- * that reads slowly. */
-static void send_rest(request_rec *r, reg_reply_t *reply)
-{
-    apr_pool_t *pool;
-
-    apr_pool_create(&pool, r->pool);
-    apr_pool_tag(pool, "registration_part");
-    while (reply->more && ap_rflush(r) >= 0 && !r->header_only) {
-        apr_pool_clear(pool);
-        if (!reply->more(reply, pool)) {
-            cut_short(r);
-            break;
-        }
-        ap_rputs(reply->body, r);
-    }
-    apr_pool_destroy(pool);
-}
-
 /* What other modules let the answer depend on stays. */
 static void add_vary(request_rec *r, const reg_reply_t *reply)
 {
@@ -288,6 +235,8 @@ static void add_vary(request_rec *r, const reg_reply_t *reply)
 
 int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
+    apr_size_t length;
+
     if (reply->status < 0) {
         return reply->status;
     }
@@ -300,15 +249,19 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
     if (ap_is_HTTP_ERROR(reply->status)) {
         reg_request_tell_id(r, r);
     }
-    if (reply->body) {
-        ap_set_content_type(r, reply->content_type);
-        if (!reply->more) {
-            ap_set_content_length(r, (apr_off_t)strlen(reply->body));
-        }
-        ap_rputs(reply->body, r);
+    if (!reply->body) {
+        return OK;
     }
-    if (reply->more) {
-        send_rest(r, reply);
+    length = strlen(reply->body);
+    ap_set_content_type(r, reply->content_type);
+    if (!reply->more) {
+        ap_set_content_length(r, (apr_off_t)length);
+    }
+    if (reply->more || length > REG_PACED_SIZE) {
+        reg_lists_send(r, reply);
+    }
+    else {
+        ap_rputs(reply->body, r);
     }
     return OK;
 }

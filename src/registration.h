@@ -21,16 +21,17 @@
  * Only mod_registration.c and httpd_*.c know httpd, only connection.c and httpd_dbd.c
  * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
  * what is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
- * start, httpd_errors.c the errors that others make under a mount, httpd_scope.c `Require
- * registration-scope`; limiter.c keeps the connections, makes them in a thread of its
- * own and hands them to requests in the order that waiters.c keeps for it and for
- * combine.c, query.c reads query strings, etag.c entity
- * tags, scope.c a token's scopes, negotiate.c the headers Accept and Prefer,
- * events_forms.c gives a list the form that is wanted, csv.c writes the fields of a
- * table, idempotency.c the Idempotency-Key, audit.c who asks for a change. metrics.c
- * counts what happens, over all processes, and operate.c tells it and more to those who
- * run all this, of which kept.c keeps what the database has said for those who ask next;
- * openapi.json, which openapi.c serves, describes all of it to those who call it.
+ * start, httpd_errors.c the errors that others make under a mount, httpd_lists.c sends
+ * what is long, httpd_scope.c `Require registration-scope`; limiter.c keeps the
+ * connections, makes them in a thread of its own and hands them to requests in the
+ * order that waiters.c keeps for it, for combine.c and for gate.c, which bounds what is
+ * not combined; query.c reads query strings, etag.c entity tags, scope.c a token's
+ * scopes, negotiate.c the headers Accept and Prefer, events_forms.c gives a list the
+ * form that is wanted, csv.c writes the fields of a table, idempotency.c the
+ * Idempotency-Key, audit.c who asks for a change. metrics.c counts what happens, over
+ * all processes, and operate.c tells it and more to those who run all this, of which
+ * kept.c keeps what the database has said for those who ask next; openapi.json, which
+ * openapi.c serves, describes all of it to those who call it.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -148,6 +149,9 @@ typedef struct reg_host_t {
      */
     void (*call)(reg_request_t *request, const reg_operation_t *operation,
                  const char *const *values, reg_answer_t *answer);
+    /** Whether the reply may be a whole list, which may keep a thread for long; it is one
+     *  of few then until it has been sent. */
+    int (*enter_list)(reg_request_t *request);
 } reg_host_t;
 
 struct reg_request_t {
@@ -180,6 +184,8 @@ struct reg_request_t {
     reg_json_t *json; /* the body, an object, on routes that take one */
 
     const struct reg_route_t *route; /* set by reg_serve; NULL: there is none */
+
+    int is_list; /* set by enter_list */
 
     /* Set by `call`, for the logs: */
     const char *outcome;      /* NULL: it has not been called */

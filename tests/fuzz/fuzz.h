@@ -249,10 +249,16 @@ static inline void fuzz_call(reg_request_t *request, const reg_operation_t *oper
     *answer = host->answer;
 }
 
+static inline int fuzz_enter_list(reg_request_t *request)
+{
+    (void)request;
+    return 1;
+}
+
 static inline reg_request_t *fuzz_request(apr_pool_t *pool, fuzz_host_t *host,
                                           reg_api_t api, reg_method_t method)
 {
-    static const reg_host_t functions = {fuzz_read_body, fuzz_call};
+    static const reg_host_t functions = {fuzz_read_body, fuzz_call, fuzz_enter_list};
     static const reg_settings_t settings = {.max_body = 1048576,
                                             .max_page_size = 1000,
                                             .password_cost = 4,

@@ -2,13 +2,21 @@
 """One client that asks for much does not slow down others."""
 
 import concurrent.futures
+import contextlib
+import copy
+import itertools
+import socket
 import time
 
 import pytest
 
+import servers
+from apis import check_error
 from changed import changed_module
-from faults import CHILD, GRACE, MODULES, MOUNTS, Caller, database, statuses
+from event_registrations import MOUNT
+from faults import CHILD, GRACE, MODULES, MOUNTS, Caller, Meanwhile, database, statuses
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
+from wire import Wire, message
 
 # As in example-site.conf: PostgreSQL gives up a second before the module does.
 PATIENT, STATEMENT = 5, "-c statement_timeout=4000"
@@ -23,13 +31,26 @@ def pool():
 @pytest.fixture
 def site(start_httpd, postgres_to_break):
     """site(): a Caller of an httpd with one child and the breakable database."""
-    def make(*directives, most=8, **httpd):
+    def make(*directives, postgres=postgres_to_break, **httpd):
         return Caller(start_httpd(
             CHILD + MOUNTS
-            + database(postgres_to_break.dsn(), most=most, timeout=PATIENT,
-                       options=STATEMENT)
+            + database(postgres.dsn(), most=8, timeout=PATIENT, options=STATEMENT)
             + "".join(f"{line}\n" for line in directives), modules=MODULES, **httpd))
     return make
+
+
+@pytest.fixture(scope="module")
+def many(own_postgres):     # noqa: F811
+    """A database with more event registrations than a connection's buffers hold."""
+    postgres = copy.copy(own_postgres)
+    postgres.database = "many"
+    postgres.install("install.sql")
+    postgres.psql("-v", f"rows={ROWS}",
+                  "-f", str(servers.ROOT / "tests" / "bench" / "search.sql"))
+    return postgres
+
+
+ROWS = 100_000
 
 
 # --- A call that takes long -----------------------------------------------------------------
@@ -65,3 +86,150 @@ def test_control_without_a_limit_it_takes_its_neighbours_with_it(
     neighbours, _ = neighbours_of_slow_ones(site(registration=module), postgres_to_break,
                                             pool)
     assert statuses(neighbours).count(503) > 10
+
+
+# --- Searches -------------------------------------------------------------------------------
+
+class Searches(Meanwhile):
+    """Clients that search on and on, far behind what is counted; the most searches that
+    were seen in PostgreSQL at a time."""
+
+    def __init__(self, one, postgres, clients=20):
+        self.one, self.postgres, self.clients, self.most = one, postgres, clients, 0
+        self.answers = []
+
+    def search(self):
+        pages = itertools.count(90)
+        while not self.ended.is_set():
+            self.answers.append(self.one.get(f"{MOUNT}?limit=1000&page={next(pages)}"))
+
+    def go_on(self):
+        with concurrent.futures.ThreadPoolExecutor(self.clients) as pool:
+            searching = [pool.submit(self.search) for _ in range(self.clients)]
+            connection = self.postgres.connect()
+            with connection.cursor() as cursor:
+                while not self.ended.wait(0.01):
+                    cursor.execute("SELECT count(*) FROM pg_stat_activity"
+                                   " WHERE application_name = 'mod_registration'"
+                                   " AND state = 'active' AND query LIKE '%%events_search%%'")
+                    self.most = max(self.most, cursor.fetchone()[0])
+            connection.close()
+            for each in searching:
+                each.result()
+
+
+def beside_searches(one, postgres, seconds=4):
+    session = postgres.live_session()
+    assert one.register(session).status_code == 201
+    with Searches(one, postgres) as searches:
+        time.sleep(0.5)
+        registered, end = [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            registered.append(one.register(session))
+    assert set(statuses(searches.answers)) <= {200, 503}
+    return searches.most, registered
+
+
+def test_searches_share_a_part_of_the_connections(site, many, expect_log):
+    expect_log("REG0313: operation events_search: all RegistrationSearches are in use")
+    one = site("RegistrationSearches 2", postgres=many)
+    most, registered = beside_searches(one, many)
+    assert most == 2
+    assert set(statuses(registered)) == {201}
+    assert all(answer.seconds < GRACE for answer in registered)
+
+
+def test_control_without_a_bound_they_have_all_of_them(site, many, expect_log):
+    expect_log("REG0313", "REG0304")
+    one = site("RegistrationSearches 8", postgres=many)
+    most, _ = beside_searches(one, many)
+    assert most > 5
+
+
+# --- Whole lists ----------------------------------------------------------------------------
+
+NDJSON = {"Accept": "application/x-ndjson"}
+
+
+class Reader(Meanwhile):
+    """A client that asks for the whole list and reads so many bytes a second of it."""
+
+    def __init__(self, one, rate):
+        self.rate, self.read, self.is_cut = rate, 0, False
+        self.wire = Wire(one.httpd, receive_buffer=4096)
+        self.wire.send(message("GET", MOUNT, **NDJSON))
+        assert self.wire.socket.recv(12) == b"HTTP/1.1 200"
+
+    def is_reset(self):
+        """Without reading: what has come is left where it is."""
+        return self.wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def go_on(self):
+        while not self.is_cut and not self.ended.wait(0.1):
+            try:
+                self.is_cut = self.is_reset()
+                if self.rate:
+                    self.read += len(self.wire.socket.recv(self.rate // 10))
+            except ConnectionResetError:
+                self.is_cut = True
+
+    def __exit__(self, *error):
+        try:
+            super().__exit__(*error)
+        finally:
+            self.wire.close()
+
+
+def lists_at_a_time(one, postgres):
+    """Whether a third list is sent while two are that nobody reads; what else is."""
+    session = postgres.live_session()
+    with Reader(one, 0), Reader(one, 0):
+        third = one.get(MOUNT, headers=NDJSON, stream=True)
+        assert one.register(session).status_code == 201
+        assert one.get(MOUNT).status_code == 200
+    return third
+
+
+def test_whole_lists_have_a_part_of_the_threads(site, many, expect_log):
+    expect_log("REG0204: 2 whole lists are being sent")
+    one = site("RegistrationListThreads 2", postgres=many)
+    third = lists_at_a_time(one, many)
+    check_error(third, "events", 503)
+    assert third.headers["Retry-After"]
+
+    def is_sent():
+        return one.get(MOUNT, headers=NDJSON, stream=True).status_code == 200
+    servers.wait_until(is_sent, 10, "no list was sent")
+
+
+def test_control_with_more_threads_there_is_another(site, many):
+    third = lists_at_a_time(site("RegistrationListThreads 3", postgres=many), many)
+    assert third.status_code == 200
+    third.close()
+
+
+def test_by_default_it_is_a_quarter_of_the_threads(site, many, expect_log):
+    expect_log("REG0204: 16 whole lists are being sent")
+    one = site(postgres=many)   # which has 64 in its only child
+    with contextlib.ExitStack() as stack:
+        for _ in range(16):
+            stack.enter_context(Reader(one, 0))
+        check_error(one.get(MOUNT, headers=NDJSON), "events", 503)
+
+
+def test_a_reader_that_is_too_slow_is_cut_off(site, many, tmp_path):
+    """Of the list and of a large page; one that goes on well is not. With the control
+    beside it: without a window none of them is."""
+    module = changed_module(tmp_path / "changed", "#define WINDOW apr_time_from_sec(20)",
+                            "#define WINDOW apr_time_from_sec(3600)")
+    guarded, control = site(postgres=many), site(postgres=many, registration=module)
+    rates = (0, 2_000, 60_000)
+    with contextlib.ExitStack() as stack:
+        readers = {(one, rate): stack.enter_context(Reader(one, rate))
+                   for one in (guarded, control) for rate in rates}
+        time.sleep(55)
+        cut = {rate for rate in rates if readers[guarded, rate].is_cut}
+        assert not any(readers[control, rate].is_cut for rate in rates)
+        assert readers[guarded, 60_000].read > 1_000_000
+    assert cut == {0, 2_000}
+    assert guarded.httpd.log.text().count("REG0205") == 2

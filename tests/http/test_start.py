@@ -47,6 +47,7 @@ WRONG = [
     ("host", "RegistrationConnections 0", ["RegistrationConnections", "0"]),
     ("host", "RegistrationConnections 11", ["RegistrationConnections", "11", "DBDMax"]),
     ("host", "RegistrationConnections many", ["RegistrationConnections", "many"]),
+    ("host", "RegistrationListThreads 0", ["RegistrationListThreads", "0", "1"]),
     ("host", "RegistrationSearches 0", ["RegistrationSearches", "0"]),
     ("host", "RegistrationSearches 9",
      ["RegistrationSearches", "9", "RegistrationConnections", "8"]),
@@ -73,6 +74,7 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1",
          "RegistrationConnections 8",
          "RegistrationSearches 1", "RegistrationSearches 8",
+         "RegistrationListThreads 1", "RegistrationListThreads 10000",
          "RegistrationGroupsPath /groups"]
 
 

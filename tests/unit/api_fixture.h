@@ -27,6 +27,7 @@ typedef struct {
     const char *called;        /* "live_register(<id>, …, NULL)", or NULL; without what
                                 * the audit is told */
     const char *const *values; /* of that call, what the audit is told behind them */
+    int has_no_thread;         /* for a whole list */
 } fake_host_t;
 
 /* An id made here is shown as <id>, since nobody knows it beforehand; so is a hash. */
@@ -79,12 +80,19 @@ static inline void fake_call(reg_request_t *request, const reg_operation_t *oper
     *answer = host->answer;
 }
 
+static inline int fake_enter_list(reg_request_t *request)
+{
+    const fake_host_t *host = request->host_data;
+
+    return !host->has_no_thread;
+}
+
 /** A request that the host hands over, with what most of them have. */
 static inline reg_request_t *request_for(fake_host_t *host, reg_api_t api,
                                          reg_method_t method, const char *path,
                                          const char *body)
 {
-    static const reg_host_t fake = {fake_read_body, fake_call};
+    static const reg_host_t fake = {fake_read_body, fake_call, fake_enter_list};
     static const reg_settings_t settings = {.max_body = 1048576,
                                             .max_page_size = 50,
                                             .password_cost = 4,

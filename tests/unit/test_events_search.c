@@ -329,6 +329,32 @@ static void an_error_has_the_form_that_it_always_has(void **state)
                 "application/json; charset=utf-8");
 }
 
+/* A page, and whatever is JSON, does not need one. */
+static void a_whole_list_needs_a_thread(void **state)
+{
+    static const struct {
+        const char *accept, *query;
+        int status;
+    } rows[] = {
+        {"text/csv", NULL, 503},
+        {"application/x-ndjson", "search=abc", 503},
+        {"text/csv", "limit=2", 200},
+        {"application/x-ndjson", "page=2", 200},
+        {NULL, NULL, 200},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {
+            .pool = *state, .answer = {REG_FOUND, "2", both}, .has_no_thread = 1};
+        const reg_reply_t *reply = search_as(&host, rows[i].accept, rows[i].query);
+
+        assert_number(rows[i].accept, reply->status, rows[i].status);
+        assert_number(rows[i].accept, host.calls, rows[i].status == 200);
+        assert_number(rows[i].accept, header(reply, "Retry-After") != NULL,
+                      rows[i].status == 503);
+    }
+}
+
 /* What the operation is given after "events_search(limit, 1, createdAt, " */
 #define NOWHERE "NULL, NULL, NULL, NULL, NULL, false, NULL, "
 
@@ -436,6 +462,7 @@ int main(void)
         POOL_TEST(the_largest_page_may_be_smaller_than_the_usual_one),
         POOL_TEST(a_list_has_the_form_that_is_accepted),
         POOL_TEST(an_error_has_the_form_that_it_always_has),
+        POOL_TEST(a_whole_list_needs_a_thread),
         POOL_TEST(a_whole_list_is_read_part_by_part),
         POOL_TEST(a_part_is_no_larger_than_it_has_to_be),
         POOL_TEST(a_list_that_cannot_be_read_on_says_so),
