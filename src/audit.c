@@ -16,7 +16,8 @@ static const char *noted(const reg_request_t *request, const char *text)
 
 int reg_audit_given(const reg_operation_t *operation)
 {
-    return operation->parameters - (operation->audited ? REG_AUDIT_PARAMETERS : 0);
+    return operation->parameters - operation->later
+           - (operation->audited ? REG_AUDIT_PARAMETERS : 0);
 }
 
 void reg_audit_call(reg_request_t *request, const reg_operation_t *operation,
@@ -29,6 +30,8 @@ void reg_audit_call(reg_request_t *request, const reg_operation_t *operation,
         memcpy(audited, values, (size_t)given * sizeof(*values));
         audited[given] = noted(request, request->user);
         audited[given + 1] = noted(request, request->request_id);
+        memcpy(audited + given + REG_AUDIT_PARAMETERS, values + given,
+               (size_t)operation->later * sizeof(*values));
         values = audited;
     }
     request->host->call(request, operation, values, answer);

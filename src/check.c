@@ -420,3 +420,10 @@ const char *reg_field_free(reg_problems_t *problems, const reg_json_t *object,
     }
     return raw;
 }
+
+const char *reg_check_size_message(const reg_request_t *request)
+{
+    return apr_psprintf(request->pool,
+                        "must not have more than %d bytes, as it is stored",
+                        request->settings->max_fields);
+}

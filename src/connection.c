@@ -33,6 +33,7 @@ static const struct {
                 {"full", REG_FULL},
                 {"no_waiting_list", REG_NO_WAITING_LIST},
                 {"changed", REG_CHANGED},
+                {"too_large", REG_TOO_LARGE},
                 {"invalid", REG_INVALID},
                 {"children_unknown", REG_CHILDREN_UNKNOWN},
                 {"institution_unknown", REG_INSTITUTION_UNKNOWN},

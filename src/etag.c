@@ -59,38 +59,61 @@ const char *reg_etag(apr_pool_t *pool, const char *version, const char *body)
     return apr_psprintf(pool, "\"%s-%016" APR_UINT64_T_HEX_FMT "\"", version, hash);
 }
 
-int reg_etag_matches(const char *if_none_match, const char *etag)
+/* Whether a list has the tag, or is `*`; weak tags only where they count. */
+static int has_tag(const char *list, const char *etag, int weak_too)
 {
     apr_size_t length = strlen(etag) - 2;
     tag_t tag;
 
-    if (!if_none_match || is_any(if_none_match)) {
-        return if_none_match != NULL;
+    if (is_any(list)) {
+        return 1;
     }
-    while (next_tag(&if_none_match, &tag)) {
-        if (tag.length == length && memcmp(tag.start, etag + 1, length) == 0) {
+    while (next_tag(&list, &tag)) {
+        if ((weak_too || !tag.weak) && tag.length == length
+            && memcmp(tag.start, etag + 1, length) == 0) {
             return 1;
         }
     }
     return 0;
 }
 
-const char *reg_etag_versions(apr_pool_t *pool, const char *if_match)
+int reg_etag_matches(const char *if_none_match, const char *etag)
 {
-    apr_array_header_t *versions;
+    return if_none_match && has_tag(if_none_match, etag, 1);
+}
+
+int reg_etag_holds(const char *if_match, const char *etag)
+{
+    return !if_match || has_tag(if_match, etag, 0);
+}
+
+/* The versions in a list of tags, separated by blanks. */
+static const char *versions_of(apr_pool_t *pool, const char *list, int weak_too)
+{
+    apr_array_header_t *versions = apr_array_make(pool, 1, sizeof(const char *));
     tag_t tag;
 
-    if (!if_match || is_any(if_match)) {
-        return NULL;
-    }
-    versions = apr_array_make(pool, 1, sizeof(const char *));
-    while (next_tag(&if_match, &tag)) {
+    while (next_tag(&list, &tag)) {
         apr_size_t digits = strspn(tag.start, "0123456789");
 
-        if (!tag.weak && digits > 0 && digits < tag.length && tag.start[digits] == '-') {
+        if ((weak_too || !tag.weak) && digits > 0 && digits < tag.length
+            && tag.start[digits] == '-') {
             APR_ARRAY_PUSH(versions, const char *) =
                 apr_pstrmemdup(pool, tag.start, digits);
         }
     }
     return apr_array_pstrcat(pool, versions, ' ');
+}
+
+const char *reg_etag_versions(apr_pool_t *pool, const char *if_match)
+{
+    return !if_match || is_any(if_match) ? NULL : versions_of(pool, if_match, 0);
+}
+
+const char *reg_etag_excluded(apr_pool_t *pool, const char *if_none_match)
+{
+    if (!if_none_match) {
+        return NULL;
+    }
+    return is_any(if_none_match) ? "*" : versions_of(pool, if_none_match, 1);
 }

@@ -16,12 +16,16 @@
 #include <string.h>
 
 static const reg_operation_t events_create =
-    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4);
+    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4, 1);
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
-static const reg_operation_t events_update = {
-    .name = "events_update", .parameters = 6 + REG_AUDIT_PARAMETERS, .audited = 1};
-static const reg_operation_t events_delete = {
-    .name = "events_delete", .parameters = 5 + REG_AUDIT_PARAMETERS, .audited = 1};
+static const reg_operation_t events_update = {.name = "events_update",
+                                              .parameters = 6 + REG_AUDIT_PARAMETERS + 2,
+                                              .audited = 1,
+                                              .later = 2};
+static const reg_operation_t events_delete = {.name = "events_delete",
+                                              .parameters = 5 + REG_AUDIT_PARAMETERS + 1,
+                                              .audited = 1,
+                                              .later = 1};
 
 const char *reg_events_check_status(const char *value)
 {
@@ -75,6 +79,35 @@ static const char *read_own(const reg_request_t *request, const char *key,
     return reg_field(&ignored, reg_json_get(request->json, "fields"), "", key, check);
 }
 
+static reg_reply_t *refuse_fields(reg_request_t *request, const reg_problems_t *problems)
+{
+    const reg_error_t invalid = {
+        .status = 400, .message = "The request is not valid", .problems = problems};
+
+    return reg_reply_error(request, &invalid);
+}
+
+/* The most bytes of `fields`, for an operation. */
+static const char *most_bytes(const reg_request_t *request)
+{
+    return apr_itoa(request->pool, request->settings->max_fields);
+}
+
+/* The reply to a request whose condition does not hold. A POST has no target that could
+ * have a tag: the registration does not exist yet. */
+static reg_reply_t *refuse_condition(reg_request_t *request)
+{
+    const reg_error_t error = {
+        .status = 412,
+        .message = request->method == REG_METHOD_POST
+                       ? "There is nothing yet that If-Match could name"
+                   : request->if_none_match
+                       ? "The registration is what If-None-Match or If-Match excludes"
+                       : "The registration has been changed in the meantime"};
+
+    return reg_reply_error(request, &error);
+}
+
 /* The reply to an answer. */
 static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
 {
@@ -91,10 +124,17 @@ static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
         {REG_FULL, {.status = 409, .message = "Occurrence is full"}},
         {REG_NO_WAITING_LIST,
          {.status = 409, .message = "Occurrence has no waiting list"}},
-        {REG_CHANGED,
-         {.status = 412, .message = "The registration has been changed in the meantime"}},
         {0, {0}}};
 
+    if (answer->outcome == REG_CHANGED) {
+        return refuse_condition(request);
+    }
+    if (answer->outcome == REG_TOO_LARGE) {
+        reg_problems_t problems = {.pool = request->pool};
+
+        reg_problems_add(&problems, answer->detail, reg_check_size_message(request));
+        return refuse_fields(request, &problems);
+    }
     return reg_reply_answer(request, answer, rules);
 }
 
@@ -111,19 +151,32 @@ static void set_location(reg_request_t *request, reg_reply_t *reply)
     }
 }
 
+/* The reply to a read in the place of one whose conditions do not hold. */
+static reg_reply_t *apply_conditions(reg_request_t *request, reg_reply_t *reply,
+                                     const char *etag)
+{
+    if (!reg_etag_holds(request->if_match, etag)) {
+        return refuse_condition(request);
+    }
+    return reg_etag_matches(request->if_none_match, etag) ? reg_reply(request, 304, NULL)
+                                                          : reply;
+}
+
 /* Calls an operation, unless something is wrong with the request. A success carries the
- * entity tag, or is 304 where the client has what it would get. */
+ * entity tag, or is 304 where the client has what it would get. The conditions of a write
+ * are the operation's: it compares them under its lock. */
 static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems,
                           const reg_operation_t *operation, const char *const *values)
 {
-    const reg_error_t invalid = {
-        .status = 400, .message = "The request is not valid", .problems = problems};
     reg_answer_t answer;
     reg_reply_t *reply;
     const char *etag;
 
     if (problems->list) {
-        return reg_reply_error(request, &invalid);
+        return refuse_fields(request, problems);
+    }
+    if (request->method == REG_METHOD_POST && request->if_match) {
+        return refuse_condition(request);
     }
     reg_idempotency_call(request, operation, values, &answer);
     reply = reply_to(request, &answer);
@@ -131,9 +184,11 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
         return reply;
     }
     etag = reg_etag(request->pool, answer.detail, answer.body);
-    if (request->method == REG_METHOD_GET
-        && reg_etag_matches(request->if_none_match, etag)) {
-        reply = reg_reply(request, 304, NULL);
+    if (request->method == REG_METHOD_GET) {
+        reply = apply_conditions(request, reply, etag);
+    }
+    if (reply->status == 412) {
+        return reply;
     }
     apr_table_setn(reply->headers, "ETag", etag);
     if (reply->status == 201) {
@@ -158,7 +213,8 @@ reg_reply_t *reg_events_create(reg_request_t *request)
                             read_own(request, "firstName", reg_check_text),
                             read_own(request, "lastName", reg_check_text),
                             read_own(request, "phone", reg_check_text),
-                            request->organization};
+                            request->organization,
+                            most_bytes(request)};
 
     return serve(request, &problems, &events_create, values);
 }
@@ -184,7 +240,9 @@ reg_reply_t *reg_events_update(reg_request_t *request)
                             read_fields(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
                             request->organization,
-                            reg_id_uuid(request->pool)};
+                            reg_id_uuid(request->pool),
+                            reg_etag_excluded(request->pool, request->if_none_match),
+                            most_bytes(request)};
 
     return serve(request, &problems, &events_update, values);
 }
@@ -193,9 +251,12 @@ reg_reply_t *reg_events_delete(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
     const char *id = read_id(request, &problems);
-    const char *values[] = {id, read_with_trashed(request, &problems),
+    const char *values[] = {id,
+                            read_with_trashed(request, &problems),
                             reg_etag_versions(request->pool, request->if_match),
-                            request->organization, reg_id_uuid(request->pool)};
+                            request->organization,
+                            reg_id_uuid(request->pool),
+                            reg_etag_excluded(request->pool, request->if_none_match)};
 
     return serve(request, &problems, &events_delete, values);
 }

@@ -19,7 +19,7 @@
 #define MAX_PASSWORD_BYTES 72
 
 static const reg_operation_t families_register =
-    REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << 2);
+    REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << 2, 0);
 
 /* A family as the request has it. */
 typedef struct {

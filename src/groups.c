@@ -16,7 +16,7 @@
 #include <string.h>
 
 static const reg_operation_t groups_register = REG_KEYED_OPERATION(
-    "groups_register", 16, 3, 1U << 0 | 1U << 2 | 1U << 12 | 1U << 13);
+    "groups_register", 16, 3, 1U << 0 | 1U << 2 | 1U << 12 | 1U << 13, 1);
 static const reg_operation_t groups_get_group = {.name = "groups_get_group",
                                                  .parameters = 2};
 static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
@@ -48,7 +48,8 @@ static const struct {
     {"code_used_up", REG_CODE_USED_UP},
 };
 
-/* What only the database knows, as groups_register names it in its detail. */
+/* What only the database knows, as groups_register names it in its detail. No message:
+ * that of a size, which names the limit. */
 static const struct {
     const char *name, *field, *message;
 } faults[] = {
@@ -57,6 +58,8 @@ static const struct {
     {"time_zone_unknown", "groupMember.user.timeZone", "must be an IANA time zone"},
     {"end_before_start", "groupMember.planSettings.endDate",
      "must not be before the start date"},
+    {"tags_too_large", "groupMember.tags", NULL},
+    {"attributes_too_large", "groupMember.attributes", NULL},
 };
 
 /* A new member, as the request has it; what is missing is NULL. */
@@ -179,11 +182,14 @@ static const char *groups_path(const reg_request_t *request)
 }
 
 /* The problems that the database named. */
-static void add_faults(reg_problems_t *problems, const char *detail)
+static void add_faults(const reg_request_t *request, reg_problems_t *problems,
+                       const char *detail)
 {
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         if (detail && strstr(detail, faults[i].name)) {
-            reg_problems_add(problems, faults[i].field, faults[i].message);
+            reg_problems_add(problems, faults[i].field,
+                             faults[i].message ? faults[i].message
+                                               : reg_check_size_message(request));
         }
     }
 }
@@ -228,13 +234,14 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
                                 m.tags,
                                 m.attributes,
                                 m.start_date,
-                                m.end_date};
+                                m.end_date,
+                                apr_itoa(request->pool, request->settings->max_fields)};
 
         reg_idempotency_call(request, &groups_register, values, &answer);
     }
     if (answer.outcome == REG_INVALID) {
         count_code_refusal(request, answer.detail);
-        add_faults(&problems, answer.detail);
+        add_faults(request, &problems, answer.detail);
         return reg_reply_error(request, &invalid);
     }
     reply = reg_reply_answer(request, &answer, rules);

@@ -14,7 +14,8 @@ APLOG_USE_MODULE(registration);
 
 #define UNSET (-1)
 
-#define DEFAULT_MAX_BODY 1048576
+#define DEFAULT_MAX_BODY 131072
+#define DEFAULT_MAX_FIELDS 65536
 #define DEFAULT_MAX_PAGE_SIZE 1000
 #define DEFAULT_PASSWORD_COST 10
 #define DEFAULT_GROUPS_PATH "/api/v1/groups"
@@ -37,6 +38,7 @@ void *reg_dir_conf_create(apr_pool_t *pool, char *dir)
     (void)dir;
     conf->api = UNSET;
     conf->max_body = UNSET;
+    conf->max_fields = UNSET;
     conf->max_page_size = UNSET;
     conf->password_cost = UNSET;
     conf->idempotency_ttl = UNSET;
@@ -55,6 +57,7 @@ void *reg_dir_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->organization_claims =
         inner->organization ? inner->organization_claims : outer->organization_claims;
     conf->max_body = inner->max_body != UNSET ? inner->max_body : outer->max_body;
+    conf->max_fields = inner->max_fields != UNSET ? inner->max_fields : outer->max_fields;
     conf->max_page_size =
         inner->max_page_size != UNSET ? inner->max_page_size : outer->max_page_size;
     conf->password_cost =
@@ -101,6 +104,8 @@ reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf)
 
     settings->max_body =
         (apr_size_t)(conf->max_body != UNSET ? conf->max_body : DEFAULT_MAX_BODY);
+    settings->max_fields =
+        conf->max_fields != UNSET ? conf->max_fields : DEFAULT_MAX_FIELDS;
     settings->max_page_size =
         conf->max_page_size != UNSET ? conf->max_page_size : DEFAULT_MAX_PAGE_SIZE;
     settings->password_cost =
@@ -217,6 +222,17 @@ static const char *set_max_body(cmd_parms *cmd, void *config, const char *value)
     return read_number(cmd, value, 1, 1073741824, &conf->max_body);
 }
 
+/* From what "{}" has to what the constraints of the tables allow. */
+static const char *set_max_fields(cmd_parms *cmd, void *config, const char *value)
+{
+    reg_dir_conf_t *conf = config;
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 2, 1048576, &number);
+
+    conf->max_fields = (int)number;
+    return error;
+}
+
 static const char *set_max_page_size(cmd_parms *cmd, void *config, const char *value)
 {
     reg_dir_conf_t *conf = config;
@@ -319,6 +335,8 @@ const command_rec reg_directives[] = {
                   "expression for the organization that the events API is limited to"),
     AP_INIT_TAKE1("RegistrationMaxBody", set_max_body, NULL, RSRC_CONF | ACCESS_CONF,
                   "largest request body in bytes"),
+    AP_INIT_TAKE1("RegistrationMaxFields", set_max_fields, NULL, RSRC_CONF | ACCESS_CONF,
+                  "most bytes of `fields`, `attributes` or `tags` that are stored"),
     AP_INIT_TAKE1("RegistrationMaxPageSize", set_max_page_size, NULL,
                   RSRC_CONF | ACCESS_CONF, "largest `limit` of a search"),
     AP_INIT_TAKE1("RegistrationPasswordCost", set_password_cost, NULL,

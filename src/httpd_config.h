@@ -19,6 +19,7 @@ typedef struct reg_dir_conf_t {
     ap_expr_info_t *organization;
     const apr_array_header_t *organization_claims; /* variables that it names */
     apr_int64_t max_body;                          /* bytes */
+    int max_fields;                                /* bytes */
     int max_page_size;
     int password_cost;
     const char *groups_path; /* escaped for a URI */

@@ -174,6 +174,6 @@ void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operati
     keyed_values[1] = fingerprint(request, operation, values);
     keyed_values[2] = apr_itoa(request->pool, request->settings->idempotency_ttl);
     memcpy(keyed_values + REG_KEY_PARAMETERS, values,
-           (size_t)reg_audit_given(operation) * sizeof(*values));
+           (size_t)(reg_audit_given(operation) + operation->later) * sizeof(*values));
     reg_audit_call(request, operation->keyed, keyed_values, answer);
 }

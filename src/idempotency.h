@@ -18,22 +18,26 @@
 
 /**
  * An audited operation that may be called under a key.
- * @param count of its parameters, those of audit.h left out.
+ * @param count of its parameters, those of audit.h and of later versions left out.
  * @param left_out bits of the values that are not part of the fingerprint: 1 << n for
  *        the nth. These are values that are made here, and free JSON, whose text the
  *        database brings into one form and adds (see sql/operations/idempotent.sql). A
  *        password's hash is one of them, so a password is not compared: a fast hash of
  *        it, kept, would undo the slow one.
+ * @param of_later how many parameters later versions have added: settings of the mount,
+ *        not part of the fingerprint.
  */
-#define REG_KEYED_OPERATION(its_name, count, competed_for, left_out)                     \
+#define REG_KEYED_OPERATION(its_name, count, competed_for, left_out, of_later)           \
     {                                                                                    \
-        .name = (its_name), .parameters = (count) + REG_AUDIT_PARAMETERS,                \
-        .key = (competed_for), .audited = 1, .skipped = (left_out),                      \
+        .name = (its_name), .parameters = (count) + REG_AUDIT_PARAMETERS + (of_later),   \
+        .key = (competed_for), .audited = 1, .skipped = (left_out), .later = (of_later), \
         .keyed = &(const reg_operation_t)                                                \
         {                                                                                \
             .name = its_name "_under_key", .inner = (its_name),                          \
-            .parameters = REG_KEY_PARAMETERS + (count) + REG_AUDIT_PARAMETERS,           \
-            .key = (competed_for) + REG_KEY_PARAMETERS, .audited = 1                     \
+            .parameters =                                                                \
+                REG_KEY_PARAMETERS + (count) + REG_AUDIT_PARAMETERS + (of_later),        \
+            .key = (competed_for) + REG_KEY_PARAMETERS, .audited = 1,                    \
+            .later = (of_later)                                                          \
         }                                                                                \
     }
 

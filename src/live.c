@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const reg_operation_t live_register =
-    REG_KEYED_OPERATION("live_register", 5, 1, 1U << 0);
+    REG_KEYED_OPERATION("live_register", 5, 1, 1U << 0, 0);
 
 static const reg_rule_t rules[] = {
     {REG_CREATED, {.status = 201}},

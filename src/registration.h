@@ -42,7 +42,7 @@
 
 /** Most captured path segments a route has, most parameters an operation takes. */
 #define REG_MAX_CAPTURES 2
-#define REG_MAX_PARAMETERS 21
+#define REG_MAX_PARAMETERS 22
 
 /** A parsed JSON value; only json.c looks inside. */
 typedef struct json_t reg_json_t;
@@ -85,8 +85,9 @@ typedef enum {
     REG_DUPLICATE,
     REG_FULL,
     REG_NO_WAITING_LIST,
-    REG_CHANGED, /* If-Match names another version */
-    REG_INVALID, /* detail says what is wrong */
+    REG_CHANGED,   /* If-Match or If-None-Match does not hold */
+    REG_TOO_LARGE, /* detail names the field that would be more than max_fields */
+    REG_INVALID,   /* detail says what is wrong */
     REG_CHILDREN_UNKNOWN,
     REG_INSTITUTION_UNKNOWN,
     REG_KEY_REUSED,  /* the Idempotency-Key belongs to another request */
@@ -106,9 +107,10 @@ typedef enum {
 typedef struct reg_operation_t {
     const char *name;
     int parameters;
-    int key;                   /* the parameter that tells what requests compete for */
-    int alone;                 /* takes long: is not combined with others */
-    int audited;               /* it writes; its last parameters are those of audit.h */
+    int key;     /* the parameter that tells what requests compete for */
+    int alone;   /* takes long: is not combined with others */
+    int audited; /* it writes; parameters of audit.h follow its own */
+    int later;   /* parameters behind those, of later versions; not in a fingerprint */
     apr_interval_time_t lasts; /* how long an answer is good for all; 0: for one */
     const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
     unsigned skipped;  /* see idempotency.h, as for `keyed` */
@@ -125,6 +127,7 @@ typedef struct reg_answer_t {
 /** What the directives of a mount say, defaults filled in. */
 typedef struct reg_settings_t {
     apr_size_t max_body;     /* bytes */
+    int max_fields;          /* bytes of stored JSON: fields, attributes, tags */
     int max_page_size;       /* registrations */
     int password_cost;       /* bcrypt's, log2 of its rounds */
     const char *groups_path; /* where the groups API is mounted, as in a URI */

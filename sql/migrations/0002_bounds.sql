@@ -182,3 +182,15 @@ COMMENT ON TABLE audit_default IS
 
 -- Names of time zones are taken in any case.
 CREATE UNIQUE INDEX time_zones_name_lower_case ON time_zones (lower(name));
+
+-- These have more parameters now, each with a default.
+DROP FUNCTION IF EXISTS events_create(
+    uuid[], uuid[], text[], jsonb[], uuid[], text[], text[], text[], text[], uuid[], text[],
+    text[]);
+DROP FUNCTION IF EXISTS events_update(
+    uuid[], text[], jsonb[], text[], uuid[], uuid[], text[], text[]);
+DROP FUNCTION IF EXISTS events_delete(
+    uuid[], boolean[], text[], uuid[], uuid[], text[], text[]);
+DROP FUNCTION IF EXISTS groups_register(
+    uuid[], uuid[], text[], text[], text[], date[], text[], text[], text[], text[], text[],
+    text[], jsonb[], jsonb[], date[], date[], text[], text[]);

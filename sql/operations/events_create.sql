@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- The user an organization calls by this name, made if there is none. A call for
--- another occurrence may make the same user at the same time; then that one is taken.
+-- another occurrence may make the same user at the same time; then that one is taken. It
+-- may also be deleted between the two statements; then both are run again.
 CREATE OR REPLACE FUNCTION event_user_made(
     id uuid,
     organization_id uuid,
@@ -16,19 +17,24 @@ AS $$
 DECLARE
     attendee event_users;
 BEGIN
-    INSERT INTO event_users AS u
-           (id, organization_id, external_id, email, first_name, last_name, phone)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT ON CONSTRAINT event_users_external_id_key DO NOTHING
-    RETURNING u.* INTO attendee;
-
-    IF attendee.id IS NULL THEN
-        SELECT u.* INTO STRICT attendee
-          FROM event_users AS u
-         WHERE u.organization_id = $2 AND u.external_id = $3
-           FOR SHARE;
-    END IF;
-    RETURN attendee;
+    FOR attempt IN 1 .. 10 LOOP
+        INSERT INTO event_users AS u
+               (id, organization_id, external_id, email, first_name, last_name, phone)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT ON CONSTRAINT event_users_external_id_key DO NOTHING
+        RETURNING u.* INTO attendee;
+        IF attendee.id IS NULL THEN
+            SELECT u.* INTO attendee
+              FROM event_users AS u
+             WHERE u.organization_id = $2 AND u.external_id = $3
+               FOR SHARE;
+        END IF;
+        IF attendee.id IS NOT NULL THEN
+            RETURN attendee;
+        END IF;
+    END LOOP;
+    RAISE serialization_failure
+        USING MESSAGE = 'the user was made and deleted by others each time';
 END
 $$;
 
@@ -45,7 +51,8 @@ DROP FUNCTION IF EXISTS events_create(
 --
 -- A user the organization does not know is made, but only when the registration is.
 --
--- Outcomes: created (detail: its version), not_found, duplicate, full.
+-- Outcomes: too_large (detail: the field; it is more than max_fields bytes of text),
+-- created (detail: its version), not_found, duplicate, full.
 CREATE OR REPLACE FUNCTION events_create(
     ids uuid[],
     occurrence_ids uuid[],
@@ -58,7 +65,8 @@ CREATE OR REPLACE FUNCTION events_create(
     phones text[],
     organization_ids uuid[],
     callers text[],
-    request_ids text[])
+    request_ids text[],
+    max_fields integer[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -99,6 +107,12 @@ BEGIN
             detail := NULL;
             body := NULL;
 
+            IF octet_length(fields[item]::text) > max_fields[item] THEN
+                outcome := 'too_large';
+                detail := 'fields';
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
             IF event.id IS NULL OR organization_ids[item] <> event.organization_id THEN
                 outcome := 'not_found';
                 RETURN NEXT;
@@ -106,8 +120,15 @@ BEGIN
             END IF;
 
             IF occurrence.id IS NULL THEN
-                SELECT o.* INTO STRICT occurrence
+                SELECT o.* INTO occurrence
                   FROM occurrences AS o WHERE o.id = wanted FOR NO KEY UPDATE;
+                -- Deleted since it was looked up.
+                IF NOT FOUND THEN
+                    event := NULL;
+                    outcome := 'not_found';
+                    RETURN NEXT;
+                    CONTINUE;
+                END IF;
                 SELECT p.* INTO place
                   FROM occurrence_answers AS p WHERE p.id = wanted;
                 held_before := occurrence.registrations;

@@ -6,7 +6,8 @@ DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[], uuid[])
 
 -- Deletes event registrations: they stay, with the time. Locks as events_update does.
 --
--- versions holds what If-Match accepts: null is no condition, '' accepts none.
+-- versions holds what If-Match accepts: null is no condition, '' accepts none. What
+-- If-None-Match excludes is in excluded_versions: null excludes none, '*' all.
 --
 -- Outcomes: deleted (detail: its version; also for one deleted before when those are
 -- asked for, which stays as it is), not_found, changed.
@@ -17,7 +18,8 @@ CREATE OR REPLACE FUNCTION events_delete(
     organization_ids uuid[],
     call_ids uuid[],
     callers text[],
-    request_ids text[])
+    request_ids text[],
+    excluded_versions text[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -53,6 +55,7 @@ BEGIN
             WHEN NOT FOUND THEN 'not_found'
             WHEN registration.last_call = call_ids[item] THEN 'deleted'
             WHEN registration.version::text <> ALL (string_to_array(versions[item], ' '))
+                 OR event_version_excluded(registration.version, excluded_versions[item])
             THEN 'changed'
             ELSE 'deleted'
         END;

@@ -193,6 +193,14 @@ RETURN status IN ('PENDING', 'CONFIRMED', 'ATTENDED');
 COMMENT ON FUNCTION event_status_holds_place IS
     'Whether a registration of this status holds one of its occurrence''s places.';
 
+CREATE OR REPLACE FUNCTION event_version_excluded(version integer, excluded text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN excluded = '*' OR version::text = ANY (string_to_array(excluded, ' '));
+
+COMMENT ON FUNCTION event_version_excluded IS
+    'Whether a version is one of those that If-None-Match names.';
+
 -- Another version of it may be there, with two parameters less.
 DROP FUNCTION IF EXISTS events_promote(uuid, integer);
 

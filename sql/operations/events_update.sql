@@ -8,10 +8,12 @@ DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[], u
 -- which occurrence to lock, so that is looked up first; under the lock the registration
 -- is read again, for it may have changed while the call waited.
 --
--- versions holds what If-Match accepts: null is no condition, '' accepts none.
+-- versions holds what If-Match accepts: null is no condition, '' accepts none. What
+-- If-None-Match excludes is in excluded_versions: null excludes none, '*' all.
 --
--- Outcomes: updated (detail: its version), not_found, changed, duplicate, full,
--- no_waiting_list; the first that fits.
+-- Outcomes: updated (detail: its version), not_found, changed (a condition does not
+-- hold), too_large (detail: the field; merged, it would have more than max_fields bytes of
+-- text, and more than it has), duplicate, full, no_waiting_list; the first that fits.
 CREATE OR REPLACE FUNCTION events_update(
     ids uuid[],
     statuses text[],
@@ -20,7 +22,9 @@ CREATE OR REPLACE FUNCTION events_update(
     organization_ids uuid[],
     call_ids uuid[],
     callers text[],
-    request_ids text[])
+    request_ids text[],
+    excluded_versions text[] DEFAULT NULL,
+    max_fields integer[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -63,6 +67,7 @@ BEGIN
             statuses[item] := NULL;
             fields[item] := NULL;
             versions[item] := NULL;
+            excluded_versions[item] := NULL;
         END IF;
 
         new_status := coalesce(statuses[item], registration.status);
@@ -72,7 +77,13 @@ BEGIN
 
         outcome := CASE
             WHEN registration.version::text <> ALL (string_to_array(versions[item], ' '))
+                 OR event_version_excluded(registration.version, excluded_versions[item])
             THEN 'changed'
+            WHEN fields[item] IS NOT NULL
+                 AND octet_length(new_fields::text) > max_fields[item]
+                 AND octet_length(new_fields::text)
+                     > octet_length(registration.fields::text)
+            THEN 'too_large'
             WHEN registration.status = 'CANCELLED' AND new_status <> 'CANCELLED'
                  AND EXISTS (
                      SELECT FROM event_registrations AS r
@@ -119,6 +130,8 @@ BEGIN
               INTO detail, body
               FROM event_registration_answers AS a
              WHERE a.id = registration.id AND a.occurrence_id = target;
+        ELSIF outcome = 'too_large' THEN
+            detail := 'fields';
         END IF;
         RETURN NEXT;
     END LOOP;

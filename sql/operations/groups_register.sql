@@ -62,7 +62,8 @@ CREATE OR REPLACE FUNCTION groups_register(
     start_dates date[],
     end_dates date[],
     callers text[],
-    request_ids text[])
+    request_ids text[],
+    max_fields integer[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -117,6 +118,17 @@ BEGIN
             SELECT g.* INTO home
               FROM groups AS g
              WHERE g.id = coalesce(group_ids[item], plan.group_id);
+        END IF;
+        detail := concat_ws(' ',
+            CASE WHEN octet_length(tags[item]::text) > max_fields[item]
+                 THEN 'tags_too_large' END,
+            CASE WHEN octet_length(attributes[item]::text) > max_fields[item]
+                 THEN 'attributes_too_large' END);
+        IF detail <> '' THEN
+            outcome := 'invalid';
+            body := NULL;
+            RETURN NEXT;
+            CONTINUE;
         END IF;
         IF home.id IS NULL AND group_ids[item] IS NOT NULL THEN
             outcome := 'not_found';

@@ -260,6 +260,7 @@ static inline reg_request_t *fuzz_request(apr_pool_t *pool, fuzz_host_t *host,
 {
     static const reg_host_t functions = {fuzz_read_body, fuzz_call, fuzz_enter_list};
     static const reg_settings_t settings = {.max_body = 1048576,
+                                            .max_fields = 65536,
                                             .max_page_size = 1000,
                                             .password_cost = 4,
                                             .groups_path = "/groups",

@@ -47,8 +47,8 @@ NO_OBJECT = {
     "a surrogate in UTF-8": b'{"fields":{"a":"\xed\xa0\x80"}}',
     "beyond Unicode": b'{"fields":{"a":"\xf4\x90\x80\x80"}}',
     "UTF-16": "{}".encode("utf-16"),
-    "deep objects": b'{"fields":' + b'{"a":' * 100000 + b"1" + b"}" * 100001,
-    "deep arrays": b'{"fields":{"a":' + b"[" * 100000 + b"]" * 100000 + b"}}",
+    "deep objects": b'{"fields":' + b'{"a":' * 20000 + b"1" + b"}" * 20001,
+    "deep arrays": b'{"fields":{"a":' + b"[" * 50000 + b"]" * 50000 + b"}}",
 }
 
 

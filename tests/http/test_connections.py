@@ -184,14 +184,14 @@ def test_who_reads_slowly_holds_no_connection(caller, postgres_to_break):
     one = caller(most=1)
     session = postgres_to_break.live_session()
     path, occurrence = "/api/v1/event-registrations", "123e4567-e89b-12d3-a456-426614174001"
-    for _ in range(12):
+    for _ in range(100):
         assert one.post(path, json={
             "occurrenceId": occurrence, "externalUserId": new_uuid(),
-            "fields": {"x": "x" * 1000000}}).status_code == 201
+            "fields": {"x": "x" * 65000}}).status_code == 201
     slow = []
     for _ in range(2):
         slow.append(Wire(one.httpd, receive_buffer=2048))
-        slow[-1].send(message("GET", f"{path}?limit=12&occurrenceId={occurrence}"))
+        slow[-1].send(message("GET", f"{path}?limit=100&occurrenceId={occurrence}"))
         assert slow[-1].file.peek(1)   # The answer has begun, and nobody reads on.
     for _ in range(5):
         answer = one.register(session)

@@ -329,7 +329,7 @@ def failing(path, token):
         "400 bad JSON in chunks": message("POST", path, chunked(body, 10), token,
                                           Transfer_Encoding="chunked"),
         "invalid fields": message("POST", path, b'{"username": 1, "patient_id": 1}', token),
-        "413": message("POST", path, b" " * 1048577, token),
+        "413": message("POST", path, b" " * 131073, token),
         "400 %zz": message("POST", path + "/%zz", body, token),
         "400 no Host": message("POST", path, body, token, Host=None),
     }

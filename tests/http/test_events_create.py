@@ -297,7 +297,7 @@ def test_one_user_may_register_for_several_occurrences(api, event, occurrence):
 
 def test_fields_of_any_shape_are_kept(api, occurrence):
     fields = {"": "empty key", "text": "tab\t line\n bell\x07 del\x7f quote\" back\\ '",
-              "long": "x" * 100000, "unicode": "é 日本 \N{GRINNING FACE} \u202e \ufffe",
+              "long": "x" * 50000, "unicode": "é 日本 \N{GRINNING FACE} \u202e \ufffe",
               "nothing": None, "list": [[], {}, [None, True, False]],
               "deep": json.loads("[" * 20 + "]" * 20), "email": "none at all",
               "id": "mine", "status": "ATTENDED", "$1": "%s", "NULL": "NULL"}
@@ -332,7 +332,7 @@ def test_numbers_keep_their_exact_value(api, occurrence):
 
 
 @pytest.mark.parametrize("number", ["1e131072", "1e999999999", "-1e-20000",
-                                    "1e-99999999999", "9" * 131073], ids=lambda n: n[:14])
+                                    "1e-99999999999", "9" * 100000], ids=lambda n: n[:14])
 def test_a_number_that_cannot_be_kept_exactly_is_refused(api, occurrence, number):
     body = '{"occurrenceId": "%s", "externalUserId": "x", "fields": {"n": %s}}' % (
         occurrence(), number)

@@ -469,6 +469,7 @@ OWN = {
         ("404", "notFound"): lambda w: event(w, new_uuid()),
         ("409", "registered"): registered_event,
         ("409", "full"): full_event,
+        ("412", "notYet"): lambda w: event(w, w.occurrence(), headers=STALE),
     },
     "searchEventRegistrations": {
         ("400", "parameters"): lambda w: w.admin.get(EVENTS, params={
@@ -482,6 +483,7 @@ OWN = {
         ("304", None): not_changed,
         ("400", "id"): lambda w: w.admin.get(f"{EVENTS}/one?withTrashed=perhaps"),
         ("404", "notFound"): lambda w: w.admin.get(f"{EVENTS}/{new_uuid()}"),
+        ("412", "changed"): lambda w: w.admin.get(f"{EVENTS}/{event_id(w)}", headers=STALE),
     },
     "updateEventRegistration": {
         ("200", None): lambda w: update(w, "ATTENDED"),

@@ -27,6 +27,8 @@ WRONG = [
      ["RegistrationMaxBody", "1073741825", "1073741824"]),
     ("location", "RegistrationMaxBody 10k", ["RegistrationMaxBody", "10k", "1073741824"]),
     ("location", "RegistrationMaxBody 99999999999999999999", ["RegistrationMaxBody"]),
+    ("location", "RegistrationMaxFields 1", ["RegistrationMaxFields", "1", "2", "1048576"]),
+    ("host", "RegistrationMaxFields 1048577", ["RegistrationMaxFields", "1048577"]),
     ("location", "RegistrationMaxPageSize 0", ["RegistrationMaxPageSize", "0", "10000"]),
     ("location", "RegistrationMaxPageSize 10001", ["RegistrationMaxPageSize", "10001"]),
     ("location", "RegistrationMaxPageSize ten", ["RegistrationMaxPageSize", "ten"]),
@@ -68,6 +70,7 @@ def test_a_wrong_directive_is_refused(start_httpd, where, line, words):
 
 
 RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
+         "RegistrationMaxFields 2", "RegistrationMaxFields 1048576",
          "RegistrationMaxPageSize 1", "RegistrationMaxPageSize 10000",
          "RegistrationPasswordCost 4", "RegistrationPasswordCost 17",
          "RegistrationIdempotencyTTL 1", "RegistrationIdempotencyTTL 31536000",

@@ -94,6 +94,7 @@ static inline reg_request_t *request_for(fake_host_t *host, reg_api_t api,
 {
     static const reg_host_t fake = {fake_read_body, fake_call, fake_enter_list};
     static const reg_settings_t settings = {.max_body = 1048576,
+                                            .max_fields = 65536,
                                             .max_page_size = 50,
                                             .password_cost = 4,
                                             .groups_path = "/groups",

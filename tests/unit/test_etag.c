@@ -67,6 +67,48 @@ static void if_none_match_compares_all_of_a_tag_weakly(void **state)
     }
 }
 
+static void if_match_holds_for_the_same_tag_strongly(void **state)
+{
+    static const char tag[] = "\"3-00ff\"";
+    static const struct {
+        const char *header;
+        int holds;
+    } rows[] = {{NULL, 1},
+                {"*", 1},
+                {"\"3-00ff\"", 1},
+                {"\"3-00ff-gzip\"", 1},
+                {"\"a\", \"3-00ff\"", 1},
+                {"W/\"3-00ff\"", 0},
+                {"\"a\", W/\"3-00ff\"", 0},
+                {"\"3-00fe\"", 0},
+                {"3-00ff", 0},
+                {"", 0}};
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_number(rows[i].header ? rows[i].header : "none",
+                      reg_etag_holds(rows[i].header, tag), rows[i].holds);
+    }
+}
+
+static void if_none_match_names_versions_that_a_write_may_not_find(void **state)
+{
+    static const struct {
+        const char *header, *versions;
+    } rows[] = {{NULL, NULL},
+                {"*", "*"},
+                {"", ""},
+                {"\"3-00ff\"", "3"},
+                {"W/\"3-00ff\", \"4-0-gzip\"", "3 4"},
+                {"\"*\"", ""},
+                {"\"x\"", ""}};
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_text(rows[i].header ? rows[i].header : "none",
+                    reg_etag_excluded(*state, rows[i].header), rows[i].versions);
+    }
+}
+
 static void if_match_names_versions_whatever_the_answer(void **state)
 {
     static const struct {
@@ -133,6 +175,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         POOL_TEST(a_tag_tells_version_and_answer_apart),
         POOL_TEST(if_none_match_compares_all_of_a_tag_weakly),
+        POOL_TEST(if_match_holds_for_the_same_tag_strongly),
+        POOL_TEST(if_none_match_names_versions_that_a_write_may_not_find),
         POOL_TEST(if_match_names_versions_whatever_the_answer),
         POOL_TEST(many_tags_take_memory_in_proportion),
         POOL_TEST(a_tag_made_here_matches_itself),

@@ -141,7 +141,7 @@ static const struct {
      "events_get(" ID ", true, " ORGANIZATION ")"},
     {REG_METHOD_GET, "withTrashed=1&x=%zz", NULL, NULL,
      "events_get(" ID ", true, " ORGANIZATION ")"},
-    {REG_METHOD_GET, "withTrashed=0", NULL, "\"1-0\"",
+    {REG_METHOD_GET, "withTrashed=0", NULL, "*",
      "events_get(" ID ", false, " ORGANIZATION ")"},
 
     {REG_METHOD_PUT, NULL, "{}", NULL,
@@ -317,7 +317,7 @@ static void a_get_of_what_the_client_has_is_answered_304(void **state)
     }
 }
 
-/* The condition is for a GET: what was done is told, whatever the client has. */
+/* The operation compares it: what was done is told, whatever the client has. */
 static void a_change_is_never_answered_304(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_UPDATED, "3", "{\"a\":1}"}};
@@ -326,6 +326,19 @@ static void a_change_is_never_answered_304(void **state)
 
     request->if_none_match = "*";
     assert_int_equal(reg_serve(request)->status, 200);
+    assert_text("excluded", host.values[6 + 2], "*");
+    assert_text("most bytes", host.values[6 + 3], "65536");
+}
+
+static void a_size_that_is_refused_names_field_and_limit(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_TOO_LARGE, "fields", NULL}};
+    const reg_reply_t *reply = reg_serve(
+        request_for(&host, REG_API_EVENTS, REG_METHOD_PUT, "/" ID, "{\"fields\":{}}"));
+
+    assert_int_equal(reply->status, 400);
+    assert_text("named", fields_at_fault(*state, reply), "fields");
+    assert_non_null(strstr(reply->body, "65536"));
 }
 
 int main(void)
@@ -339,6 +352,7 @@ int main(void)
         POOL_TEST(an_outcome_has_its_status_and_words),
         POOL_TEST(a_get_of_what_the_client_has_is_answered_304),
         POOL_TEST(a_change_is_never_answered_304),
+        POOL_TEST(a_size_that_is_refused_names_field_and_limit),
     };
 
     return RUN_TESTS(tests);

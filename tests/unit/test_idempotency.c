@@ -116,10 +116,10 @@ static const struct {
      "live_register_under_key", "live_register,,36:" ID ",1:p,,4:host", 10},
     {REG_API_GROUPS, "/" ID "/members",
      "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
-     "groups_register_under_key", "groups_register,,36:" ID ",,1:c,3:a@b,,,,,,,,,,,", 21},
+     "groups_register_under_key", "groups_register,,36:" ID ",,1:c,3:a@b,,,,,,,,,,,", 22},
     {REG_API_USERS, "",
      "{\"inviteCode\":\"c\",\"groupMember\":{\"user\":{\"email\":\"a@b\"}}}",
-     "groups_register_under_key", "groups_register,,,,1:c,3:a@b,,,,,,,,,,,", 21},
+     "groups_register_under_key", "groups_register,,,,1:c,3:a@b,,,,,,,,,,,", 22},
     {REG_API_FAMILIES, "",
      "{\"username\":\"u\",\"password\":\"SECRET\",\"institution_id\":\"" OBJECT_ID
      "\",\"children\":[\"" OBJECT_ID "\"]}",
@@ -127,7 +127,7 @@ static const struct {
      "families_register,,1:u,,24:" OBJECT_ID ",24:" OBJECT_ID, 10},
     {REG_API_EVENTS, "",
      "{\"occurrenceId\":\"" ID "\",\"externalUserId\":\"u\",\"fields\":{\"email\":\"\"}}",
-     "events_create_under_key", "events_create,,36:" ID ",1:u,,,,,,,", 15},
+     "events_create_under_key", "events_create,,36:" ID ",1:u,,,,,,,", 16},
 };
 
 static void a_fingerprint_is_all_that_the_client_asks_for(void **state)

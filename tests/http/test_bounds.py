@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is stored is bounded: RegistrationMaxFields for fields, attributes and tags."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+
+import samples
+import servers
+from apis import check_error
+from event_registrations import (MOUNT, create, created, delete, error, get, update,
+                                 updated)
+
+LIMIT = 65536   # the default
+
+
+def stored_size(value):
+    """Bytes of the text of a jsonb: a space behind each colon and comma."""
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def of_size(size, **more):
+    """An object of that many bytes of text."""
+    empty = {**more, "filler": ""}
+    return {**more, "filler": "x" * (size - stored_size(empty))}
+
+
+def refused(answer, limit=LIMIT):
+    problems = error(answer, 400)
+    assert set(problems) == {"fields"}
+    assert str(limit) in problems["fields"]
+
+
+# --- fields ----------------------------------------------------------------------------------
+
+def test_fields_of_a_new_registration_are_bounded(api, sql, occurrence):
+    one = occurrence()
+    refused(create(api, one, fields=of_size(LIMIT + 1)))
+    assert sql("SELECT count(*) FROM event_registrations WHERE occurrence_id = %s",
+               one) == [(0,)]
+    registration = created(api, one, fields=of_size(LIMIT))
+    assert stored_size(registration["fields"]) == LIMIT
+
+
+def test_what_counts_is_the_text_that_is_stored(api, occurrence):
+    """Not what is sent: a number may be written short and stored long."""
+    short = '{"occurrenceId": "%s", "externalUserId": "x", "fields": {"n": [%s]}}' % (
+        occurrence(), ",".join(["1e999"] * 66))
+    assert len(short) < 1000
+    refused(api.post(MOUNT, data=short, headers={"Content-Type": "application/json"}))
+
+
+def test_a_change_is_bounded_after_merging(api, occurrence):
+    registration = created(api, occurrence(), fields=of_size(LIMIT - 100))
+    before = get(api, registration)
+    refused(update(api, registration, fields={"more": "x" * 200}, status="ATTENDED"))
+    after = get(api, registration)
+    assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
+    grown = updated(api, registration, fields={"more": "x" * 50})
+    assert stored_size(grown["fields"]) <= LIMIT
+    # As much as is taken away may be added.
+    assert updated(api, registration, fields={"filler": None, "more": "y" * 60000})
+
+
+def test_many_changes_do_not_let_a_registration_grow(api, occurrence):
+    registration = created(api, occurrence())
+    statuses = [update(api, registration, fields={f"key {n}": "x" * 20000}).status_code
+                for n in range(8)]
+    assert statuses == [200] * 3 + [400] * 5
+    assert stored_size(get(api, registration).json()["fields"]) <= LIMIT
+
+
+@pytest.fixture
+def oversized(api, sql, occurrence):
+    """A registration that is over the limit already, as of an administrator's doing."""
+    registration = created(api, occurrence())
+    sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
+        json.dumps(of_size(100000, a=1)), registration["id"])
+    return registration
+
+
+def test_one_over_the_limit_may_shrink_and_change_otherwise(api, oversized):
+    assert updated(api, oversized, status="ATTENDED")["status"] == "ATTENDED"
+    assert updated(api, oversized, fields={})["status"] == "ATTENDED"
+    assert updated(api, oversized, fields={"a": 2})["fields"]["a"] == 2   # as large
+    refused(update(api, oversized, fields={"a": 10}))
+    assert updated(api, oversized, fields={"filler": "x" * 90000})
+    assert updated(api, oversized, fields={"filler": None})["fields"] == {"a": 2}
+
+
+def test_one_over_the_limit_may_be_deleted(api, oversized):
+    assert delete(api, oversized).status_code == 200
+
+
+def test_the_conditions_and_404_come_first(api, occurrence):
+    registration = created(api, occurrence())
+    error(update(api, registration, if_match='"9-0"', fields=of_size(LIMIT + 1)), 412)
+    delete(api, registration)
+    error(update(api, registration, fields=of_size(LIMIT + 1)), 404)
+
+
+# --- attributes and tags -----------------------------------------------------------------------
+
+def member_with(code, **more):
+    body = samples.member(code)
+    body["groupMember"].update(more)
+    return body
+
+
+def tags_of_size(size):
+    """A list of tags of that many bytes of text."""
+    count = size // 250
+    tags = ["x" * 200] * count
+    missing = size - stored_size(tags)
+    return [tag + "y" * (missing // count + (n < missing % count))
+            for n, tag in enumerate(tags)]
+
+
+def test_attributes_and_tags_are_bounded(api, sql, group):
+    one = group()
+    cases = [({"attributes": of_size(LIMIT + 1)}, {"groupMember.attributes"}),
+             ({"tags": tags_of_size(LIMIT + 1)}, {"groupMember.tags"})]
+    for more, fields in cases:
+        for url in (f"/api/v1/groups/{one.id}/members", "/api/v1/users"):
+            body = check_error(api.post(url, json=member_with(one.code, **more)), "groups", 422)
+            assert {problem["field"] for problem in body["errors"]} == fields
+            assert str(LIMIT) in body["errors"][0]["message"]
+    assert sql("SELECT count(*) FROM group_members WHERE group_id = %s", one.id) == [(0,)]
+    for more in ({"attributes": of_size(LIMIT)}, {"tags": tags_of_size(LIMIT)}):
+        answer = api.post(f"/api/v1/groups/{one.id}/members",
+                          json=member_with(one.code, **more))
+        assert answer.status_code == 201, answer.text
+
+
+# --- The directive -----------------------------------------------------------------------------
+
+@pytest.fixture
+def limited(start_httpd, client, token):
+    return client(token, start_httpd(inside="""
+        RegistrationMaxFields 100
+        <Location "/api/v1/groups">
+            RegistrationMaxFields 50
+        </Location>"""))
+
+
+def test_the_limit_is_each_mounts_own(limited, occurrence, group):
+    refused(create(limited, occurrence(), fields=of_size(101)), limit=100)
+    assert create(limited, occurrence(), fields=of_size(100)).status_code == 201
+    one = group()
+    check_error(limited.post(f"/api/v1/groups/{one.id}/members", json=member_with(
+        one.code, attributes=of_size(51), tags=["x" * 47], email="no")), "groups", 422)
+    answer = limited.post(f"/api/v1/groups/{one.id}/members", json=member_with(
+        one.code, attributes=of_size(51), tags=["x" * 47]))
+    body = check_error(answer, "groups", 422)
+    assert {problem["field"] for problem in body["errors"]} == {
+        "groupMember.attributes", "groupMember.tags"}
+    assert "50" in body["errors"][0]["message"]
+
+
+def test_the_limit_is_not_part_of_a_keys_request(api, limited, occurrence):
+    body = {"occurrenceId": occurrence(), "externalUserId": "x", "fields": of_size(200)}
+    key = {"Idempotency-Key": f"key-{body['occurrenceId']}"}
+    refused(limited.post(MOUNT, json=body, headers=key), limit=100)
+    first = api.post(MOUNT, json=body, headers=key)
+    assert first.status_code == 201
+    again = limited.post(MOUNT, json=body, headers=key)
+    assert (again.status_code, again.text) == (201, first.text)
+
+
+def test_a_key_is_no_way_around_the_limit(api, occurrence, group):
+    headers = {"Idempotency-Key": "large"}
+    answer = api.post(MOUNT, headers=headers, json={
+        "occurrenceId": occurrence(), "externalUserId": "x", "fields": of_size(LIMIT + 1)})
+    refused(answer)
+    one = group()
+    check_error(api.post(f"/api/v1/groups/{one.id}/members", headers=headers,
+                         json=member_with(one.code, attributes=of_size(LIMIT + 1))),
+                "groups", 422)
+
+
+def test_neighbours_of_a_batch_do_not_notice(api, occurrence, at_once):
+    one = occurrence()
+    statuses = at_once(20, lambda n: create(
+        api, one, f"user {n}", fields=of_size(LIMIT + 1 if n % 4 == 0 else 50)).status_code)
+    assert statuses == [400 if n % 4 == 0 else 201 for n in range(20)]
+
+
+def test_a_module_of_version_1_is_served_without_a_limit(sql, occurrence):
+    """It does not give the newer parameters; only the constraint is its limit."""
+    one, large = occurrence(), json.dumps(of_size(LIMIT + 1))
+    registration = "01890a5d-ac96-774b-bcce-b302099a8057"
+    sql("DELETE FROM event_registrations WHERE id = %s", registration)
+    assert sql(
+        "SELECT outcome FROM events_create(ARRAY[%s::uuid], ARRAY[%s::uuid], ARRAY['v1'],"
+        " ARRAY[%s::jsonb], ARRAY[gen_random_uuid()], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL],"
+        " ARRAY[NULL], ARRAY[NULL::uuid], ARRAY['me'], ARRAY['id'])",
+        registration, one, large) == [("created",)]
+    assert sql(
+        "SELECT outcome FROM events_update(ARRAY[%s::uuid], ARRAY[NULL], ARRAY[%s::jsonb],"
+        " ARRAY[NULL], ARRAY[NULL::uuid], ARRAY[gen_random_uuid()], ARRAY['me'], ARRAY['id'])",
+        registration, json.dumps({"more": "x" * 1000})) == [("updated",)]
+    assert sql(
+        "SELECT outcome FROM events_delete(ARRAY[%s::uuid], ARRAY[false], ARRAY[NULL],"
+        " ARRAY[NULL::uuid], ARRAY[gen_random_uuid()], ARRAY['me'], ARRAY['id'])",
+        registration) == [("deleted",)]
+
+
+def test_control_without_the_operations_check_fields_grow(api, sql, occurrence):
+    function = sql("SELECT pg_get_functiondef('events_update'::regproc)")[0][0]
+    unchecked = function.replace("octet_length(new_fields::text) > max_fields[item]", "false")
+    assert unchecked != function
+    try:
+        sql(unchecked)
+        registration = created(api, occurrence())
+        assert [update(api, registration, fields={f"key {n}": "x" * 20000}).status_code
+                for n in range(8)] == [200] * 8
+    finally:
+        sql(function)
+
+
+# --- An occurrence, or a user, that is deleted at that very moment ---------------------------
+
+def register_while_deleted(api, sql, postgres, occurrences):
+    """Deletes the first occurrence while calls for all of them wait for its lock."""
+    answers = {}
+
+    def register(one):
+        answers[one] = create(api, one).status_code
+    threads = [threading.Thread(target=register, args=(one,)) for one in occurrences]
+    with contextlib.closing(postgres.connect()) as connection:
+        connection.autocommit = False
+        cursor = connection.cursor()
+        cursor.execute("DELETE FROM registration.occurrences WHERE id = %s", (occurrences[0],))
+        for thread in threads:
+            thread.start()
+        servers.wait_until(
+            lambda: sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'registration'"
+                        " AND wait_event_type = 'Lock'") != [(0,)], 10, "no call waited")
+        connection.commit()
+    for thread in threads:
+        thread.join()
+    return [answers[one] for one in occurrences]
+
+
+def test_an_occurrence_deleted_between_two_statements_is_404(api, sql, postgres, occurrence,
+                                                             expect_log):
+    expect_log("canceling statement due to lock timeout")
+    assert register_while_deleted(api, sql, postgres, [occurrence(), occurrence()]) == \
+        [404, 201]
+
+
+def test_control_with_a_strict_select_it_is_500(api, sql, postgres, occurrence, expect_log):
+    expect_log("canceling statement due to lock timeout", "REG0303", "query returned no rows")
+    function = sql("SELECT pg_get_functiondef('events_create'::regproc)")[0][0]
+    strict = function.replace("SELECT o.* INTO occurrence", "SELECT o.* INTO STRICT occurrence")
+    assert strict != function
+    try:
+        sql(strict)
+        statuses = register_while_deleted(api, sql, postgres, [occurrence(), occurrence()])
+        assert statuses[0] == 500
+    finally:
+        sql(function)
+
+
+VANISHING = """
+CREATE FUNCTION appear() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.external_id = 'vanishing' AND pg_trigger_depth() = 1
+       AND current_setting('test.vanished', true) IS DISTINCT FROM 'yes' THEN
+        PERFORM set_config('test.vanished', 'no', true);
+        INSERT INTO registration.event_users (organization_id, external_id)
+        VALUES (NEW.organization_id, NEW.external_id);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_trigger_depth() = 1 AND current_setting('test.vanished', true) = 'no' THEN
+        DELETE FROM registration.event_users WHERE external_id = 'vanishing';
+        PERFORM set_config('test.vanished', 'yes', true);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER appear BEFORE INSERT ON event_users FOR EACH ROW EXECUTE FUNCTION appear();
+CREATE TRIGGER vanish AFTER INSERT ON event_users EXECUTE FUNCTION vanish();
+"""
+
+
+@pytest.fixture
+def vanishing(sql):
+    """The user of this name exists when a call inserts it, and no longer when the call
+    looks it up, once in a transaction."""
+    sql("DELETE FROM event_registrations AS r USING event_users AS u"
+        " WHERE u.id = r.user_id AND u.external_id = 'vanishing';"
+        "DELETE FROM event_users WHERE external_id = 'vanishing'")
+    try:
+        sql(VANISHING)
+        yield "vanishing"
+    finally:
+        sql("DROP FUNCTION IF EXISTS appear CASCADE; DROP FUNCTION IF EXISTS vanish CASCADE")
+
+
+def test_a_user_deleted_between_two_statements_is_made_again(api, occurrence, vanishing):
+    assert create(api, occurrence(), vanishing).status_code == 201
+
+
+def test_control_without_another_attempt_the_user_is_missing(api, sql, occurrence, vanishing,
+                                                             expect_log):
+    expect_log("REG0308", "the user was made and deleted by others")
+    function = sql("SELECT pg_get_functiondef('event_user_made'::regproc)")[0][0]
+    once = function.replace("1 .. 10", "1 .. 1")
+    assert once != function
+    try:
+        sql(once)
+        assert create(api, occurrence(), vanishing).status_code in (500, 503)
+    finally:
+        sql(function)
