@@ -244,6 +244,8 @@ install: $(MODULE)
 	    install -D -m 644 conf/registration.conf $(DESTDIR)$(CONFDIR)/registration.conf
 	install -D -m 644 conf/example-site.conf $(DESTDIR)$(SHAREDIR)/example-site.conf
 	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
+	install -m 644 conf/registration-maintain.service conf/registration-maintain.timer \
+	    $(DESTDIR)$(SHAREDIR)
 	cd sql && find . -name '*.sql' -exec \
 	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
 	install -D -m 755 sql/registration-schema $(DESTDIR)/usr/bin/registration-schema

@@ -93,6 +93,8 @@ SELECT make_audit_partitions() AS made \gset
 \ir operations/idempotent.sql
 \ir operations/forget_idempotency_keys.sql
 
+\ir operations/purge.sql
+
 \ir operations/status.sql
 \ir operations/recount.sql
 \ir operations/person.sql

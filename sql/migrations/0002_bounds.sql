@@ -57,6 +57,12 @@ CREATE TRIGGER event_registrations_fields_email
                               lower(NEW.email COLLATE "C")))
     EXECUTE FUNCTION events_fields_email();
 
+-- What the purges look for. Neither costs a registration anything.
+CREATE INDEX IF NOT EXISTS event_registrations_deleted
+    ON event_registrations (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS live_sessions_past
+    ON live_sessions (scheduled_at) WHERE status IN ('ended', 'cancelled');
+
 -- Names of the person and ids of the rows that an answer shows. No name of a schema: an
 -- index's function may run without a search_path.
 CREATE FUNCTION answer_names(body text)

@@ -28,6 +28,21 @@ COMMENT ON FUNCTION audit_partitions IS
     'The partitions of the audit and their bounds. The default partition has none, the '
     'oldest partition no lower one.';
 
+CREATE OR REPLACE FUNCTION guard_audit_partition(partition regclass)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    EXECUTE format('CREATE TRIGGER append_only_all BEFORE TRUNCATE ON %s'
+                   ' FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()', partition);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only,'
+                   ' ENABLE ALWAYS TRIGGER append_only_all', partition);
+END
+$$;
+
+COMMENT ON FUNCTION guard_audit_partition IS
+    'Makes a new partition of the audit append-only for everybody.';
+
 -- A partition is attached, not made as one: CREATE TABLE … PARTITION OF locks the audit
 -- against what adds entries. A month of which the default partition has entries gets none.
 CREATE OR REPLACE FUNCTION make_audit_partitions(months_ahead integer DEFAULT 12)
@@ -60,10 +75,7 @@ BEGIN
                        'The audit of one month, in UTC.');
         EXECUTE format('ALTER TABLE audit ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                        partition, month, month_after);
-        EXECUTE format('CREATE TRIGGER append_only_all BEFORE TRUNCATE ON %I'
-                       ' FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()', partition);
-        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER append_only,'
-                       ' ENABLE ALWAYS TRIGGER append_only_all', partition);
+        PERFORM guard_audit_partition(partition::text::regclass);
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -73,3 +85,57 @@ $$;
 COMMENT ON FUNCTION make_audit_partitions IS
     'Makes the partitions of the audit for this month and the months to come that are '
     'missing, and returns how many. For administrators.';
+
+-- Detaching locks the audit against all else, for a moment. Who adds entries meanwhile would
+-- wait behind that lock, and it behind who reads the audit; so it gives up after 50 ms,
+-- and tries again a few times. The entries are counted before.
+CREATE OR REPLACE FUNCTION drop_audit_partition(before timestamptz)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+SET lock_timeout = '50ms'
+AS $$
+DECLARE
+    partition regclass := (SELECT p.name FROM audit_partitions() AS p
+                            WHERE p.upper_bound <= before
+                            ORDER BY p.upper_bound LIMIT 1);
+    entries bigint;
+    is_default boolean := false;
+BEGIN
+    IF partition IS NULL AND (SELECT max(d.at) < before FROM audit_default AS d) THEN
+        partition := 'audit_default';
+        is_default := true;
+    END IF;
+    IF partition IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    EXECUTE format('SELECT count(*) FROM %s', partition) INTO entries;
+    FOR attempt IN 1 .. 20 LOOP
+        BEGIN
+            EXECUTE format('ALTER TABLE audit DETACH PARTITION %s', partition);
+            EXIT;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                IF attempt = 20 THEN
+                    RETURN 'busy';
+                END IF;
+        END;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    INSERT INTO audit (action, kind, id, belongs_to, caller, row_count)
+    VALUES ('erased', 'audit', partition::text, 'audit', session_user, entries);
+    EXECUTE format('DROP TABLE %s', partition);
+    IF is_default THEN
+        CREATE TABLE audit_default PARTITION OF audit DEFAULT;
+        PERFORM guard_audit_partition('audit_default');
+    END IF;
+    RETURN 'dropped';
+END
+$$;
+
+COMMENT ON FUNCTION drop_audit_partition IS
+    'Drops the oldest partition of the audit if all of it is from before that moment, and '
+    'notes that in the audit with the number of entries. Returns "dropped"; "busy" when the '
+    'audit is being read all the time; null: there is none. For administrators.';

@@ -28,4 +28,4 @@ $$;
 
 COMMENT ON FUNCTION forget_idempotency_keys IS
     'Deletes up to so many expired keys and returns how many; call it again while it '
-    'returns that many. For administrators, every hour or so.';
+    'returns that many, or call maintain(). For administrators.';

@@ -8,7 +8,8 @@ DECLARE
     administrators CONSTANT text[] := '{cancel_live_registration, remove_group_member,
         remove_family, recount, export_person, person_rows, person_mentions, erase_person,
         erase_person_row, erase_person_answers, erase_person_as_caller, make_audit_partitions,
-        forget_idempotency_keys}';
+        drop_audit_partition, forget_idempotency_keys, purge_deleted, purge_past_occurrence,
+        purge_past_session, maintain}';
     wrong text;
     service name;
 BEGIN
