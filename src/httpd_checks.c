@@ -13,9 +13,31 @@
 
 APLOG_USE_MODULE(registration);
 
-/* The first of the directives of this name; with `inside`, those in sections too. */
+/* Where a directive is looked for, besides the list itself. */
+typedef enum {
+    NOWHERE_ELSE,
+    IN_SECTIONS_THAT_HOLD, /* for every request that the list holds for */
+    IN_ALL_SECTIONS
+} depth_t;
+
+/* Whether what a section contains holds wherever the section stands: no <If>, <Limit>,
+ * <Files> or the like. */
+static int is_unconditional(const ap_directive_t *node)
+{
+    static const char *const conditional[] = {
+        "<If", "<ElseIf", "<Else", "<Limit", "<LimitExcept", "<Files", "<FilesMatch"};
+
+    for (size_t i = 0; i < sizeof(conditional) / sizeof(conditional[0]); i++) {
+        if (ap_cstr_casecmp(node->directive, conditional[i]) == 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The first of the directives of this name. */
 static const ap_directive_t *find(const ap_directive_t *node, const char *name,
-                                  int inside)
+                                  depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
@@ -23,41 +45,33 @@ static const ap_directive_t *find(const ap_directive_t *node, const char *name,
         if (ap_cstr_casecmp(node->directive, name) == 0) {
             found = node;
         }
-        else if (inside) {
-            found = find(node->first_child, name, inside);
+        else if (depth == IN_ALL_SECTIONS
+                 || (depth == IN_SECTIONS_THAT_HOLD && is_unconditional(node))) {
+            found = find(node->first_child, name, depth);
         }
     }
     return found;
 }
 
-/* The path of a <Location>, without what closes it; NULL when it is a pattern. */
+/* The path of a <Location>, without what closes it; NULL when it is a pattern, or the
+ * section is another. */
 static const char *location_path(apr_pool_t *pool, const ap_directive_t *node)
 {
-    const char *args = apr_pstrmemdup(pool, node->args, strcspn(node->args, ">"));
-    const char *path = ap_getword_conf(pool, &args);
+    const char *args, *path;
 
+    if (ap_cstr_casecmp(node->directive, "<Location") != 0) {
+        return NULL;
+    }
+    args = apr_pstrmemdup(pool, node->args, strcspn(node->args, ">"));
+    path = ap_getword_conf(pool, &args);
     return strcmp(path, "~") == 0 || apr_fnmatch_test(path) ? NULL : path;
 }
 
-static int is_location(const ap_directive_t *node)
+/* Whether a <Location> of one path holds for another path. */
+static int holds_for(const char *own, const char *path)
 {
-    return ap_cstr_casecmp(node->directive, "<Location") == 0;
-}
+    apr_size_t length = strlen(own);
 
-/* Whether a section may hold for what is at the path. A pattern may. */
-static int may_hold_for(apr_pool_t *pool, const ap_directive_t *node, const char *path)
-{
-    const char *own;
-    apr_size_t length;
-
-    if (ap_cstr_casecmp(node->directive, "<LocationMatch") == 0) {
-        return 1;
-    }
-    own = is_location(node) ? location_path(pool, node) : "";
-    if (!own) {
-        return 1;
-    }
-    length = strlen(own);
     while (length > 0 && own[length - 1] == '/') {
         length--;
     }
@@ -65,48 +79,106 @@ static int may_hold_for(apr_pool_t *pool, const ap_directive_t *node, const char
            && (path[length] == '/' || path[length] == '\0');
 }
 
-/* Whether any of these sections says who may use what is at the path. */
+/* Whether any of these sections says for every request who may use what is at the path.
+ */
 static int is_required(apr_pool_t *pool, const ap_directive_t *node, const char *path)
 {
     for (; node; node = node->next) {
-        if (may_hold_for(pool, node, path) && find(node->first_child, "Require", 1)) {
+        const char *own = location_path(pool, node);
+
+        if (own && holds_for(own, path)
+            && find(node->first_child, "Require", IN_SECTIONS_THAT_HOLD)) {
             return 1;
         }
     }
     return 0;
 }
 
-/* Warns of each API among these sections that everybody may use. Its description is meant
- * for everybody. */
-static void check_required(apr_pool_t *pool, const server_rec *server,
-                           const ap_directive_t *sections)
+/* What is mounted by a section; NULL: nothing. */
+static const ap_directive_t *mounted(apr_pool_t *pool, const ap_directive_t *node,
+                                     const char **path)
 {
-    for (const ap_directive_t *node = sections; node; node = node->next) {
-        const ap_directive_t *api =
-            is_location(node) ? find(node->first_child, "RegistrationAPI", 1) : NULL;
-        const char *path = api ? location_path(pool, node) : NULL;
+    *path = location_path(pool, node);
+    return *path ? find(node->first_child, "RegistrationAPI", IN_ALL_SECTIONS) : NULL;
+}
 
-        if (path && ap_cstr_casecmp(api->args, "openapi") != 0
+/* Refuses each API among these sections that is not said to be for whom. The description
+ * of the APIs holds nothing secret and is exempt. */
+static int check_required(apr_pool_t *pool, const server_rec *server,
+                          const ap_directive_t *sections)
+{
+    int rv = OK;
+
+    for (const ap_directive_t *node = sections; node; node = node->next) {
+        const char *path;
+        const ap_directive_t *api = mounted(pool, node, &path);
+
+        if (api && ap_cstr_casecmp(api->args, "openapi") != 0
             && !is_required(pool, sections, path)
             && !is_required(pool, ap_conftree, path)) {
             ap_log_error(
-                APLOG_MARK, APLOG_WARNING, 0, server,
-                "REG0103: everybody may use RegistrationAPI %s at %s (%s:%d); write "
-                "Require there, for example: Require valid-user, or, if that is "
+                APLOG_MARK, APLOG_EMERG, 0, server,
+                "REG0103: no Require says who may use RegistrationAPI %s at %s (%s:%d); "
+                "write one in a <Location> of that path, outside of <If>, <Limit> and "
+                "<LocationMatch>, for example: Require valid-user, or, if everybody is "
                 "meant: Require all granted",
                 api->args, path, api->filename, api->line_num);
+            rv = HTTP_INTERNAL_SERVER_ERROR;
         }
     }
+    return rv;
+}
+
+/* Whether the events API is mounted below the path, in any host; NULL: anywhere. */
+static int has_events(apr_pool_t *pool, const ap_directive_t *node, const char *below)
+{
+    for (; node; node = node->next) {
+        const char *path;
+        const ap_directive_t *api = mounted(pool, node, &path);
+
+        if ((api && ap_cstr_casecmp(api->args, "events") == 0
+             && (!below || holds_for(below, path)))
+            || has_events(pool, node->first_child, below)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Refuses a RegistrationOrganization that limits nothing, wherever it stands. */
+static int check_organizations(apr_pool_t *pool, const ap_directive_t *node,
+                               const char *below)
+{
+    int rv = OK;
+
+    for (; node; node = node->next) {
+        const char *own = location_path(pool, node);
+
+        if (ap_cstr_casecmp(node->directive, "RegistrationOrganization") == 0
+            && !has_events(pool, ap_conftree, below)) {
+            ap_log_error(
+                APLOG_MARK, APLOG_EMERG, 0, NULL,
+                "REG0106: RegistrationOrganization (%s:%d) limits RegistrationAPI "
+                "events, which is not mounted there; write it where that is, or "
+                "leave it out",
+                node->filename, node->line_num);
+            rv = HTTP_INTERNAL_SERVER_ERROR;
+        }
+        if (check_organizations(pool, node->first_child, own ? own : below) != OK) {
+            rv = HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    return rv;
 }
 
 /* Whether the server itself has TLS, or is said to be behind a proxy that has. */
 static int has_tls(const server_rec *server, const ap_directive_t *sections)
 {
     const char *protocol = ap_get_server_protocol((server_rec *)server);
-    const ap_directive_t *engine = find(sections, "SSLEngine", 0);
+    const ap_directive_t *engine = find(sections, "SSLEngine", NOWHERE_ELSE);
 
     if (!engine) {
-        engine = find(ap_conftree, "SSLEngine", 0);
+        engine = find(ap_conftree, "SSLEngine", NOWHERE_ELSE);
     }
     return (engine && ap_cstr_casecmp(engine->args, "off") != 0)
            || (protocol && strcmp(protocol, "https") == 0)
@@ -124,14 +196,42 @@ static void check_tls(const server_rec *server, const ap_directive_t *sections)
     }
 }
 
-static void check(apr_pool_t *pool, const server_rec *main_server)
+/* Warns of a connection that a server in between could read, or answer itself. */
+static void check_encrypted(apr_pool_t *pool, const server_rec *server)
+{
+    const reg_dbd_t dbd = reg_dbd_settings(pool, server);
+    const char *host = dbd.params ? reg_dbd_unverified_host(pool, &dbd) : NULL;
+
+    if (host) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+                     "REG0107: the connection to PostgreSQL at %s is not protected: "
+                     "nothing verifies the server's certificate; write in DBDParams: "
+                     "sslmode=verify-full, with sslrootcert=",
+                     host);
+    }
+}
+
+static int refuse(apr_pool_t *pool, const server_rec *main_server)
+{
+    int rv = check_organizations(pool, ap_conftree, NULL);
+
+    for (const server_rec *s = main_server; s; s = s->next) {
+        if (reg_server_conf(s)->mounted
+            && check_required(pool, s, reg_dbd_directives(s)) != OK) {
+            rv = HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    return rv;
+}
+
+static void warn(apr_pool_t *pool, const server_rec *main_server)
 {
     for (const server_rec *s = main_server; s; s = s->next) {
-        const ap_directive_t *sections = reg_dbd_directives(s);
-
+        if (reg_server_conf(s)->restricted) {
+            check_tls(s, reg_dbd_directives(s));
+        }
         if (reg_server_conf(s)->needs_database) {
-            check_required(pool, s, sections);
-            check_tls(s, sections);
+            check_encrypted(pool, s);
         }
     }
 }
@@ -159,8 +259,8 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     const apr_dbd_driver_t *driver;
 
     (void)plog;
-    if (find(ap_conftree, "RegistrationAPI", 1) && wants_driver(ptemp, ap_conftree)
-        && apr_dbd_init(pconf) == APR_SUCCESS
+    if (find(ap_conftree, "RegistrationAPI", IN_ALL_SECTIONS)
+        && wants_driver(ptemp, ap_conftree) && apr_dbd_init(pconf) == APR_SUCCESS
         && apr_dbd_get_driver(pconf, "pgsql", &driver) != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, NULL,
                      "REG0105: the driver of DBDriver pgsql, apr_dbd_pgsql, cannot be "
@@ -176,9 +276,9 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     (void)pconf;
     (void)plog;
     if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
-        check(ptemp, main_server);
+        warn(ptemp, main_server);
     }
-    return OK;
+    return refuse(ptemp, main_server);
 }
 
 /* When httpd is started, its configuration is read twice. */
@@ -188,7 +288,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     (void)pconf;
     (void)plog;
     if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG) {
-        check(ptemp, main_server);
+        warn(ptemp, main_server);
     }
     return OK;
 }

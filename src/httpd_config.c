@@ -87,6 +87,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     reg_server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
 
     conf->mounted = inner->mounted || outer->mounted;
+    conf->restricted = inner->restricted || outer->restricted;
     conf->needs_database = inner->needs_database || outer->needs_database;
     conf->timeout = inner->timeout != UNSET ? inner->timeout : outer->timeout;
     conf->connections =
@@ -190,10 +191,20 @@ static const char *set_api(cmd_parms *cmd, void *config, const char *value)
             "families, events, openapi, metrics, health, status, not \"%s\"",
             value);
     }
+    if (conf->api != UNSET) {
+        return apr_psprintf(
+            cmd->pool,
+            "RegistrationAPI %s and RegistrationAPI %s cannot be mounted by "
+            "one <Location>; write a <Location> for each",
+            reg_api_names[conf->api], value);
+    }
     conf->api = api;
     conf->mount = cmd->path;
     conf->mount_uri = escape_path(cmd->pool, cmd->path);
     reg_server_conf(cmd->server)->mounted = 1;
+    if (api != REG_API_OPENAPI) {
+        reg_server_conf(cmd->server)->restricted = 1;
+    }
     if (reg_api_needs_database((reg_api_t)api)) {
         reg_server_conf(cmd->server)->needs_database = 1;
     }
@@ -205,6 +216,11 @@ static const char *set_organization(cmd_parms *cmd, void *config, const char *va
     reg_dir_conf_t *conf = config;
     const char *error = NULL;
 
+    if (ap_strcasestr(value, "%{env:")) {
+        return "RegistrationOrganization must not use %{env:...}, which looks into "
+               "request "
+               "notes and httpd's own environment too; write %{reqenv:...}";
+    }
     conf->organization =
         ap_expr_parse_cmd(cmd, value, AP_EXPR_FLAG_STRING_RESULT, &error, NULL);
     conf->organization_claims = reg_claims_named(cmd->pool, value);

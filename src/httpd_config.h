@@ -32,6 +32,7 @@ struct reg_kept_t;
 /** What a server says. */
 typedef struct reg_server_conf_t {
     int mounted;                 /* an API is mounted here or in the main server */
+    int restricted;              /* one that is not for everybody; implies mounted */
     int needs_database;          /* one that calls operations; implies mounted */
     apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
     int connections;             /* calls in flight per child; likewise */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_dbd.h"
 
+#include "addresses.h"
+
 #include <apr_strings.h>
 #include <http_config.h>
 #include <libpq-fe.h>
@@ -11,6 +13,9 @@
 #define DEFAULT_KEEP 2
 #define DEFAULT_MAX 10
 #define DEFAULT_EXPTIME 300
+
+/* How long starting httpd may wait for the resolver, for each name. */
+#define RESOLVER_PATIENCE apr_time_from_sec(3)
 
 /* Takes over what the directives of one section set; those of sections inside are not its
  * own. */
@@ -85,17 +90,6 @@ const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd)
                         dbd->keep, dbd->max, dbd->exptime);
 }
 
-/* How many items a list with commas between has. */
-static apr_int64_t count_items(const char *list)
-{
-    apr_int64_t items = 1;
-
-    for (; *list; list++) {
-        items += *list == ',';
-    }
-    return items;
-}
-
 /* What libpq has to say of a connection string that it cannot read; NULL when it can. */
 static const char *string_fault(apr_pool_t *pool, const char *params)
 {
@@ -111,28 +105,164 @@ static const char *string_fault(apr_pool_t *pool, const char *params)
     return fault;
 }
 
-apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd)
+/* What DBDParams has under a keyword; NULL when it has nothing. */
+static const char *parameter(apr_pool_t *pool, const reg_dbd_t *dbd, const char *keyword)
 {
     PQconninfoOption *options = PQconninfoParse(dbd->params, NULL);
-    apr_int64_t timeout = 0, hosts = 1;
+    const char *value = NULL;
 
     for (PQconninfoOption *o = options; o && o->keyword; o++) {
-        if (o->val && strcmp(o->keyword, "connect_timeout") == 0) {
-            timeout = apr_atoi64(o->val);
-            timeout = timeout == 1 ? 2 : timeout; /* as libpq takes it */
-        }
-        if (o->val && strncmp(o->keyword, "host", 4) == 0) { /* host, hostaddr */
-            hosts = MAX(hosts, count_items(o->val));
+        if (o->val && *o->val && strcmp(o->keyword, keyword) == 0) {
+            value = apr_pstrdup(pool, o->val);
         }
     }
     PQconninfoFree(options);
-    return timeout > 0 ? apr_time_from_sec(timeout * hosts) : 0;
+    return value;
+}
+
+/* The items of a list with commas between, which may be empty. */
+static apr_array_header_t *split(apr_pool_t *pool, const char *list)
+{
+    apr_array_header_t *items = apr_array_make(pool, 4, sizeof(const char *));
+
+    while (list) {
+        const char *comma = strchr(list, ',');
+
+        APR_ARRAY_PUSH(items, const char *) =
+            comma ? apr_pstrmemdup(pool, list, (apr_size_t)(comma - list)) : list;
+        list = comma ? comma + 1 : NULL;
+    }
+    return items;
+}
+
+/* The hosts that libpq connects to, an empty one for its socket: addresses where these
+ * are given, else names. */
+static apr_array_header_t *hosts_of(apr_pool_t *pool, const reg_dbd_t *dbd,
+                                    int *are_names)
+{
+    const char *addresses = parameter(pool, dbd, "hostaddr");
+    const char *names = parameter(pool, dbd, "host");
+
+    *are_names = !addresses;
+    return split(pool, addresses ? addresses : names ? names : "");
+}
+
+/* Whether a host is no name: a socket, in a directory or abstract, or the default one. */
+static int is_socket(const char *host)
+{
+    return *host == '\0' || *host == '/' || *host == '@';
+}
+
+static int is_this_machine(const char *host)
+{
+    return is_socket(host) || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0
+           || strncmp(host, "127.", 4) == 0;
+}
+
+const char *reg_dbd_unverified_host(apr_pool_t *pool, const reg_dbd_t *dbd)
+{
+    int are_names;
+    const apr_array_header_t *hosts = hosts_of(pool, dbd, &are_names);
+    const char *mode = parameter(pool, dbd, "sslmode");
+
+    for (int i = 0; i < hosts->nelts && !(mode && strcmp(mode, "verify-full") == 0);
+         i++) {
+        const char *host = APR_ARRAY_IDX(hosts, i, const char *);
+
+        if (!is_this_machine(host)) {
+            return host;
+        }
+    }
+    return NULL;
+}
+
+/* How many addresses libpq may try one after the other. A name that cannot be resolved
+ * now counts as one. */
+static int count_addresses(apr_pool_t *pool, const reg_dbd_t *dbd)
+{
+    int are_names, count = 0;
+    const apr_array_header_t *hosts = hosts_of(pool, dbd, &are_names);
+
+    for (int i = 0; i < hosts->nelts; i++) {
+        const char *host = APR_ARRAY_IDX(hosts, i, const char *);
+
+        count += are_names && !is_socket(host)
+                     ? MAX(1, reg_addresses_count(host, RESOLVER_PATIENCE))
+                     : 1;
+    }
+    return count;
+}
+
+/* The connect_timeout of DBDParams as libpq takes it, in seconds; 0: there is none. */
+static int connect_timeout(apr_pool_t *pool, const reg_dbd_t *dbd)
+{
+    const char *value = parameter(pool, dbd, "connect_timeout");
+    int seconds = value ? (int)apr_atoi64(value) : 0;
+
+    return seconds > 0 ? MAX(seconds, 2) : 0;
+}
+
+/* The first directive of another module's that uses mod_dbd; sections within are looked
+ * into, but for virtual hosts. */
+static const ap_directive_t *find_user(const ap_directive_t *node)
+{
+    static const char *const users[] = {"AuthDBD", "AuthzDBD", "SessionDBD",
+                                        "DBDPrepareSQL"};
+    const ap_directive_t *found = NULL;
+
+    for (; node && !found; node = node->next) {
+        for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++) {
+            if (ap_cstr_casecmpn(node->directive, users[i], strlen(users[i])) == 0) {
+                return node;
+            }
+        }
+        if (ap_cstr_casecmp(node->directive, "<VirtualHost") != 0) {
+            found = find_user(node->first_child);
+        }
+    }
+    return found;
+}
+
+const ap_directive_t *reg_dbd_other_user(apr_pool_t *pool, const server_rec *server,
+                                         const server_rec *main_server)
+{
+    const reg_dbd_t own = reg_dbd_settings(pool, server);
+    const char *key = reg_dbd_key(pool, &own);
+    const ap_directive_t *user = find_user(ap_conftree); /* holds for every server */
+
+    for (const server_rec *s = main_server; s && !user; s = s->next) {
+        const reg_dbd_t dbd = reg_dbd_settings(pool, s);
+
+        if (s->is_virtual && strcmp(reg_dbd_key(pool, &dbd), key) == 0) {
+            user = find_user(reg_dbd_directives(s));
+        }
+    }
+    return user;
+}
+
+/* Why connecting may take longer than a request waits for it; NULL when it does not. */
+static const char *time_fault(apr_pool_t *pool, const reg_dbd_t *dbd,
+                              apr_interval_time_t timeout)
+{
+    int seconds = connect_timeout(pool, dbd), addresses;
+
+    if (!seconds) {
+        return "DBDParams must have a connect_timeout, or an attempt to reach a database "
+               "that does not answer would not end; write for example: connect_timeout=2";
+    }
+    addresses = count_addresses(pool, dbd);
+    return apr_time_from_sec((apr_time_t)seconds * addresses) < timeout
+               ? NULL
+               : apr_psprintf(pool,
+                              "RegistrationTimeout must be longer than connect_timeout "
+                              "times the addresses of DBDParams, which is %d times %d, "
+                              "%d s",
+                              seconds, addresses, seconds * addresses);
 }
 
 const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connections,
                           apr_interval_time_t timeout)
 {
-    apr_interval_time_t connect_time;
     const char *fault;
 
     if (!dbd->driver || strcmp(dbd->driver, "pgsql") != 0) {
@@ -159,22 +289,5 @@ const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connection
             connections, dbd->max);
     }
     fault = string_fault(pool, dbd->params);
-    if (fault) {
-        return fault;
-    }
-    connect_time = reg_dbd_connect_time(dbd);
-    if (!connect_time) {
-        return "DBDParams must have a connect_timeout, or a database that does not "
-               "answer "
-               "would hold httpd's threads for ever; write for example: "
-               "connect_timeout=2";
-    }
-    if (connect_time >= timeout) {
-        return apr_psprintf(
-            pool,
-            "RegistrationTimeout must be longer than connect_timeout times "
-            "the hosts of DBDParams, which is %" APR_TIME_T_FMT " s",
-            apr_time_sec(connect_time));
-    }
-    return NULL;
+    return fault ? fault : time_fault(pool, dbd, timeout);
 }

@@ -23,16 +23,26 @@ const ap_directive_t *reg_dbd_directives(const server_rec *server);
 reg_dbd_t reg_dbd_settings(apr_pool_t *pool, const server_rec *server);
 
 /**
- * How long libpq may take to give up connecting: connect_timeout times the hosts of
- * DBDParams; 0 when that may be for ever, or DBDParams cannot be read.
+ * The first host of DBDParams that another machine could stand in for, or listen to: it
+ * is reached by TCP, is not this machine, and sslmode is not verify-full. NULL: none is.
  */
-apr_interval_time_t reg_dbd_connect_time(const reg_dbd_t *dbd);
+const char *reg_dbd_unverified_host(apr_pool_t *pool, const reg_dbd_t *dbd);
+
+/**
+ * A directive of another module that uses the connections of a server's pool: those of
+ * mod_authn_dbd, mod_authz_dbd and mod_session_dbd, or DBDPrepareSQL. NULL: there is
+ * none.
+ * @param main_server the first of all servers.
+ */
+const ap_directive_t *reg_dbd_other_user(apr_pool_t *pool, const server_rec *server,
+                                         const server_rec *main_server);
 
 /** Text that is the same for two servers just when they share mod_dbd's pool. */
 const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd);
 
 /**
- * Why mod_dbd cannot serve the module.
+ * Why mod_dbd cannot serve the module. It takes until all host names are resolved, but
+ * only some seconds each.
  * @param connections RegistrationConnections, or -1 when unset.
  * @param timeout RegistrationTimeout.
  * @return one sentence that says what is wrong and what to write instead, or NULL.

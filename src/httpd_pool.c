@@ -11,6 +11,7 @@
 #include <apr_hash.h>
 #include <apr_optional.h>
 #include <apr_strings.h>
+#include <ap_mpm.h>
 #include <http_log.h>
 #include <mod_dbd.h>
 #include <sys/param.h>
@@ -37,48 +38,94 @@ typedef struct {
     apr_time_t used_at; /* when it was last given back */
 } pooled_t;
 
+/* How many threads of a child process may each hold a connection for another module. */
+static int count_threads(void)
+{
+    int threads = 0;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    return MAX(threads, 1);
+}
+
+/* Why the module and another one would wait for each other's connections; NULL: they have
+ * enough for both, or each its own. Settles RegistrationConnections. */
+static const char *sharing_fault(apr_pool_t *pool, server_rec *server,
+                                 const server_rec *main_server, const reg_dbd_t *dbd)
+{
+    reg_server_conf_t *conf = reg_server_conf(server);
+    const ap_directive_t *other = reg_dbd_other_user(pool, server, main_server);
+    int threads = other ? count_threads() : 0;
+
+    if (conf->connections < 0) {
+        conf->connections = MAX(dbd->max - threads, 1);
+    }
+    return !other || dbd->max >= threads + conf->connections
+               ? NULL
+               : apr_psprintf(
+                   pool,
+                   "%s (%s:%d) uses the connections of RegistrationAPI too, one for each "
+                   "request, and DBDMax %d is less than ThreadsPerChild %d plus "
+                   "RegistrationConnections %d; write: DBDMax %d, or give the APIs a "
+                   "virtual host with DBDParams of its own",
+                   other->directive, other->filename, other->line_num, dbd->max, threads,
+                   conf->connections, threads + conf->connections);
+}
+
+/* Why searches cannot have the connections that they are said to have; NULL: they can.
+ * Settles RegistrationSearches. */
+static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
+{
+    if (conf->searches < 0) {
+        conf->searches = MAX(conf->connections / 2, 1);
+    }
+    return conf->searches <= conf->connections
+               ? NULL
+               : apr_psprintf(pool,
+                              "RegistrationSearches is %d, which is more than "
+                              "RegistrationConnections, %d",
+                              conf->searches, conf->connections);
+}
+
+/* Settles what is unset in a server. @return what cannot work in it, or NULL. */
+static const char *configure(apr_pool_t *pool, server_rec *server,
+                             const server_rec *main_server)
+{
+    reg_server_conf_t *conf = reg_server_conf(server);
+    const reg_dbd_t dbd = reg_dbd_settings(pool, server);
+    const char *fault;
+
+    if (!dbd_open || !dbd_close) {
+        return "RegistrationAPI needs mod_dbd; write: LoadModule dbd_module "
+               "modules/mod_dbd.so, or on Debian: a2enmod dbd";
+    }
+    if (conf->timeout < 0) {
+        conf->timeout = DEFAULT_DEADLINE;
+    }
+    if (conf->batch_size < 0) {
+        conf->batch_size = DEFAULT_BATCH_SIZE;
+    }
+    fault = reg_dbd_fault(pool, &dbd, conf->connections, conf->timeout);
+    if (fault) {
+        return fault;
+    }
+    conf->expires = apr_time_from_sec(dbd.exptime);
+    conf->pool_key = reg_dbd_key(pool, &dbd);
+    fault = sharing_fault(pool, server, main_server, &dbd);
+    return fault ? fault : searches_fault(pool, conf);
+}
+
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
 {
     dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
     dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
     for (server_rec *s = main_server; s; s = s->next) {
-        reg_server_conf_t *conf = reg_server_conf(s);
-        const char *fault;
-        reg_dbd_t dbd;
+        const char *fault =
+            reg_server_conf(s)->needs_database ? configure(pool, s, main_server) : NULL;
 
-        if (!conf->needs_database) {
-            continue;
-        }
-        dbd = reg_dbd_settings(pool, s);
-        if (conf->timeout < 0) {
-            conf->timeout = DEFAULT_DEADLINE;
-        }
-        fault = dbd_open && dbd_close
-                    ? reg_dbd_fault(pool, &dbd, conf->connections, conf->timeout)
-                    : "RegistrationAPI needs mod_dbd; write: LoadModule dbd_module "
-                      "modules/mod_dbd.so, or on Debian: a2enmod dbd";
         if (fault) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "REG0101: %s", fault);
             return HTTP_INTERNAL_SERVER_ERROR;
         }
-        if (conf->connections < 0) {
-            conf->connections = dbd.max;
-        }
-        if (conf->searches < 0) {
-            conf->searches = MAX(conf->connections / 2, 1);
-        }
-        if (conf->searches > conf->connections) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s,
-                         "REG0101: RegistrationSearches is %d, which is more than "
-                         "RegistrationConnections, %d",
-                         conf->searches, conf->connections);
-            return HTTP_INTERNAL_SERVER_ERROR;
-        }
-        if (conf->batch_size < 0) {
-            conf->batch_size = DEFAULT_BATCH_SIZE;
-        }
-        conf->expires = apr_time_from_sec(dbd.exptime);
-        conf->pool_key = reg_dbd_key(pool, &dbd);
     }
     return OK;
 }
@@ -124,19 +171,19 @@ static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
 /* What keeps a connection from being used; NULL when nothing does. */
 static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
 {
-    const char *misfit = NULL;
+    apr_time_t deadline = apr_time_now() + reg_server_conf(server)->timeout;
 
-    if (!p || !reg_connection_refresh(&p->connection)) {
-        return "REG0302: the database cannot be reached";
+    if (p && reg_connection_refresh(&p->connection)) {
+        const char *misfit = reg_connection_misfit(&p->connection, pool, deadline);
+
+        if (misfit) {
+            return apr_pstrcat(pool, "REG0311: ", misfit, NULL);
+        }
+        if (reg_connection_is_usable(&p->connection)) {
+            return NULL;
+        }
     }
-    misfit = reg_connection_misfit(&p->connection, pool,
-                                   apr_time_now() + reg_server_conf(server)->timeout);
-    if (misfit) {
-        return apr_pstrcat(pool, "REG0311: ", misfit, NULL);
-    }
-    return reg_connection_is_usable(&p->connection)
-               ? NULL
-               : "REG0302: the database does not answer";
+    return "REG0302: the database cannot be reached";
 }
 
 /* Opens a connection that works, or makes a broken one work. */
@@ -244,16 +291,15 @@ static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
 /* Counts and logs why there is no connection. */
 static void tell_refusal(request_rec *r, reg_limiter_refusal_t refusal)
 {
+    static const char unreachable[] =
+        "REG0301: the database cannot be reached at the moment";
     static const struct {
         reg_refusal_t counted;
         int level;
         const char *message;
     } refusals[] = {
-        [REG_LIMITER_OPEN_BREAKER] = {REG_REFUSED_BREAKER, APLOG_INFO,
-                                      "REG0301: the database could not be reached just "
-                                      "now"},
-        [REG_LIMITER_FAILED] = {REG_REFUSED_UNREACHABLE, APLOG_INFO,
-                                "REG0301: the database cannot be reached"},
+        [REG_LIMITER_OPEN_BREAKER] = {REG_REFUSED_BREAKER, APLOG_INFO, unreachable},
+        [REG_LIMITER_FAILED] = {REG_REFUSED_UNREACHABLE, APLOG_INFO, unreachable},
         [REG_LIMITER_BUSY] = {REG_REFUSED_BUSY, APLOG_WARNING,
                               "REG0304: no connection was free in time, all "
                               "RegistrationConnections are in use"},

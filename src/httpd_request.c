@@ -188,6 +188,18 @@ reg_request_t *reg_request_kept(const request_rec *r)
     return ap_get_module_config(r->request_config, &registration_module);
 }
 
+/* Whether nothing of the kind was logged by this process in the last minute, so that a
+ * claim that no token has is noticed, and a client cannot fill the log. */
+static int is_first_in_a_minute(void)
+{
+    static apr_time_t last;
+    apr_time_t now = apr_time_now(), before = __atomic_load_n(&last, __ATOMIC_RELAXED);
+
+    return now - before >= apr_time_from_sec(60)
+           && __atomic_compare_exchange_n(&last, &before, now, 0, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED);
+}
+
 int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
                                  reg_request_t *request)
 {
@@ -210,7 +222,9 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
     }
     request->organization = reg_id_lower(request->pool, value);
     if (!value || reg_check_uuid(value)) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+        int level = is_first_in_a_minute() ? APLOG_WARNING : APLOG_INFO;
+
+        ap_log_rerror(APLOG_MARK, level, 0, r,
                       "REG0202: RegistrationOrganization does not give a UUID");
         return 0;
     }

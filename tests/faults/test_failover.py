@@ -14,6 +14,7 @@ import time
 import pytest
 
 import servers
+from changed import changed_module
 from conftest import new_uuid
 from event_registrations import MOUNT
 from faults import (GRACE, MODULES, MOUNTS, OUTAGE, BreakablePostgres, Caller, children,
@@ -289,3 +290,45 @@ def test_control_a_repeat_that_locks_nothing_does_not_wait(caller, pair, pool):
     pair.standby.start()
     rooms.postgres = pair.standby
     assert rooms.rows() == {}
+
+
+# --- A standby that does not answer ----------------------------------------------------------
+
+FROZEN = 15     # seconds
+SHORT = 3       # RegistrationTimeout
+CONNECTIONS = 4
+CHILD_PROCESSES = 2   # of workload.CHILDREN
+
+# Each connection may have just been made anew, and the session before not have ended yet.
+MOST_BACKENDS = 2 * CHILD_PROCESSES * CONNECTIONS
+
+
+def load_while_frozen(start_httpd, pair, registration=servers.MODULE):
+    """Registrations while no commit can be confirmed. The load, and the most sessions that
+    the module had at a time."""
+    site = CHILDREN + MOUNTS + database(pair.primary.dsn(), most=CONNECTIONS, timeout=SHORT)
+    one = Caller(start_httpd(site, modules=MODULES, registration=registration))
+    most = 0
+    with Load(one, Rooms(pair.primary)) as load:
+        load.wait_for_more()
+        with pair.standby.frozen():
+            end = time.monotonic() + FROZEN
+            while time.monotonic() < end:
+                most = max(most, len(pair.primary.backends()))
+                time.sleep(0.1)
+        assert load.wait_for_more() < BACK
+        time.sleep(1)
+    return load, most
+
+
+def test_a_frozen_standby_makes_nobody_late_and_leaves_no_session(start_httpd, pair):
+    load, most = load_while_frozen(start_httpd, pair)
+    assert load.slowest < SHORT + GRACE
+    assert len(load.unavailable) > CLIENTS   # The control: it was missed.
+    assert most <= MOST_BACKENDS
+    load.check()
+
+
+def test_control_without_the_cancel_sessions_pile_up(start_httpd, pair, tmp_path):
+    module = changed_module(tmp_path / "changed", "pg_cancel_backend(pid)", "pid")
+    assert load_while_frozen(start_httpd, pair, module)[1] > MOST_BACKENDS

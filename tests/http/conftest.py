@@ -30,7 +30,8 @@ ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo 
 ALL_SCOPES = "families:create registrations:read registrations:write"
 
 # What authentication and authorization log about each request they refuse.
-REFUSALS = [r"\[oauth2:(warn|error)\] ", r"\[authz_core:error\] .* AH01(629|630|631): "]
+REFUSALS = [r"\[oauth2:(warn|error)\] ", r"\[authz_core:error\] .* AH01(629|630|631): ",
+            r"\[registration:warn\] .* REG0202: "]
 
 
 # --- The servers ---------------------------------------------------------------------------

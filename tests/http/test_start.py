@@ -6,12 +6,16 @@ import os
 import pathlib
 import re
 import subprocess
+import time
 import uuid
 
 import pytest
 import requests
 
+import faults
+import mounted
 import servers
+from mounted import in_silence, with_hosts   # noqa: F401, fixtures
 
 API = 'RegistrationAPI events'
 
@@ -41,6 +45,13 @@ WRONG = [
     ("location", "RegistrationIdempotencyTTL 31536001", ["RegistrationIdempotencyTTL"]),
     ("host", "RegistrationIdempotencyTTL 1d", ["RegistrationIdempotencyTTL", "1d"]),
     ("location", "RegistrationOrganization %{reqenv:", ["RegistrationOrganization"]),
+    ("location", "RegistrationOrganization %{env:ORG}",
+     ["RegistrationOrganization", "%{reqenv:...}"]),
+    ("location", "RegistrationAPI live\nRegistrationAPI groups",
+     ["RegistrationAPI live", "RegistrationAPI groups", "<Location>"]),
+    ("location", "RegistrationAPI live\nRegistrationOrganization %{reqenv:ORG}",
+     ["REG0106", "RegistrationOrganization", "httpd.conf:", "events"]),
+    ("location", "RegistrationOrganization %{reqenv:ORG}", ["REG0106"]),
     ("location", "Require registration-scope", ["registration-scope"]),
     ("host", "RegistrationTimeout 2", ["RegistrationTimeout", '"2"', "from 3 to 60"]),
     ("host", "RegistrationTimeout 61", ["RegistrationTimeout", '"61"', "from 3 to 60"]),
@@ -111,12 +122,7 @@ def configtest(httpd, *inside):
 def without_drivers():
     """A command to run another with, to which APR's drivers are not there."""
     [drivers] = pathlib.Path("/usr/lib").glob("*/apr-util-1")
-    command = ["unshare", "--mount", *([] if servers.IS_ROOT else ["--map-root-user"]),
-               "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', drivers]
-    if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
-        assert not servers.IS_ROOT
-        pytest.skip("nothing can be mounted here")
-    return command
+    return mounted.command(f"mount -t tmpfs none {drivers}")
 
 
 def test_a_driver_that_is_missing_is_named_with_its_package(start_httpd, without_drivers):
@@ -185,14 +191,22 @@ def test_the_example_site_is_warned_of_nothing(httpd):
     assert "REG010" not in httpd.log.text()
 
 
-def test_an_api_that_everybody_may_use_is_warned_of(start_open):
-    httpd = start_open(OPEN.format(""))
-    [line] = warnings(httpd, "REG0103")
-    for word in ("everybody", "events", "/open", "httpd.conf:", "Require valid-user",
+def test_an_api_without_require_does_not_start(start_open):
+    refusal = start_open(OPEN.format(""), start=False).refusal()
+    for word in ("REG0103", "events", "/open", "httpd.conf:", "Require valid-user",
                  "Require all granted"):
-        assert word in line
-    httpd.graceful()
-    assert len(warnings(httpd, "REG0103")) == 2   # once for each time it is read
+        assert word in refusal
+    status, lines = configtest(start_open(OPEN.format(""), start=False))
+    assert status != 0 and "REG0103: " in str(lines)
+
+
+@pytest.mark.parametrize("api", ["live", "metrics", "health", "status"])
+def test_no_api_but_the_description_is_exempt(start_httpd, postgres, api):
+    line = f'<Location "/open">\nRegistrationAPI {api}\n</Location>'
+    pool = f'DBDriver pgsql\nDBDParams "{postgres.dsn(connect_timeout=2)}"'
+    assert "REG0103" in start_httpd(f"{pool}\n{line}", start=False).refusal()
+    line = '<Location "/open">\nRegistrationAPI openapi\n</Location>'
+    assert start_httpd(line, start=False).refusal() is None
 
 
 REQUIRED = {
@@ -200,37 +214,119 @@ REQUIRED = {
     "there, deeper": OPEN.format("<RequireAny>\nRequire method POST\n</RequireAny>\n"),
     "above": OPEN.format("") + '\n<Location "/">\nRequire all granted\n</Location>',
     "above, unquoted": OPEN.format("") + "\n<Location /open/>\nRequire all granted\n</Location>",
-    "in a pattern": OPEN.format("") + '\n<LocationMatch "^/o">\nRequire all granted\n'
-                                      "</LocationMatch>",
     "in another section": OPEN.format("") + '\n<Location "/open">\nRequire all granted\n'
                                             "</Location>",
     "in a module's section": "<IfModule authz_core_module>\n"
                              + OPEN.format("Require all granted\n") + "\n</IfModule>",
+    "in a module's section there": OPEN.format(
+        "<IfModule authz_core_module>\nRequire all granted\n</IfModule>\n"),
 }
 OPEN_STILL = {
     "beside": OPEN.format("") + '\n<Location "/ope">\nRequire all granted\n</Location>',
     "below": OPEN.format("") + '\n<Location "/open/x">\nRequire all granted\n</Location>',
     "for files": OPEN.format("") + '\n<Directory "/">\nRequire all denied\n</Directory>',
+    "in a pattern": OPEN.format("") + '\n<LocationMatch "^/admin">\nRequire all denied\n'
+                                      "</LocationMatch>",
+    "in a wildcard": OPEN.format("") + '\n<Location "/o*">\nRequire all denied\n</Location>',
+    "for a method": OPEN.format("<Limit DELETE>\nRequire all denied\n</Limit>\n"),
+    "but for a method": OPEN.format("<LimitExcept GET>\nRequire all denied\n</LimitExcept>\n"),
+    "on a condition": OPEN.format("<If \"false\">\nRequire all denied\n</If>\n"),
     "in another host": OPEN.format("") + '\n<VirtualHost *:*>\nServerName https://x.example\n'
                        '<Location "/">\nRequire all granted\n</Location>\n</VirtualHost>',
 }
 
 
 @pytest.mark.parametrize("lines", REQUIRED.values(), ids=REQUIRED)
-def test_an_api_with_require_is_not_warned_of(start_open, lines):
-    assert warnings(start_open(lines), "REG0103") == []
+def test_an_api_with_require_starts(start_open, lines):
+    assert start_open(lines, start=False).refusal() is None
 
 
 @pytest.mark.parametrize("lines", OPEN_STILL.values(), ids=OPEN_STILL)
 def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
-    assert len(warnings(start_open(lines), "REG0103")) == 1
+    assert "REG0103" in start_open(lines, start=False).refusal()
 
+
+ORGANIZATION_LINE = "RegistrationOrganization %{reqenv:ORG}\n"
+GRANTED = "Require all granted\n"
+
+
+@pytest.mark.parametrize("lines", [
+    OPEN.format(GRANTED + ORGANIZATION_LINE),
+    OPEN.format("") + f'\n<Location "/">\n{GRANTED}{ORGANIZATION_LINE}</Location>',
+    OPEN.format(GRANTED) + f'\n<LocationMatch "^/o">\n{ORGANIZATION_LINE}</LocationMatch>',
+    OPEN.format(GRANTED + f"<If \"true\">\n{ORGANIZATION_LINE}</If>\n"),
+], ids=["there", "above", "pattern", "condition"])
+def test_an_organization_that_limits_events_starts(start_open, lines):
+    assert start_open(lines, start=False).refusal() is None
+
+
+def test_a_missing_organization_is_a_warning_once_a_minute(start_open, expect_log):
+    expect_log("REG0202: ")
+    httpd = start_open(faults.CHILD, OPEN.format(GRANTED + ORGANIZATION_LINE))
+    for _ in range(5):
+        assert requests.get(f"http://127.0.0.1:{httpd.port}/open").status_code == 403
+    lines = warnings(httpd, "REG0202")
+    assert [":warn]" in line for line in lines] == [True, False, False, False, False]
+
+
+# --- The connection to PostgreSQL -------------------------------------------------------------
+
+PROTECTION = {"host=db.example.org": True, "host=192.0.2.1": True,
+              "host=/run/postgresql,192.0.2.1": True,
+              "host=db.example.org sslmode=require": True,
+              "host=localhost hostaddr=192.0.2.1": True,
+              "host=192.0.2.1 sslmode=verify-full": False, "host=/run/postgresql": False,
+              "host=127.0.0.2": False, "host=localhost": False, "hostaddr=::1": False,
+              "user=x": False}
+
+
+@pytest.mark.parametrize("host, is_warned", PROTECTION.items(), ids=PROTECTION)
+def test_a_connection_that_others_could_read_is_warned_of(start_httpd, host, is_warned):
+    httpd = start_httpd("ServerName https://localhost\nDBDriver pgsql\n"
+                        f'DBDParams "{host} connect_timeout=2"\n'
+                        + OPEN.format(GRANTED), start=False)
+    status, lines = configtest(httpd)
+    assert (status, "REG0107: " in str(lines)) == (0, is_warned), lines
+
+
+def test_addresses_are_counted_and_not_names(start_httpd, with_hosts):
+    """libpq takes a connect_timeout for each address of a name."""
+    httpd = start_httpd("DBDriver pgsql\nRegistrationTimeout 5\n"
+                        'DBDParams "host=one.test,two.test connect_timeout=2"\n'
+                        + OPEN.format(GRANTED), start=False)
+    status, lines = configtest(httpd, *with_hosts("127.0.0.1 one.test\n127.0.0.1 two.test\n"))
+    assert status == 0, lines
+    status, lines = configtest(httpd, *with_hosts(
+        "127.0.0.1 one.test\n127.0.0.1 two.test\n::1 two.test\n"))
+    assert status == 1
+    assert "RegistrationTimeout" in str(lines) and "2 times 3, 6 s" in str(lines)
+
+
+def test_a_resolver_that_does_not_answer_does_not_hold_up_the_start(start_httpd, in_silence):
+    httpd = start_httpd("DBDriver pgsql\n"
+                        'DBDParams "host=one.test connect_timeout=2"\n'
+                        + OPEN.format(GRANTED), start=False)
+    begin = time.monotonic()
+    status, lines = configtest(httpd, *in_silence)
+    assert status == 0, lines
+    assert 2.5 < time.monotonic() - begin < 5   # The control: it does not answer.
+
+
+# --- Without TLS -------------------------------------------------------------------------------
 
 def test_an_api_without_tls_is_warned_of(start_open):
     httpd = start_open("ServerName http://www.example.org", OPEN.format("Require all granted\n"))
     [line] = warnings(httpd, "REG0104")
     assert "SSLEngine on" in line and "ServerName https://www.example.org" in line
-    assert warnings(httpd, "REG0103") == []
+    httpd.graceful()
+    assert len(warnings(httpd, "REG0104")) == 2   # once for each time it is read
+
+
+def test_a_host_with_only_metrics_is_warned_of_as_well(start_httpd, expect_log):
+    expect_log("REG0104: ")
+    httpd = start_httpd('ServerName http://www.example.org\n<Location "/metrics">\n'
+                        f"RegistrationAPI metrics\n{GRANTED}</Location>")
+    assert len(warnings(httpd, "REG0104")) == 1
 
 
 def test_an_api_behind_a_proxy_with_tls_is_not_warned_of(start_open):
@@ -247,10 +343,9 @@ def test_a_host_that_switches_tls_off_is_warned_of(start_httpd, expect_log):
 
 
 def test_a_test_of_the_configuration_warns_too(start_open):
-    httpd = start_open(OPEN.format(""), "ServerName http://www.example.org", start=False)
+    httpd = start_open(OPEN.format(GRANTED), "ServerName http://www.example.org", start=False)
     status, lines = configtest(httpd)
-    assert status == 0
-    assert [sum(tag in line for line in lines) for tag in ("REG0103: ", "REG0104: ")] == [1, 1]
+    assert (status, sum("REG0104: " in line for line in lines)) == (0, 1)
 
 
 def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_path):

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other modules that use the connections of mod_dbd, with the module's own requests.
+
+mod_authn_dbd and mod_session_dbd take a connection with the first question and keep it until
+the request has ended, so each thread may hold one while its request waits for the module.
+"""
+
+import base64
+import concurrent.futures
+import hashlib
+import re
+import time
+import uuid
+
+import pytest
+
+import servers
+from changed import changed_module
+from faults import CHILD, GRACE, TIMEOUT, Caller, database, statuses
+from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
+
+CLIENTS = THREADS = 64   # of faults.CHILD
+CONNECTIONS = 4
+
+MODULES = ("authn_core", "authz_core", "authz_user", "auth_basic", "authn_dbd", "dbd",
+           "session", "session_dbd", "session_cookie", "env")
+
+AUTHENTICATION = """
+    AuthType Basic
+    AuthName x
+    AuthBasicProvider dbd
+    AuthDBDUserPWQuery "SELECT password FROM passwords WHERE name = %s"
+    Require valid-user
+"""
+
+SESSION = """
+    Session On
+    SessionDBDCookieName session path=/
+    SessionDBDSelectLabel select_session
+    SessionDBDInsertLabel insert_session
+    SessionDBDUpdateLabel update_session
+    SessionDBDDeleteLabel delete_session
+    SessionHeader X-Session
+    Require all granted
+"""
+
+STATEMENTS = """
+DBDPrepareSQL "SELECT value FROM sessions WHERE key = %s AND (expiry = 0 OR expiry > %lld)" select_session
+DBDPrepareSQL "INSERT INTO sessions (value, expiry, key) VALUES (%s, %lld, %s)" insert_session
+DBDPrepareSQL "UPDATE sessions SET value = %s, expiry = %lld, key = %s WHERE key = %s" update_session
+DBDPrepareSQL "DELETE FROM sessions WHERE key = %s" delete_session
+"""
+
+
+def site(postgres, inside, most=THREADS + CONNECTIONS, extra=""):
+    return f"""
+{CHILD}
+{database(postgres.dsn(), most=most, options="-c statement_timeout=0", timeout=2 * TIMEOUT)}
+RegistrationConnections {CONNECTIONS}
+{extra}
+<Location "/v1/sessions">
+    RegistrationAPI live
+    {inside}
+</Location>"""
+
+
+USERS = {"authentication": (AUTHENTICATION, ""), "sessions": (SESSION, STATEMENTS)}
+
+
+@pytest.fixture(autouse=True)
+def all_threads_are_busy(expect_log):
+    expect_log("AH00484: server reached MaxRequestWorkers")
+
+
+@pytest.fixture(scope="module")
+def tables(own_postgres):
+    own_postgres.query("""
+        CREATE TABLE public.passwords (name text PRIMARY KEY, password text NOT NULL);
+        CREATE TABLE public.sessions (key text PRIMARY KEY, value text, expiry bigint);
+        GRANT ALL ON public.passwords, public.sessions TO registration""")
+    sha = base64.b64encode(hashlib.sha1(b"secret").digest()).decode()
+    own_postgres.query("INSERT INTO public.passwords VALUES ('jane', %s)", "{SHA}" + sha)
+
+
+def clients_of(httpd, session, requests=10):
+    """What each of the clients is answered, and how long the slowest waited."""
+    one = Caller(httpd)
+    one.auth = ("jane", "secret")
+    one.headers["Connection"] = "close"   # httpd closes kept ones when all threads are busy.
+
+    def go_on(_):
+        return [one.register(session) for _ in range(requests)]
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        answers = [answer for some in pool.map(go_on, range(CLIENTS)) for answer in some]
+    return statuses(answers), max(answer.seconds for answer in answers)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_no_request_is_lost_or_late(start_httpd, postgres_to_break, tables, user):
+    inside, extra = USERS[user]
+    httpd = start_httpd(site(postgres_to_break, inside, extra=extra), modules=MODULES)
+    session = postgres_to_break.live_session()
+    said, slowest = clients_of(httpd, session)
+    assert said == [201] * len(said)
+    assert slowest < 2 * TIMEOUT + GRACE
+    assert len(postgres_to_break.patients(session)) == len(said)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_too_few_connections_do_not_start(start_httpd, postgres_to_break, user):
+    inside, extra = USERS[user]
+    few = THREADS + CONNECTIONS - 1
+    refusal = start_httpd(site(postgres_to_break, inside, few, extra), modules=MODULES,
+                          start=False).refusal()
+    for word in ("REG0101", f"DBDMax {few}", f"ThreadsPerChild {THREADS}",
+                 f"RegistrationConnections {CONNECTIONS}", f"DBDMax {few + 1}"):
+        assert word in refusal
+    assert re.search(r"(AuthDBD|SessionDBD|DBDPrepare)\w+ \(.*httpd.conf:\d+\)", refusal)
+
+
+def test_without_a_number_the_module_leaves_others_enough(start_httpd, postgres_to_break):
+    def refusal(most):
+        text = site(postgres_to_break, AUTHENTICATION, most)
+        return start_httpd(text.replace(f"RegistrationConnections {CONNECTIONS}", ""),
+                           modules=MODULES, start=False).refusal()
+    assert refusal(THREADS + 1) is None
+    assert f"DBDMax {THREADS + 1}" in refusal(THREADS)
+
+
+def test_connections_of_another_host_are_not_shared(start_httpd, postgres_to_break):
+    """But with the same settings they are, and mod_dbd makes one pool of them."""
+    def host(name, most, inside):
+        return f"""
+            <VirtualHost *:*>
+                ServerName https://{name}.example.org
+                {database(postgres_to_break.dsn(), most=most)}
+                <Location "/v1/sessions">
+                    {inside}
+                </Location>
+            </VirtualHost>"""
+
+    def refusal(most):
+        return start_httpd(host("one", 4, "RegistrationAPI live\nRequire all granted")
+                           + host("two", most, AUTHENTICATION), modules=MODULES,
+                           start=False).refusal()
+    assert refusal(5) is None
+    assert "AuthDBDUserPWQuery" in refusal(4)
+
+
+def test_control_with_too_few_connections_requests_are_late(start_httpd, postgres_to_break,
+                                                            tables, tmp_path, expect_log):
+    """A module that starts all the same, and lets the other have none but its own."""
+    expect_log("REG0304", "REG0312", "AH0004[56]: child process .* still did not exit")
+    module = changed_module(tmp_path / "changed",
+                            "dbd->max >= threads + conf->connections", "dbd->max > 0")
+    httpd = start_httpd(site(postgres_to_break, AUTHENTICATION, CONNECTIONS),
+                        modules=MODULES, registration=module)
+    session = postgres_to_break.live_session()
+    one = Caller(httpd)
+    one.auth = ("jane", "secret")
+
+    def is_late(_):
+        try:
+            return one.post(f"/v1/sessions/{session}/register", timeout=4 * TIMEOUT,
+                            json={"patient_id": str(uuid.uuid4())}).status_code != 201
+        except OSError:
+            return True
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        assert any(pool.map(is_late, range(CLIENTS)))
+
+
