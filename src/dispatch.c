@@ -121,32 +121,40 @@ static apr_interval_time_t shared_limit(apr_time_t deadline)
     return MAX((deadline - apr_time_now()) / 4, SHORTEST_LIMIT);
 }
 
-/* Runs requests in one of the ways of run_t. */
+/* Makes the call. */
+static void call_store(leader_t *leader, run_t way, const reg_call_t *call)
+{
+    reg_metrics_batch(leader->connections->metrics, call->count);
+    if (way == LOCKED) {
+        reg_store_call_locked(call, leader->dispatch->batch);
+    }
+    else {
+        reg_store_call(call);
+    }
+    check_in(leader);
+}
+
+/* Runs requests in one of the ways of run_t. What the call takes is freed at its end: the
+ * leader's own request may be one that leads again and again, as its row is locked. */
 static void run(leader_t *leader, run_t way, void *const *requests, int count,
                 apr_time_t deadline)
 {
     reg_item_t **items = apr_palloc(leader->pool, sizeof(void *) * (apr_size_t)count);
     apr_time_t start = apr_time_now();
-    const reg_call_t call = {.connections = leader->connections,
-                             .pool = leader->pool,
-                             .operation = leader->lane->operation,
-                             .items = items,
-                             .count = count,
-                             .deadline = deadline + REG_CALL_TIME,
-                             .held = &leader->held,
-                             .limit = way == SHARED ? shared_limit(deadline) : 0};
+    reg_call_t call = {.connections = leader->connections,
+                       .operation = leader->lane->operation,
+                       .items = items,
+                       .count = count,
+                       .deadline = deadline + REG_CALL_TIME,
+                       .held = &leader->held,
+                       .limit = way == SHARED ? shared_limit(deadline) : 0};
 
     for (int i = 0; i < count; i++) {
         items[i] = ((request_t *)requests[i])->item;
     }
-    reg_metrics_batch(leader->connections->metrics, count);
-    if (way == LOCKED) {
-        reg_store_call_locked(&call, leader->dispatch->batch);
-    }
-    else {
-        reg_store_call(&call);
-    }
-    check_in(leader);
+    apr_pool_create(&call.pool, leader->pool);
+    call_store(leader, way, &call);
+    apr_pool_destroy(call.pool);
     for (int i = 0; i < count; i++) {
         items[i]->batch = count;
         items[i]->took += apr_time_now() - start;

@@ -13,6 +13,7 @@
 #include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
+#include <sys/param.h>
 
 APLOG_USE_MODULE(registration);
 
@@ -37,7 +38,8 @@ static reg_method_t method_of(const request_rec *r)
 /* A body as it grows, one byte of room kept for the NUL behind it. */
 typedef struct {
     char *data;
-    apr_size_t length, capacity;
+    apr_size_t length;
+    apr_size_t capacity; /* without `data`: what is expected */
 } buffer_t;
 
 static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_t length)
@@ -45,7 +47,7 @@ static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_
     if (!body->data || length >= body->capacity - body->length) {
         char *grown;
 
-        body->capacity = 2 * body->length + length + 1;
+        body->capacity = MAX(body->capacity, 2 * body->length + length + 1);
         grown = apr_palloc(pool, body->capacity);
         if (body->data) {
             memcpy(grown, body->data, body->length);
@@ -81,22 +83,23 @@ static int take(request_rec *r, apr_bucket_brigade *bb, apr_size_t most, buffer_
     return 0;
 }
 
-/* Whether the client has said that the body will be too large. */
-static int is_announced_too_large(const request_rec *r, apr_size_t most)
+/* How long the client has said that the body will be, which httpd has checked; or 0. */
+static apr_int64_t announced_length(const request_rec *r)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
 
-    return length && apr_atoi64(length) > (apr_int64_t)most;
+    return length ? apr_atoi64(length) : 0;
 }
 
 static int read_body(reg_request_t *request)
 {
     request_rec *r = request->host_data;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    buffer_t body = {NULL, 0, 0};
+    apr_int64_t announced = announced_length(r);
+    buffer_t body = {NULL, 0, (apr_size_t)announced + 1};
     int status = 0, last = 0;
 
-    if (is_announced_too_large(r, request->settings->max_body)) {
+    if (announced > (apr_int64_t)request->settings->max_body) {
         return HTTP_REQUEST_ENTITY_TOO_LARGE;
     }
     while (!status && !last) {

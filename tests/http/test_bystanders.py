@@ -5,6 +5,8 @@ import concurrent.futures
 import contextlib
 import copy
 import itertools
+import pathlib
+import re
 import socket
 import time
 
@@ -14,8 +16,10 @@ import servers
 from apis import check_error
 from changed import changed_module
 from event_registrations import MOUNT
-from faults import CHILD, GRACE, MODULES, MOUNTS, Caller, Meanwhile, database, statuses
+from faults import (CHILD, GRACE, MODULES, MOUNTS, Caller, Meanwhile, children, database,
+                    statuses)
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
+from samples import member
 from wire import Wire, message
 
 # As in example-site.conf: PostgreSQL gives up a second before the module does.
@@ -86,6 +90,59 @@ def test_control_without_a_limit_it_takes_its_neighbours_with_it(
     neighbours, _ = neighbours_of_slow_ones(site(registration=module), postgres_to_break,
                                             pool)
     assert statuses(neighbours).count(503) > 10
+
+
+# --- Many large bodies ----------------------------------------------------------------------
+
+LARGE = "x" * 60_000
+BOUND = 4 * 1024 * 1024     # bytes of a batch's values, as conf/registration.conf has it
+
+
+def join_together(one, postgres, pool, code="LARGE"):
+    """64 large requests that wait together for one row: the bytes of each transaction, and
+    the MiB by which the child has grown at most."""
+    [[plan]] = postgres.query("SELECT id FROM plans ORDER BY id LIMIT 1")
+    postgres.query("DELETE FROM group_members WHERE invite_code = %s", code)
+    postgres.query("INSERT INTO invite_codes (code, plan_id, max_uses) VALUES (%s, %s, 1000)"
+                   " ON CONFLICT DO NOTHING", code, plan)
+    [[group]] = postgres.query("SELECT group_id FROM plans WHERE id = %s", plan)
+    [child] = children(one.httpd.pid())
+    before = peak_memory(child)
+    with postgres.locked(code, table="invite_codes", key="code"):
+        answers = [pool.submit(one.post, f"/api/v1/groups/{group}/members",
+                               json=member(code, attributes={"large": LARGE}, tags=TAGS))
+                   for _ in range(64)]
+        time.sleep(1.5)
+    assert statuses(answer.result() for answer in answers) == [201] * 64
+    sizes = [size for size, in postgres.query(
+        "SELECT sum(octet_length(attributes::text) + octet_length(tags::text))::bigint"
+        "  FROM group_members WHERE invite_code = %s GROUP BY xmin::text", code)]
+    return sizes, peak_memory(child) - before
+
+
+TAGS = ["y" * 250 + str(n) for n in range(230)]
+
+
+def peak_memory(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def test_a_batch_has_no_more_bytes_than_it_may(site, postgres_to_break, pool, expect_log):
+    expect_log("AH00484")   # All threads are busy.
+    sizes, grown = join_together(site(), postgres_to_break, pool)
+    assert sum(sizes) > 1.5 * BOUND
+    assert max(sizes) <= BOUND
+    assert grown < 128   # MiB; a request is held some ten times over, most of it its own
+
+
+def test_control_without_a_bound_all_of_them_are_one_batch(
+        site, postgres_to_break, pool, tmp_path, expect_log):
+    expect_log("AH00484")
+    module = changed_module(tmp_path / "changed", "((apr_size_t)4 * 1024 * 1024)",
+                            "((apr_size_t)-1 / 4)")
+    sizes, _ = join_together(site(registration=module), postgres_to_break, pool)
+    assert max(sizes) > BOUND
 
 
 # --- Searches -------------------------------------------------------------------------------
