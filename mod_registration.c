@@ -5,6 +5,7 @@
  * hooks and the handler; src/registration.h tells how the rest fits together.
  */
 
+#include "httpd_caller.h"
 #include "httpd_checks.h"
 #include "httpd_claims.h"
 #include "httpd_config.h"
@@ -93,6 +94,7 @@ static void register_hooks(apr_pool_t *pool)
 {
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     reg_metrics_register(pool);
+    reg_caller_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "httpd_config.h"
 
+#include "httpd_caller.h"
 #include "httpd_claims.h"
 #include "routes.h"
 
@@ -96,6 +97,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->list_threads =
         inner->list_threads != UNSET ? inner->list_threads : outer->list_threads;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
+    conf->log_key = inner->log_key ? inner->log_key : outer->log_key;
     return conf;
 }
 
@@ -343,6 +345,21 @@ static const char *set_batch_size(cmd_parms *cmd, void *config, const char *valu
     return error;
 }
 
+/* Not repeated in the message: it is a secret. */
+static const char *set_log_key(cmd_parms *cmd, void *config, const char *value)
+{
+    unsigned char *key = apr_palloc(cmd->pool, REG_LOG_KEY_SIZE);
+    apr_size_t length;
+
+    (void)config;
+    if (strlen(value) != (size_t)2 * REG_LOG_KEY_SIZE
+        || apr_unescape_hex(key, value, APR_ESCAPE_STRING, 0, &length) != APR_SUCCESS) {
+        return "RegistrationLogKey must be 32 hex digits, as openssl rand -hex 16 prints";
+    }
+    reg_server_conf(cmd->server)->log_key = key;
+    return NULL;
+}
+
 const command_rec reg_directives[] = {
     AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
                   "what is served here: live, groups, users, families, events, openapi, "
@@ -372,4 +389,6 @@ const command_rec reg_directives[] = {
                   "threads per child process that send whole lists"),
     AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
                   "most requests carried together in one call; 1: none"),
+    AP_INIT_TAKE1("RegistrationLogKey", set_log_key, NULL, RSRC_CONF,
+                  "32 hex digits, by which callers are hashed for logs"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

@@ -31,16 +31,17 @@ struct reg_kept_t;
 
 /** What a server says. */
 typedef struct reg_server_conf_t {
-    int mounted;                 /* an API is mounted here or in the main server */
-    int restricted;              /* one that is not for everybody; implies mounted */
-    int needs_database;          /* one that calls operations; implies mounted */
-    apr_interval_time_t timeout; /* of an operation; -1 when unset, until check_config */
-    int connections;             /* calls in flight per child; likewise */
-    int list_threads;            /* whole lists sent at a time; -1 when unset */
-    int searches;                /* of those, by requests that are not combined */
-    apr_interval_time_t expires; /* DBDExptime; 0: never */
-    const char *pool_key;        /* see reg_dbd_key() */
-    int batch_size;              /* most requests of a call; likewise */
+    int mounted;                  /* an API is mounted here or in the main server */
+    int restricted;               /* one that is not for everybody; implies mounted */
+    int needs_database;           /* one that calls operations; implies mounted */
+    apr_interval_time_t timeout;  /* of an operation; -1 when unset, until check_config */
+    int connections;              /* calls in flight per child; likewise */
+    int list_threads;             /* whole lists sent at a time; -1 when unset */
+    int searches;                 /* of those, by requests that are not combined */
+    apr_interval_time_t expires;  /* DBDExptime; 0: never */
+    const char *pool_key;         /* see reg_dbd_key() */
+    const unsigned char *log_key; /* see httpd_caller.h; NULL when unset */
+    int batch_size;               /* most requests of a call; likewise */
     struct reg_dispatch_t *dispatch; /* in a child process; see dispatch.h */
     struct reg_limiter_t *limiter;   /* in a child process; see httpd_pool.h */
     struct reg_kept_t *kept;         /* in a child process, or NULL; see kept.h */

@@ -65,6 +65,9 @@ WRONG = [
     ("host", "RegistrationSearches 9",
      ["RegistrationSearches", "9", "RegistrationConnections", "8"]),
     ("location", "RegistrationSearches 1", ["RegistrationSearches"]),
+    ("host", f"RegistrationLogKey {'0' * 31}", ["RegistrationLogKey", "32 hex digits"]),
+    ("host", f"RegistrationLogKey {'0' * 31}g", ["RegistrationLogKey", "32 hex digits"]),
+    ("location", f"RegistrationLogKey {'0' * 32}", ["RegistrationLogKey"]),
 ]
 
 AROUND = {"host": "{}",
@@ -89,7 +92,7 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationConnections 8",
          "RegistrationSearches 1", "RegistrationSearches 8",
          "RegistrationListThreads 1", "RegistrationListThreads 10000",
-         "RegistrationGroupsPath /groups"]
+         f"RegistrationLogKey {'0aF9' * 8}", "RegistrationGroupsPath /groups"]
 
 
 def test_the_limits_themselves_are_accepted(start_httpd):
