@@ -262,11 +262,12 @@ class Proxy:
     "refuse"    what is open or is opened now is closed.
     """
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1", own_port=0):
         self.target = port
         self.mode = "forward"
         self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(
+            (address, own_port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 

@@ -23,32 +23,29 @@ def command(*lines):
     return inside
 
 
-@pytest.fixture
-def with_hosts(tmp_path):
-    """with_hosts(text): a command to run another with, whose /etc/hosts has this text, and
-    which asks no name server."""
-    def make(text):
-        hosts, switch = tmp_path / "hosts", tmp_path / "nsswitch.conf"
-        hosts.write_text(text)
-        switch.write_text("hosts: files\n")
-        return command(f"mount --bind {hosts} /etc/hosts",
-                       f"mount --bind {switch} /etc/nsswitch.conf")
-    return make
+class Names:
+    """What programs resolve that run `within`: the names of a file, which can change while
+    they run. For any other name they ask a name server that does not answer, and give up
+    after ten seconds."""
+
+    def __init__(self, directory, server):
+        self.hosts = directory / "hosts"
+        configuration, switch = directory / "resolv.conf", directory / "nsswitch.conf"
+        configuration.write_text(f"nameserver {server}\noptions timeout:5 attempts:2\n")
+        switch.write_text("hosts: files dns\n")
+        self.are("")
+        self.within = command(*(f"mount --bind {file} /etc/{file.name}"
+                                for file in (self.hosts, configuration, switch)))
+
+    def are(self, *lines):
+        self.hosts.write_text("".join(f"{line}\n" for line in lines))
 
 
 @pytest.fixture
-def in_silence(tmp_path):
-    """A command to run another with, whose name server does not answer, for ten seconds."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        server.bind(("127.0.0.53", 53))
-    except OSError as error:
-        pytest.skip(f"no name server can be started here: {error}")
-    configuration, switch = tmp_path / "resolv.conf", tmp_path / "nsswitch.conf"
-    configuration.write_text("nameserver 127.0.0.53\noptions timeout:5 attempts:2\n")
-    switch.write_text("hosts: files dns\n")
-    try:
-        yield command(f"mount --bind {configuration} /etc/resolv.conf",
-                      f"mount --bind {switch} /etc/nsswitch.conf")
-    finally:
-        server.close()
+def names(tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        try:
+            server.bind(("127.0.0.53", 53))
+        except OSError as error:
+            pytest.skip(f"no name server can be started here: {error}")
+        yield Names(tmp_path, "127.0.0.53")

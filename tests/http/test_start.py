@@ -15,7 +15,7 @@ import requests
 import faults
 import mounted
 import servers
-from mounted import in_silence, with_hosts   # noqa: F401, fixtures
+from mounted import names   # noqa: F401, a fixture
 
 API = 'RegistrationAPI events'
 
@@ -292,25 +292,26 @@ def test_a_connection_that_others_could_read_is_warned_of(start_httpd, host, is_
     assert (status, "REG0107: " in str(lines)) == (0, is_warned), lines
 
 
-def test_addresses_are_counted_and_not_names(start_httpd, with_hosts):
+def test_addresses_are_counted_and_not_names(start_httpd, names):
     """libpq takes a connect_timeout for each address of a name."""
     httpd = start_httpd("DBDriver pgsql\nRegistrationTimeout 5\n"
                         'DBDParams "host=one.test,two.test connect_timeout=2"\n'
                         + OPEN.format(GRANTED), start=False)
-    status, lines = configtest(httpd, *with_hosts("127.0.0.1 one.test\n127.0.0.1 two.test\n"))
+    names.are("127.0.0.1 one.test", "127.0.0.1 two.test")
+    status, lines = configtest(httpd, *names.within)
     assert status == 0, lines
-    status, lines = configtest(httpd, *with_hosts(
-        "127.0.0.1 one.test\n127.0.0.1 two.test\n::1 two.test\n"))
+    names.are("127.0.0.1 one.test", "127.0.0.1 two.test", "::1 two.test")
+    status, lines = configtest(httpd, *names.within)
     assert status == 1
     assert "RegistrationTimeout" in str(lines) and "2 times 3, 6 s" in str(lines)
 
 
-def test_a_resolver_that_does_not_answer_does_not_hold_up_the_start(start_httpd, in_silence):
+def test_a_resolver_that_does_not_answer_does_not_hold_up_the_start(start_httpd, names):
     httpd = start_httpd("DBDriver pgsql\n"
                         'DBDParams "host=one.test connect_timeout=2"\n'
                         + OPEN.format(GRANTED), start=False)
     begin = time.monotonic()
-    status, lines = configtest(httpd, *in_silence)
+    status, lines = configtest(httpd, *names.within)
     assert status == 0, lines
     assert 2.5 < time.monotonic() - begin < 5   # The control: it does not answer.
 

@@ -31,14 +31,15 @@ class Httpd(Server):
 
     `modules` and `mpm` are names without mod_; `registration` is the module to load, or
     None for an httpd without it; `site` is configuration text; `descriptors` are of open
-    files that it inherits. With `valgrind` it runs under that, with the options of the
+    files that it inherits; `within` a command that it is run by. With `valgrind` it runs under that, with the options of the
     Makefile, and `findings` is where those are written.
     """
 
     program = "apache2"
 
     def __init__(self, directory, site, port=None, mpm="event", modules=MODULES,
-                 registration=MODULE, log_level="warn", valgrind=False, descriptors=()):
+                 registration=MODULE, log_level="warn", valgrind=False, descriptors=(),
+                 within=()):
         super().__init__(directory, port or free_port())
         self.valgrind = valgrind
         self.findings = Log(self.directory / "valgrind.log", r".")
@@ -48,6 +49,7 @@ class Httpd(Server):
         self.registration = registration
         self.log_level = log_level
         self.descriptors = descriptors
+        self.within = within
         self.pid_file = self.directory / "httpd.pid"
         self.configuration_file = self.directory / "httpd.conf"
         self.console = self.directory / "console.log"
@@ -97,7 +99,7 @@ class Httpd(Server):
 
     def command(self, *arguments):
         valgrind = ["valgrind", f"--log-file={self.findings.path}"] if self.valgrind else []
-        return [*valgrind, f"{apxs('SBINDIR')}/{apxs('progname')}", "-d", str(self.directory),
+        return [*self.within, *valgrind, f"{apxs('SBINDIR')}/{apxs('progname')}", "-d", str(self.directory),
                 "-f", str(self.configuration_file), *arguments]
 
     def environment(self):
