@@ -33,6 +33,7 @@ class Standby(BreakablePostgres):
     def __init__(self, directory, primary):
         super().__init__(directory)
         self.primary = primary
+        self.passfile = primary.passfile
 
     def create(self):
         if self.data.exists():

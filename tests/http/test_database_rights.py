@@ -202,7 +202,7 @@ class TestTheServicesRole(InADatabaseOfItsOwn):
 
     def test_other_roles_may_do_nothing(self, sql, database, on_relations, functions):
         role = f"other_{new_object_id()}"
-        sql(f"CREATE ROLE {role} LOGIN")
+        sql(f"CREATE ROLE {role} LOGIN PASSWORD '{database.password}'")
         connection = database.connect(role)
         try:
             for statement in ("SELECT * FROM registration.live_sessions",

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from .common import (IS_ROOT, MODULE, Log, Server, ServerError, can_bind, environment,
-                     free_port, wait_until)
+                     free_port, private, wait_until)
 
 
 def apxs(name):
@@ -95,7 +95,10 @@ class Httpd(Server):
         return os.fsencode(self.configuration_file) in command
 
     def write_configuration(self):
-        self.configuration_file.write_text("\n".join(self.configuration()) + "\n")
+        # Has the database's password.
+        self.configuration_file.unlink(missing_ok=True)
+        with open(self.configuration_file, "w", opener=private) as file:
+            file.write("\n".join(self.configuration()) + "\n")
 
     def command(self, *arguments):
         valgrind = ["valgrind", f"--log-file={self.findings.path}"] if self.valgrind else []

@@ -4,17 +4,21 @@
 import glob
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 
-from .common import IS_ROOT, ROOT, Log, Server, ServerError, environment, free_port, wait_until
+from .common import IS_ROOT, ROOT, Log, Server, ServerError, environment, free_port, private, wait_until
 
 
 class Postgres(Server):
-    """A PostgreSQL of the newest version installed, open to everybody on this machine.
+    """A PostgreSQL of the newest version installed, on the loopback only.
 
-    `durable` is for the demo, whose data must survive the machine; tests do without.
+    Its roles have one password, made for it, which is in the file `pgpass` that only its
+    owner may read: else every user of this machine could be its superuser, and with that
+    the user it runs as. `durable` is for the demo, whose data must survive the machine; tests do without.
     """
 
     program = "postgres"
@@ -25,6 +29,7 @@ class Postgres(Server):
         super().__init__(directory, port)
         self.data = self.directory / "data"
         self.pid_file = self.data / "postmaster.pid"
+        self.passfile = self.directory / "pgpass"
         self.durable = durable
         self.settings = settings
         self.log = Log(self.directory / "postgresql.log",
@@ -53,6 +58,14 @@ class Postgres(Server):
                    "-D", f"/proc/self/fd/{descriptor}", *arguments]
         return descriptor, command
 
+    @property
+    def password(self):
+        """Made when it is first asked for."""
+        if not self.passfile.exists():
+            with open(self.passfile, "w", opener=private) as file:
+                file.write(f"*:*:*:*:{secrets.token_hex(20)}\n")
+        return self.passfile.read_text().rpartition(":")[2].strip()
+
     def create(self):
         """Makes the database cluster, unless it is there."""
         if (self.data / "registration.created").exists():
@@ -61,9 +74,20 @@ class Postgres(Server):
         self.data.mkdir(mode=0o700)
         if IS_ROOT:
             shutil.chown(self.data, "postgres", "postgres")
+        with tempfile.NamedTemporaryFile("w") as file:   # which initdb's user can reach
+            file.write(self.password)
+            file.flush()
+            if IS_ROOT:
+                shutil.chown(file.name, "postgres")
+            self.initdb(file.name)
+        with open(self.data / "postgresql.conf", "a") as file:
+            file.write("\n".join(self.configuration()) + "\n")
+        (self.data / "registration.created").touch()
+
+    def initdb(self, password_file):
         descriptor, command = self.as_owner(
-            "initdb", "--username", self.administrator, "--auth", "trust",
-            "--encoding", "UTF8", "--locale", "C.UTF-8",
+            "initdb", "--username", self.administrator, "--auth", "scram-sha-256",
+            "--pwfile", password_file, "--encoding", "UTF8", "--locale", "C.UTF-8",
             *([] if self.durable else ["--no-sync"]))
         try:
             subprocess.run(command, cwd="/", check=True, pass_fds=[descriptor],
@@ -71,9 +95,20 @@ class Postgres(Server):
                            stdout=subprocess.DEVNULL)
         finally:
             os.close(descriptor)
-        with open(self.data / "postgresql.conf", "a") as file:
-            file.write("\n".join(self.configuration()) + "\n")
-        (self.data / "registration.created").touch()
+
+    def take_passwords(self):
+        """Closes one that an earlier version has made, which let everybody in."""
+        rules = self.data / "pg_hba.conf"
+        if "trust" in rules.read_text():
+            self.set_password(self.administrator)
+            rules.write_text(rules.read_text().replace("trust", "scram-sha-256"))
+            os.kill(self.pid(), signal.SIGHUP)
+
+    def set_password(self, role):
+        """Unless it has one. Not as an argument, which every user of this machine sees."""
+        self.psql(database="postgres", text=f"""
+            SELECT format('ALTER ROLE %I PASSWORD %L', rolname, '{self.password}')
+              FROM pg_authid WHERE rolname = '{role}' AND rolpassword IS NULL \\gexec\n""")
 
     def configuration(self):
         yield "listen_addresses = '127.0.0.1'"
@@ -88,6 +123,7 @@ class Postgres(Server):
     def start(self):
         if self.pid():
             self.port = int(self.pid_file.read_text().splitlines()[3])
+            self.take_passwords()
             return
         self.create()
         self.port = self.port or free_port()
@@ -97,6 +133,7 @@ class Postgres(Server):
         finally:
             os.close(descriptor)
         wait_until(self.is_ready, 60, f"PostgreSQL did not start, see {self.log.path},")
+        self.take_passwords()
 
     def is_ready(self):
         if self.process.poll() is not None:
@@ -117,12 +154,13 @@ class Postgres(Server):
     def variables(self, user=None):
         """What a libpq program needs in its environment to connect."""
         return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port),
-                "PGUSER": user or self.administrator, "PGDATABASE": self.database}
+                "PGUSER": user or self.administrator, "PGDATABASE": self.database,
+                "PGPASSFILE": str(self.passfile)}
 
     def dsn(self, user="registration", **more):
         """A connection string; by default for the service's own role."""
         values = {"host": "127.0.0.1", "port": self.port, "user": user,
-                  "dbname": self.database, **more}
+                  "password": self.password, "dbname": self.database, **more}
         return " ".join(f"{name}={value}" for name, value in values.items())
 
     def connect(self, user=None):
@@ -133,13 +171,13 @@ class Postgres(Server):
         connection.autocommit = True
         return connection
 
-    def psql(self, *arguments, database=None):
-        """Runs psql as the administrator and gives what it prints."""
+    def psql(self, *arguments, database=None, text=""):
+        """Runs psql as the administrator and gives what it prints; `text` is its input."""
         variables = self.variables()
         variables["PGDATABASE"] = database or self.database
         result = subprocess.run(
             ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *arguments],
-            env=environment(**variables), stdin=subprocess.DEVNULL, text=True,
+            env=environment(**variables), input=text, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if result.returncode:
             raise ServerError(f"psql {' '.join(arguments)}: {result.stdout}")
@@ -153,3 +191,5 @@ class Postgres(Server):
             self.psql("-c", f"CREATE DATABASE {self.database}", database="postgres")
         for script in scripts:
             self.psql("-f", str(ROOT / "sql" / script))
+        if scripts:
+            self.set_password("registration")
