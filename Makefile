@@ -246,6 +246,11 @@ install: $(MODULE)
 	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
 	install -m 644 conf/registration-maintain.service conf/registration-maintain.timer \
 	    $(DESTDIR)$(SHAREDIR)
+	install -D -m 755 conf/registration-keys $(DESTDIR)/usr/bin/registration-keys
+	install -D -m 644 conf/registration-keys.1 \
+	    $(DESTDIR)/usr/share/man/man1/registration-keys.1
+	for unit in service timer; do install -D -m 644 conf/registration-keys.$$unit \
+	    $(DESTDIR)$(SHAREDIR)/registration-keys.$$unit || exit; done
 	cd sql && find . -name '*.sql' -exec \
 	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
 	install -D -m 755 sql/registration-schema $(DESTDIR)/usr/bin/registration-schema
@@ -302,7 +307,7 @@ TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytes
     cppcheck valgrind python3-jsonschema python3-venv python3-selenium chromium \
     chromium-driver fonts-dejavu-core prometheus
 # What making the Debian package takes, and what testing it takes.
-DEB_PACKAGES = $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot
+DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)

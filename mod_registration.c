@@ -36,7 +36,7 @@ static int handler(request_rec *r)
     if (!is_mounted(r)) {
         return DECLINED;
     }
-    if (reg_claims_check_caller(r)) {
+    if (reg_claims_lack_name(r)) {
         return HTTP_UNAUTHORIZED;
     }
     request = reg_request_make(r, conf);

@@ -194,13 +194,7 @@ int reg_claims_are_texts(request_rec *r, const apr_array_header_t *variables)
     return 1;
 }
 
-int reg_claims_check_caller(request_rec *r)
+int reg_claims_lack_name(const request_rec *r)
 {
-    if (!r->user || *r->user || !ap_auth_type(r)) {
-        return OK;
-    }
-    apr_table_setn(r->err_headers_out, "WWW-Authenticate",
-                   "Bearer error=\"invalid_token\", "
-                   "error_description=\"The token names no caller.\"");
-    return HTTP_UNAUTHORIZED;
+    return r->user && !*r->user && ap_auth_type((request_rec *)r);
 }

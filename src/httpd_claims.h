@@ -31,10 +31,9 @@ const apr_array_header_t *reg_claims_named(apr_pool_t *pool, const char *express
 int reg_claims_are_texts(request_rec *r, const apr_array_header_t *variables);
 
 /**
- * Refuses a caller whose name is empty (a token with an empty `sub`), although there is
- * an AuthType: it is no caller, and not an anonymous one either.
- * @return OK; or HTTP_UNAUTHORIZED, with a challenge in the answer's headers.
+ * Whether there is an AuthType and the caller's name is empty (a token with an empty
+ * `sub`): it is no caller, and not an anonymous one either, so it is answered 401.
  */
-int reg_claims_check_caller(request_rec *r);
+int reg_claims_lack_name(const request_rec *r);
 
 #endif

@@ -55,6 +55,12 @@ void reg_scope_register(apr_pool_t *pool)
                               AP_AUTH_INTERNAL_PER_CONF);
 }
 
+static int has_challenge(const request_rec *r)
+{
+    return apr_table_get(r->headers_out, "WWW-Authenticate")
+           || apr_table_get(r->err_headers_out, "WWW-Authenticate");
+}
+
 void reg_scope_challenge(request_rec *r, const request_rec *refused)
 {
     const char *missing = apr_table_get(refused->notes, MISSING_NOTE);
@@ -64,5 +70,9 @@ void reg_scope_challenge(request_rec *r, const request_rec *refused)
                        apr_psprintf(r->pool,
                                     "Bearer error=\"insufficient_scope\", scope=\"%s\"",
                                     missing));
+    }
+    else if (r->status == HTTP_UNAUTHORIZED && !has_challenge(r)) {
+        apr_table_setn(r->err_headers_out, "WWW-Authenticate",
+                       "Bearer error=\"invalid_token\"");
     }
 }

@@ -15,7 +15,7 @@ void reg_scope_register(apr_pool_t *pool);
 
 /**
  * Says in WWW-Authenticate which scope was missing (RFC 6750, section 3.1), where that is
- * what a request was refused for.
+ * what a request was refused for. A 401 has a challenge in any case.
  * @param r answers the request that was refused; an ErrorDocument, or that very request.
  */
 void reg_scope_challenge(request_rec *r, const request_rec *refused);

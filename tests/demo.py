@@ -16,13 +16,13 @@ import shlex
 import subprocess
 import sys
 
-from servers import (EXPLORER_MODULES, MODULE, MODULES, ROOT, Certificates, Explorer, Httpd,
+from servers import (ALL_SCOPES, EXPLORER_MODULES, MODULE, MODULES, ROOT, Certificates, Explorer, Httpd,
                      Postgres, ServerError, TokenIssuer, environment, example_site, private)
 
 DEMO = ROOT / "build" / "demo"
 ENV = DEMO / "env"
 ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo data
-MONTH = 30 * 24 * 3600
+DAY = 24 * 3600
 
 CURL = """curl -sS -X POST --cacert "$REGISTRATION_CACERT" \\
     -H "Authorization: Bearer ${token}" -H "Content-Type: application/json" \\
@@ -77,10 +77,9 @@ def make_httpd(site, port, module, explorer=None):
 
 def make_tokens(issuer):
     """Those of somebody and of somebody who may do everything."""
-    person = {"seconds": MONTH, "org": ORGANIZATION}
+    person = {"seconds": DAY, "org": ORGANIZATION}
     return (issuer.token("demo-user", **person),
-            issuer.token("demo-admin", scope="families:create registrations:read "
-                                             "registrations:write", **person))
+            issuer.token("demo-admin", scope=ALL_SCOPES, **person))
 
 
 def write_env(port, certificates, tokens, postgres):
@@ -135,7 +134,7 @@ def start(module, port):
     print(f"""
 These registrations were removed again, so the same examples work for you. Go on with:
 
-    . {os.path.relpath(ENV)}        URL, certificate, tokens (30 days), PGHOST...
+    . {os.path.relpath(ENV)}        URL, certificate, tokens (for a day), PGHOST...
     psql                      the database; all is in schema registration
     make demo-stop            stops both servers and keeps the database
 

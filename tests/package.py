@@ -22,6 +22,7 @@ PACKAGE = "libapache2-mod-registration"
 # What somebody who has a web server and a database has.
 STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl"
 SITE = "etc/apache2/sites-available/registration.conf"
+KEYS = ("etc/apache2/registration-keys.conf", "etc/apache2/registration-signing.pem")
 # Of the package's own files one without its name, and one of that name that is none of them.
 LEFT_BEHIND = ("/usr/share/mod_registration/sql/install.sql",
                "/etc/apache2/mods-enabled/registration.load")
@@ -114,6 +115,19 @@ def install(system, package):
               f"{name} was not installed with it")
 
 
+def limit_rates(system):
+    """As the head of rate-limit.conf says; Apache's configuration is good all the time."""
+    text = system.path("usr/share/mod_registration/rate-limit.conf").read_text()
+    text = text.partition("# Not reload")[0]
+    commands = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
+    check(len(commands) == 5, f"other commands than expected: {commands}")
+    for command in commands[:-1]:
+        system.run("bash", "-ec", command.replace("install", "install -y"))
+        said = system.run("apache2ctl", "configtest")
+        check("Syntax OK" in said, f"{command}: {said}")
+    check("qos_module" in system.run("apache2ctl", "-M"), "mod_qos is not loaded")
+
+
 def use(system):
     """From the installed package to the first registration."""
     system.run("service", "postgresql", "start")
@@ -129,10 +143,15 @@ def use(system):
           "the registration is not there")
     check("REG0" not in system.error_log(), system.error_log())
 
+    step("who may read the key")
+    check(system.path(KEYS[1]).stat().st_mode & 0o777 == 0o600, "others may read the key")
+
     step("a new package's command, before that is installed")
     [package] = system.path("tmp").glob("*.deb")
-    system.run("dpkg-deb", "-x", f"/tmp/{package.name}", "/tmp/new")
-    system.run("/tmp/new/usr/bin/registration-schema", "upgrade", user="postgres")
+    upgrade = readme.commands("Install").partition("new=$(mktemp")
+    upgrade = (upgrade[1] + upgrade[2]).partition("sudo apt install")[0]
+    system.run("bash", "-ec", upgrade.replace("libapache2-mod-registration_NEW.deb",
+                                              f"/tmp/{package.name}"))
     check("up to date" in system.run("registration-schema", "status", user="postgres"),
           "registration-schema does not call it up to date")
 
@@ -162,7 +181,8 @@ def purge(system):
     files = system.run("dpkg", "-L", PACKAGE).splitlines()
     check("/usr/bin/registration-schema" in files, "it has no registration-schema")
     system.run("a2dissite", "-q", "-p", "registration")
-    system.path(SITE).unlink()
+    for name in (SITE, *KEYS):   # the administrator's own
+        system.path(name).unlink()
     system.run("apt-get", "purge", "-q", "-y", PACKAGE)
     left = left_of(system, files)
     check(not left, f"purging leaves {left}")
@@ -220,6 +240,7 @@ if __name__ == "__main__":
         elif sys.argv[1] == "install":
             mount(pathlib.Path(sys.argv[2]))
             install(System(pathlib.Path(sys.argv[2])), pathlib.Path(sys.argv[3]))
+            limit_rates(System(pathlib.Path(sys.argv[2])))
         elif sys.argv[1] == "purge":
             mount(pathlib.Path(sys.argv[2]))
             purge(System(pathlib.Path(sys.argv[2])))

@@ -92,7 +92,7 @@ def with_openidc(site, certificate):
     site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
     site = site.replace("AuthType oauth2\n",
                         "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
-    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_")
+    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
     return (f'OIDCOAuthVerifyCertFiles "registration#{certificate}"\n'
             f"OIDCOAuthRemoteUserClaim sub\n{site}")
 

@@ -17,6 +17,8 @@ class OnScratch:
     broken = ""      # SQL that breaks the database once it is installed
     directives = ""  # more configuration for httpd, at the end of its virtual host
 
+    site = staticmethod(servers.example_site)
+
     @staticmethod
     def change(site):
         """Makes the site that httpd runs from the one that the tests share."""
@@ -37,7 +39,7 @@ class OnScratch:
     @pytest.fixture(scope="class")
     def httpd(self, tmp_path_factory, certificates, issuer, database):
         port = servers.free_port()
-        site = servers.example_site(port, certificates, issuer, database)
+        site = self.site(port, certificates, issuer, database)
         site = site.replace("</VirtualHost>", f"{self.directives}\n</VirtualHost>")
         httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), self.change(site), port,
                               log_level="info")

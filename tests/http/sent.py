@@ -10,6 +10,7 @@ import base64
 import json
 import pathlib
 import re
+import secrets
 import urllib.parse
 
 import requests
@@ -29,7 +30,10 @@ headers = set()
 queries = set()
 forgotten = set()   # what a test had a server log on purpose
 
-TELLING = ("Authorization", "Idempotency-Key")
+TELLING = ("Authorization", "Idempotency-Key", "Referer")
+
+# The page that a browser comes from; its address may name a person.
+REFERER = f"https://app.example.org/?who={secrets.token_hex(8)}@example.org"
 
 STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?')   # with a colon it is a key
 HEADER = re.compile(rf"(?im)^(?:{'|'.join(TELLING)}): *([^\r\n]*)")

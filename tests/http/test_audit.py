@@ -155,6 +155,7 @@ def test_a_name_that_is_no_text_is_noted_escaped(start_httpd, client, good, entr
             AuthBasicProvider anon
             Anonymous *
             Anonymous_MustGiveEmail Off
+            Require valid-user
         </Location>""")
     name = base64.b64encode(b"m\xe9:x").decode()
     one = good("live")

@@ -5,6 +5,7 @@ That holds for all that the whole suite sends; the end of each run checks it (se
 Here are what would make a server talkative, and the controls that show that the check sees.
 """
 
+import re
 import secrets
 
 import pytest
@@ -164,3 +165,42 @@ def test_the_sites_logs_have_neither(httpd, client, issuer):
     assert text + text not in access.read_text()
     for log in (access.read_text(), httpd.log.text()):
         assert name not in log
+
+
+# --- The Referer, and the request's id -----------------------------------------------------
+
+class TestControlWithoutTheErrorLogFormat(OnScratch):
+    """httpd's own format ends with the Referer, and has no id."""
+
+    @staticmethod
+    def change(site):
+        site, found = re.subn(r"(?m)^ *ErrorLogFormat .*\n", "", site)
+        assert found == 1
+        return site
+
+    def test_control_the_referer_is_logged_and_the_id_is_not(self, httpd, client):
+        answer, line = refused(httpd, client)
+        sent.forget(answer.referer)
+        assert answer.referer in line and answer.headers["X-Request-Id"] not in line
+
+
+def refused(httpd, client):
+    """An answer to a bad token, sent by a page whose address names a person, and what the
+    error log has of it. Errors of the module itself: test_operating_logs.py."""
+    begin = httpd.log.size()
+    one = client("nonsense", httpd)
+    referer = one.headers["Referer"] = f"https://app.example.org/?who={secrets.token_hex(8)}"
+    answer = one.get(MOUNT)
+    answer.referer = referer
+    assert answer.status_code == 401
+    servers.wait_until(lambda: "[oauth2:" in httpd.log.text()[begin:], 10, "nothing was logged")
+    return answer, httpd.log.text()[begin:]
+
+
+def test_an_error_is_logged_with_its_id_and_without_the_referer(httpd, client):
+    answer, lines = refused(httpd, client)
+    number = answer.headers["X-Request-Id"]
+    assert "referer" not in lines and answer.referer not in lines
+    assert number in lines
+    access = httpd.directory / "access.log"
+    servers.wait_until(lambda: number in access.read_text(), 10, "nothing was logged")

@@ -18,6 +18,7 @@ import requests
 import servers
 from apis import APIS, check_error, good, post_path   # noqa: F401, a fixture
 from conftest import ALL_SCOPES
+from wire import message, wire   # noqa: F401, a fixture
 
 PCRE = pathlib.Path("/usr/lib/x86_64-linux-gnu/libpcre.so.3")
 MANY = 30000   # more requests than a test makes
@@ -34,24 +35,30 @@ def data():
 
 @pytest.fixture
 def limited(data, start_httpd):   # In this order: httpd writes there until it is stopped.
-    """limited(CALLER_LIMIT=3): an httpd with these of the example's values."""
-    def start(**values):
-        values = {"ADDRESS_LIMIT": MANY, "CALLER_LIMIT": MANY, "FAMILY_LIMIT": MANY, **values}
+    """limited(CALLER_LIMIT=3): an httpd with these of the example's values, which the site
+    includes by itself; `change` makes the site from that, and `more` are directives."""
+    def start(change=str, more="", modules=("qos", "security2"), **values):
+        values = {"ADDRESS_LIMIT": MANY, "REFUSED_LIMIT": MANY, "CALLER_LIMIT": MANY,
+                  "FAMILY_LIMIT": MANY, **values}
         example = (servers.ROOT / "conf" / "rate-limit.conf").read_text()
         for name, value in values.items():
             example, found = re.subn(rf"(?m)^(Define REGISTRATION_{name} +).*$",
                                      rf"\g<1>{value}", example)
             assert found == 1, name
+        file = pathlib.Path(data, "rate-limit.conf")
+        file.write_text(example)
         library = servers.apxs("LIBEXECDIR")
-        return start_httpd(extra=f"""
-            {f'LoadFile {PCRE}' if PCRE.exists() else ''}
-            LoadModule qos_module {library}/mod_qos.so
-            <IfModule !unique_id_module>
-                LoadModule unique_id_module {library}/mod_unique_id.so
-            </IfModule>
-            LoadModule security2_module {library}/mod_security2.so
-            SecDataDir {data}
-            {example}""")
+        loads = [f"LoadModule {name}_module {library}/mod_{name}.so" for name in modules]
+        if PCRE.exists():
+            loads.insert(0, f"LoadFile {PCRE}")
+
+        def named(site):
+            site, found = re.subn(r"(?m)^(Define REGISTRATION_RATE_LIMIT +).*$",
+                                  rf'\g<1>"{file}"', site)
+            assert found == 1
+            data_directory = f"SecDataDir {data}" if "security2" in modules else ""
+            return "\n".join([*loads, data_directory, change(site)])
+        return start_httpd(change=named, inside=more)
     return start
 
 
@@ -218,3 +225,77 @@ def test_an_address_that_goes_on_asking_is_let_in_again_all_the_same(limited, ca
         seen.append(register(one, "live").status_code)
         time.sleep(0.2)
     assert seen[:2] == [201, 201] and seen[-2:] == [429, 201]
+
+
+# --- All requests, and those without a good token ------------------------------------------
+
+# Ways to write the path of an API that httpd takes for the same, and others.
+SPELLINGS = ["/%76%31/sessions/{}/register", "/x/../v1/sessions/{}/register",
+             "/./v1//sessions/{}/register", "//v1/sessions/{}/register", "/nothing/{}",
+             "/%66amilies/{}", "/openapi.json?{}"]
+
+
+def without_counting(site):
+    """As it was: what counts is the path as it was sent."""
+    return site.replace('SetEnvIf Request_URI "."', 'SetEnvIf Request_URI "^/(v1|api/v1)/"')
+
+
+def send_as_spelled(wire, httpd, spelling, times, token=None):
+    """The statuses of so many requests, each on a connection of its own."""
+    found = []
+    for number in range(times):
+        one = wire(httpd)
+        one.send(message("GET", spelling.format(number), token=token, Connection="close"))
+        found.append(one.answer().status)
+    return found
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_each_spelling_of_a_path_counts_for_its_address(limited, wire, expect_log, spelling):   # noqa: F811
+    expect_log(QOS_REFUSES)
+    found = send_as_spelled(wire, limited(ADDRESS_LIMIT=5), spelling, 7)
+    assert 429 not in found[:4] and found[4:] == [429] * 3, found
+
+
+@pytest.mark.parametrize("spelling", [spelling for spelling in SPELLINGS
+                                      if not spelling.startswith("//")])   # merged by httpd
+def test_control_counted_by_the_path_as_sent_they_pass(limited, wire, spelling):   # noqa: F811
+    found = send_as_spelled(wire, limited(change=without_counting, ADDRESS_LIMIT=5), spelling, 7)
+    assert 429 not in found
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_each_spelling_of_a_path_counts_for_its_caller(limited, wire, issuer, spelling):   # noqa: F811
+    token = issuer.token(secrets.token_hex(8), scope=ALL_SCOPES)
+    found = send_as_spelled(wire, limited(CALLER_LIMIT=3), spelling, 5, token)
+    if "openapi" in spelling:   # It takes no token, so nobody calls it.
+        assert set(found) == {200}
+    else:
+        assert 429 not in found[:3] and found[3:] == [429] * 2, found
+
+
+def is_connected(wire, httpd, token=None):   # noqa: F811
+    """Does it get an answer?"""
+    try:
+        return bool(send_as_spelled(wire, httpd, "/nothing/{}", 1, token))
+    except OSError:
+        return False
+
+
+def test_an_address_without_a_good_token_is_refused_at_last(limited, wire, expect_log):   # noqa: F811
+    expect_log(r"\[qos:error\] .* mod_qos\(060\): access denied")
+    httpd = limited(REFUSED_LIMIT=5, LIMIT_SECONDS=4)
+    assert send_as_spelled(wire, httpd, "/nothing/{}", 5, "forged") == [401] * 5
+    assert not is_connected(wire, httpd)
+    servers.wait_until(lambda: is_connected(wire, httpd), 20, "it was not let in again")
+
+
+def test_control_without_the_limit_it_goes_on(limited, wire):   # noqa: F811
+    httpd = limited(change=lambda site: site.replace("QS_SetEnvIfStatus 401 QS_Block", ""),
+                    REFUSED_LIMIT=5)
+    assert send_as_spelled(wire, httpd, "/nothing/{}", 12, "forged") == [401] * 12
+
+
+@pytest.mark.parametrize("modules", [(), ("qos",), ("security2",)], ids=str)
+def test_the_site_starts_with_any_of_the_modules(limited, caller, register, modules):
+    assert register(caller(limited(modules=modules)), "live").status_code == 201

@@ -21,7 +21,7 @@ from conftest import ALL_SCOPES, ORGANIZATION, Client
 from event_registrations import OTHER_ORGANIZATION
 from scratch import OnScratch
 
-SITE = (servers.ROOT / "conf" / "example-site.conf").read_text() + servers.TENANT_MOUNT
+EXAMPLE = (servers.ROOT / "conf" / "example-site.conf").read_text()
 
 
 # --- The operations ------------------------------------------------------------------------
@@ -34,15 +34,17 @@ class Operation(types.SimpleNamespace):
         return f"{self.method} {self.mount}{self.pattern}"
 
 
-def mounts():
-    """Path, API, scope and whether there is a RegistrationOrganization, of each mount."""
-    for path, inside in re.findall(r'(?s)<Location "([^"]+)">(.*?)</Location>', SITE):
+def mounts(site):
+    """Path, API, scopes for reading and for everything else, and whether there is a
+    RegistrationOrganization, of each mount."""
+    defined = dict(re.findall(r"(?m)^Define (REGISTRATION_\w+) +(\S+)$", site))
+    for path, inside in re.findall(r'(?s)<Location "([^"]+)">(.*?)</Location>', site):
         directives = re.sub(r"(?m)^\s*#.*$", "", inside)
         api = re.search(r"RegistrationAPI (\w+)", directives)
-        scope = re.search(r"Require registration-scope (\S+)", directives)
+        scopes = [defined[name] for name in
+                  re.findall(r"Require registration-scope \$\{(\w+)\}", directives)]
         if api:
-            yield (path, api[1], scope and scope[1],
-                   "RegistrationOrganization " in directives)
+            yield path, api[1], scopes, "RegistrationOrganization " in directives
 
 
 def routes():
@@ -55,10 +57,21 @@ def routes():
     return list(dict.fromkeys(found))
 
 
-OPERATIONS = [Operation(api=api, method=method, pattern=pattern, mount=mount, scope=scope,
-                        limited=limited)
-              for mount, mounted, scope, limited in mounts() if mounted in APIS
-              for api, method, pattern in routes() if api == mounted]
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+def operations(site):
+    for mount, mounted, scopes, limited in mounts(site):
+        for api, method, pattern in routes():
+            if api == mounted and api in APIS:
+                scope = scopes and scopes[0 if method in READING else -1] or None
+                yield Operation(api=api, method=method, pattern=pattern, mount=mount,
+                                scope=scope, limited=limited)
+
+
+DEMO = servers.relaxed(EXAMPLE) + servers.TENANT_MOUNT
+OPERATIONS = list(operations(DEMO))
+STRICT = list(operations(EXAMPLE))
 
 # What tells about them takes no token, and has tests of its own.
 WITHOUT_TOKENS = {"openapi", "metrics", "health", "status"}
@@ -75,8 +88,14 @@ def test_the_matrix_has_every_mount_and_route():
     source = (servers.ROOT / "src" / "routes.c").read_text()
     assert len([1 for _, method, _ in routes() if method not in ("HEAD", "OPTIONS")]) == (
         source.count("{REG_API_"))
-    assert len({operation.mount for operation in OPERATIONS}) == (
-        SITE.count("    RegistrationAPI ") - len(WITHOUT_TOKENS))
+    for site, found in ((DEMO, OPERATIONS), (EXAMPLE, STRICT)):
+        assert len({operation.mount for operation in found}) == (
+            site.count("    RegistrationAPI ") - len(WITHOUT_TOKENS))
+    assert all(o.scope for o in STRICT)
+    assert {o.mount for o in STRICT if o.limited} == {"/api/v1/event-registrations"}
+    assert {(o.method, o.scope) for o in STRICT if o.api == "events"} == {
+        *((method, "registrations:read") for method in READING),
+        *((method, "registrations:write") for method in WRITING)}
     assert [o.mount for o in OPERATIONS if o.scope] == ["/v1/families"] * 2
     assert {o.mount for o in OPERATIONS if o.limited} == {
         "/tenant/api/v1/event-registrations"}
@@ -85,17 +104,19 @@ def test_the_matrix_has_every_mount_and_route():
 # --- The callers ---------------------------------------------------------------------------
 
 class Caller(types.SimpleNamespace):
-    """What Authorization says, and what of it is true: `known`, `scopes`, `org`."""
+    """What Authorization says, and what of it is true: `known`, `scopes`, `org`; and whether
+    it is `meant` for this service."""
 
     def __str__(self):
         return self.name
 
 
-def caller(name, header, known=True, scopes=ALL_SCOPES, org=ORGANIZATION, sent=None):
+def caller(name, header, known=True, scopes=ALL_SCOPES, org=ORGANIZATION, sent=None,
+           meant=True):
     """header(issuer, claims) makes the value of Authorization. `sent` are claims that are
     not taken from `scopes` and `org`."""
     claims = {"scope": scopes, "org": org, **(sent or {})}
-    return Caller(name=name, known=known, scopes=(scopes or "").split(), org=org,
+    return Caller(name=name, known=known, meant=meant, scopes=(scopes or "").split(), org=org,
                   header=lambda issuer: header(issuer, claims))
 
 
@@ -142,7 +163,24 @@ CALLERS = [
     caller("an unsigned token", unsigned, known=False),
     caller("a token with other claims than were signed", with_another_payload, known=False),
     caller("a token of no name", bearer, known=False, sent={"sub": None}),
+    caller("a token of an empty name", bearer, known=False, sent={"sub": ""}),
+    caller("a token for another service", bearer, meant=False, sent={"aud": "cafeteria"}),
+    caller("a token for no service", bearer, meant=False, sent={"aud": None}),
+    caller("a token for a service in capitals", bearer, meant=False,
+           sent={"aud": None, "AUD": "registration"}),
+    caller("a token for another service in small letters, for this in capitals", bearer,
+           meant=False, sent={"aud": "cafeteria", "AUD": "registration"}),
+    caller("a token of another issuer", bearer, meant=False, sent={"iss": "https://x.example"}),
+    caller("a token of no issuer", bearer, meant=False, sent={"iss": None}),
+    caller("an ID token", bearer, meant=False, sent={"aud": "some-spa", "nonce": "n"}),
+    caller("a token for this service among others", bearer,
+           sent={"aud": ["cafeteria", "registration"]}),
     caller("a token without a scope", bearer, scopes=None),
+    caller("a token to read", bearer, scopes="groups:read registrations:read"),
+    caller("a token with the scopes in capitals", bearer, scopes=None,
+           sent={"scope": None, "SCOPE": ALL_SCOPES}),
+    caller("a token of an organization in capitals", bearer, org=None,
+           sent={"org": None, "ORG": ORGANIZATION}),
     caller("a token of another scope", bearer, scopes="families:read registrations:write"),
     caller("a token of no organization", bearer, org=None),
     caller("a token of what is no organization", bearer, org="Tech Corp"),
@@ -160,7 +198,7 @@ def expected(operation, caller):
     """The status a caller gets, by what the site's configuration says."""
     if not caller.known:
         return 401
-    if operation.scope and operation.scope not in caller.scopes:
+    if not caller.meant or operation.scope and operation.scope not in caller.scopes:
         return 403
     if operation.method == "OPTIONS":   # says which methods there are, of nobody's data
         return NOTHING
@@ -180,7 +218,8 @@ def check_challenge(answer, operation, caller, status):
     challenge = answer.headers.get("WWW-Authenticate", "")
     if status == 401:
         assert challenge.startswith("Bearer ") and "error=" in challenge
-    elif status == 403 and operation.scope:
+    elif status == 403 and operation.scope and operation.scope not in caller.scopes \
+            and caller.meant:
         assert 'error="insufficient_scope"' in challenge
         assert f'scope="{operation.scope}"' in challenge
     else:
@@ -288,6 +327,17 @@ class TestTheMatrix(Matrix):
         assert changed == (operation.method in WRITING and is_served(operation, caller))
 
 
+class TestTheExampleSite(TestTheMatrix):
+    """As it stands."""
+
+    site = staticmethod(servers.strict_site)
+
+    @pytest.mark.parametrize("operation", STRICT, ids=str)
+    @pytest.mark.parametrize("caller", CALLERS, ids=str)
+    def test_who_may_do_what(self, cell, operation, caller):
+        super().test_who_may_do_what(cell, operation, caller)
+
+
 class TestControlWithoutTheDirectives(Matrix):
     """With what keeps them out taken from the configuration, they get in, and the matrix
     notices."""
@@ -295,7 +345,7 @@ class TestControlWithoutTheDirectives(Matrix):
     @staticmethod
     def change(site):
         site = re.sub(r"(?m)^ *(Require|RegistrationOrganization|Auth\w+|OAuth2Target\w+"
-                      r"|OAuth2TokenVerify) .*\n", "", site)
+                      r"|OAuth2TokenVerify|</?Require\w+>).*\n", "", site)
         return site.replace("RegistrationAPI", "Require all granted\nRegistrationAPI")
 
     @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -307,3 +357,11 @@ class TestControlWithoutTheDirectives(Matrix):
                     check_cell(answer, operation, caller)
                 assert answer.status_code == SUCCESS.get(operation.method, READ)
                 assert changed == (operation.method in WRITING)
+
+
+class TestControlOfTheExampleSite(TestControlWithoutTheDirectives):
+    site = staticmethod(servers.strict_site)
+
+    @pytest.mark.parametrize("operation", STRICT, ids=str)
+    def test_control_everybody_is_let_in(self, cell, operation):
+        super().test_control_everybody_is_let_in(cell, operation)

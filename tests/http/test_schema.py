@@ -9,10 +9,12 @@ import concurrent.futures
 import contextlib
 import copy
 import os
+import pathlib
 import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -211,6 +213,26 @@ def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
     ["install", "--create", "dbname=a"], ["a", "install"]])
 def test_what_it_does_not_know_it_refuses(empty, arguments):
     assert command(empty, *arguments)[0] == 2
+
+
+@pytest.mark.skipif(not servers.IS_ROOT, reason="only root becomes another user")
+@pytest.mark.parametrize("change", [None, "cd /   #"], ids=["as it is", "control"])
+def test_it_may_be_called_where_its_user_may_not_enter(tmp_path, change):
+    """sudo -u postgres in root's own directory; in the control it stays there."""
+    with tempfile.TemporaryDirectory(prefix="registration-") as directory:
+        os.chmod(directory, 0o755)
+        copied = pathlib.Path(shutil.copytree(SQL, f"{directory}/sql"), "registration-schema")
+        if change:
+            text = copied.read_text()
+            assert text.count(change) == 1
+            copied.write_text(text.replace(change, ":   #"))
+        tmp_path.chmod(0o700)
+        result = subprocess.run(
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", copied,
+             "status", "host=/nowhere"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env=servers.environment(HOME="/"), timeout=60)
+    assert result.returncode == 1
+    assert ("could not change directory" in result.stdout) == bool(change), result.stdout
 
 
 def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):

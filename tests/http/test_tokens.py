@@ -19,13 +19,13 @@ def with_openidc(site):
     site = re.sub(r"(?m)^ *OAuth2.*\n", "", site)
     site = site.replace("AuthType oauth2\n",
                         "AuthType oauth20\n OIDCPassClaimsAs environment\n")
-    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_")
+    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
     return f'OIDCOAuthVerifySharedKeys "plain##{SECRET}"\nOIDCOAuthRemoteUserClaim sub\n{site}'
 
 
 def shared_secret_token(sub, seconds=3600, **claims):
     now = int(time.time())
-    claims = {"sub": sub, "iat": now, "exp": now + seconds, **claims}
+    claims = {"sub": sub, "iat": now, "exp": now + seconds, **servers.OF_THE_EXAMPLE, **claims}
     return jwt.encode({name: value for name, value in claims.items() if value is not None},
                       SECRET, algorithm="HS256")
 
@@ -141,7 +141,7 @@ def test_claims_sent_as_headers_count_for_nothing(guard):
 
 def test_any_of_several_scopes_is_enough(guard):
     client = guard.start(lambda site: site.replace(
-        "registration-scope families:create", "registration-scope families:create families:*"))
+        "scope ${REGISTRATION_FAMILIES}", "scope families:create families:*"))
     for scope, status in [("families:create", PASSED), ("x families:*", PASSED),
                           ("families", REFUSED)]:
         answer = client(guard.token("somebody", scope=scope)).post(
@@ -152,7 +152,7 @@ def test_any_of_several_scopes_is_enough(guard):
 
 def test_scopes_combine_with_other_requirements(guard):
     client = guard.start(lambda site: site.replace(
-        "Require registration-scope families:create",
+        "Require registration-scope ${REGISTRATION_FAMILIES}",
         """<RequireAny>
                Require user chief
                <RequireAll>
@@ -255,7 +255,7 @@ def test_an_organization_of_another_name_or_type_does_not_count(guard):
 def test_control_httpd_itself_takes_the_lookalike(guard):
     """So the tests above would fail if the module believed the environment."""
     client = guard.start(lambda site: site.replace(
-        "Require registration-scope families:create",
+        "Require registration-scope ${REGISTRATION_FAMILIES}",
         f"""<RequireAll>
                 Require valid-user
                 Require expr "-z reqenv('{guard.prefix}_CLAIM_sub') \\

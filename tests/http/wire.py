@@ -93,7 +93,7 @@ def message(method, path, body=None, token=None, version="HTTP/1.1", **headers):
 
     A body comes with its Content-Length unless the headers say otherwise.
     """
-    lines = {"Host": "localhost"}
+    lines = {"Host": "localhost", "Referer": sent.REFERER}
     if token:
         lines["Authorization"] = f"Bearer {token}"
     if body is not None and "Transfer_Encoding" not in headers:

@@ -9,5 +9,5 @@ from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: 
                      can_bind, environment, free_port, private, wait_until)
 from .httpd import MODULES, Httpd, apxs, is_sanitized   # noqa: F401
 from .postgres import Postgres   # noqa: F401
-from .site import (EXPLORER_MODULES, TENANT_MOUNT, Certificates, Explorer,   # noqa: F401
-                   TokenIssuer, example_site)
+from .site import (ALL_SCOPES, EXPLORER_MODULES, OF_THE_EXAMPLE, TENANT_MOUNT,   # noqa: F401
+                   Certificates, Explorer, TokenIssuer, example_site, relaxed, strict_site)

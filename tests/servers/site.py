@@ -10,7 +10,14 @@ import shutil
 import subprocess
 import time
 
-from .common import ROOT, ServerError, private
+from .common import IS_ROOT, ROOT, ServerError, private
+
+
+# What tokens have to say at the example site.
+OF_THE_EXAMPLE = {"iss": "https://id.example.org", "aud": "registration"}
+# The scopes that it takes for this and that.
+ALL_SCOPES = ("sessions:write groups:read groups:write families:create"
+              " registrations:read registrations:write")
 
 
 class Certificates:
@@ -46,7 +53,8 @@ class Certificates:
 class TokenIssuer:
     """Signs bearer tokens with an RSA key of its own, kept in a file when one is named."""
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, kid="registration"):
+        self.kid = kid
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import rsa
         if path and pathlib.Path(path).exists():
@@ -68,18 +76,19 @@ class TokenIssuer:
         def encoded(number):
             octets = number.to_bytes((number.bit_length() + 7) // 8, "big")
             return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-        return json.dumps({"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "registration",
+        return json.dumps({"kty": "RSA", "alg": "RS256", "use": "sig", "kid": self.kid,
                            "n": encoded(numbers.n), "e": encoded(numbers.e)},
                           separators=(",", ":"))
 
     def token(self, sub, seconds=3600, **claims):
-        """A token valid for that long; a claim given as None is left out."""
+        """A token valid for that long, by the issuer and for the audience that the example
+        site names; a claim given as None is left out."""
         import jwt
         now = int(time.time())
-        claims = {"sub": sub, "iat": now, "exp": now + seconds, **claims}
+        claims = {"sub": sub, "iat": now, "exp": now + seconds, **OF_THE_EXAMPLE, **claims}
         return jwt.encode({name: value for name, value in claims.items()
                            if value is not None},
-                          self.key, algorithm="RS256", headers={"kid": "registration"})
+                          self.key, algorithm="RS256", headers={"kid": self.kid})
 
 
 # A second mount of the events API, beside those of example-site.conf: it shows only the
@@ -92,19 +101,52 @@ TENANT_MOUNT = """
 """
 
 
-def example_site(port, certificates, issuer, postgres):
-    """conf/example-site.conf with its Define lines filled in, and the tenant mount."""
+# What the demo leaves out of example-site.conf, and how often it stands there: its tokens
+# have no scope but for families, and its first mount of the events API no organization.
+STRICTER = [
+    (r"(?ms)^ +AuthMerging And\n +<RequireAny>.*?</RequireAny>\n", 2),
+    (r"(?m)^ +AuthMerging And\n +Require registration-scope .*_WRITE\}\n", 2),
+    (r"(?m)^ +RegistrationOrganization .*\n", 1)]
+
+
+def changed(site, pattern, replacement, times=1):
+    site, found = re.subn(pattern, replacement, site)
+    if found != times:
+        raise ServerError(f"example-site.conf has {found} times: {pattern}")
+    return site
+
+
+def relaxed(site):
+    """The example site, less what the demo leaves out."""
+    for pattern, times in STRICTER:
+        site = changed(site, pattern, "", times)
+    return site
+
+
+def strict_site(port, certificates, issuer, postgres, keys=None):
+    """conf/example-site.conf with its Define lines filled in.
+
+    `keys` is a file of registration-keys; else the issuer's key stands in the site itself.
+    """
     values = {"HOST": "localhost", "PORT": port, "CERTIFICATE": certificates.certificate,
               "KEY": certificates.key, "ACCESS_LOG": "access.log",
-              "DATABASE": postgres.dsn(),
-              "TOKEN_KEYS": f"jwk '{issuer.jwk()}'"}
+              "DATABASE": postgres.dsn(), "TOKEN_KEYS": keys or "",
+              "RATE_LIMIT": ROOT / "conf" / "rate-limit.conf"}
     site = (ROOT / "conf" / "example-site.conf").read_text()
     for name, value in values.items():
         quoted = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        site, found = re.subn(rf"(?m)^(Define REGISTRATION_{name} +).*$",
-                              lambda match: f'{match[1]}"{quoted}"', site)
-        if found != 1:
-            raise ServerError(f"example-site.conf: no Define REGISTRATION_{name}")
+        site = changed(site, rf"(?m)^(Define REGISTRATION_{name} +).*$",
+                       lambda match, quoted=quoted: f'{match[1]}"{quoted}"')
+    if keys:
+        return site
+    key = issuer.jwk().replace('"', '\\"')
+    return changed(site, r"(?m)^( +)Include \$\{REGISTRATION_TOKEN_KEYS\}$", lambda match:
+                   f'{match[1]}OAuth2TokenVerify jwk "{key}" ${{REGISTRATION_TOKEN_OPTIONS}}')
+
+
+def example_site(port, certificates, issuer, postgres):
+    """The demo's: less strict than the example, and with the tenant mount."""
+    site = relaxed(strict_site(port, certificates, issuer, postgres))
     batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: nothing is combined
     combining = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
     return site.replace("</VirtualHost>", combining + TENANT_MOUNT + "</VirtualHost>")
@@ -140,7 +182,7 @@ class Explorer:
     """A page to try the APIs on: Swagger UI, in a directory to be served.
 
     Whoever reaches the page has the token, so this is for a server that only this machine
-    reaches, where the database is open to everybody too.
+    reaches, and for a token of a day.
 
     httpd's own user may not be allowed to enter the directories above it (a checkout below
     /root). So httpd inherits it open, and finds it by its descriptor.
@@ -152,7 +194,12 @@ class Explorer:
         for file in (*(SWAGGER_UI / name for name in SWAGGER_UI_FILES),
                      *(ROOT / "tests" / "explorer").iterdir()):
             shutil.copyfile(file, directory / file.name)
-        (directory / "token.json").write_text(json.dumps({"token": token}))
+        (directory / "token.json").unlink(missing_ok=True)
+        with open(directory / "token.json", "w", opener=private) as file:
+            file.write(json.dumps({"token": token}))
+        if IS_ROOT:   # httpd's own user has to read it
+            shutil.chown(directory / "token.json", "root", "www-data")
+            (directory / "token.json").chmod(0o640)
         self.descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
 
     @staticmethod
