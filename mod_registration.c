@@ -19,6 +19,7 @@
 #include "reply.h"
 #include "serve.h"
 
+#include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
 
@@ -39,6 +40,9 @@ static int handler(request_rec *r)
     if (reg_claims_lack_name(r)) {
         return HTTP_UNAUTHORIZED;
     }
+    if (reg_request_has_other_coding(r)) {
+        return HTTP_NOT_IMPLEMENTED;
+    }
     request = reg_request_make(r, conf);
     reg_request_keep(r, request);
     status = reg_request_send(r, reg_request_set_organization(r, conf, request)
@@ -53,6 +57,11 @@ static int settle_id(request_rec *r)
 {
     if (reg_server_conf(r->server)->mounted) {
         reg_request_id(r);
+        if (r->proto_num < HTTP_VERSION(1, 1)
+            && apr_table_get(r->headers_in, "Transfer-Encoding")) {
+            /* Nobody knows where such a request ends (RFC 9112, section 6.1). */
+            r->connection->keepalive = AP_CONN_CLOSE;
+        }
     }
     return DECLINED;
 }
@@ -98,6 +107,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_generate_log_id(reg_request_make_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);

@@ -65,8 +65,14 @@ static const char *make_body(request_rec *r, request_rec *refused)
 /* Takes back what an ErrorDocument says of its own body. */
 static void unset_headers(request_rec *r)
 {
-    static const char *const names[] = {"ETag", "Last-Modified", "Accept-Ranges",
-                                        "Content-Encoding", "Content-Language"};
+    static const char *const names[] = {"ETag",
+                                        "Last-Modified",
+                                        "Accept-Ranges",
+                                        "Content-Encoding",
+                                        "Content-Language",
+                                        "Cache-Control",
+                                        "Expires",
+                                        "X-Content-Type-Options"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         apr_table_unset(r->headers_out, names[i]);
@@ -99,6 +105,7 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
 
         f->ctx = NULL;
         unset_headers(r);
+        reg_request_protect(r, NULL);
         ap_set_content_type(r, REG_CONTENT_TYPE);
         ap_set_content_length(r, (apr_off_t)strlen(body));
         APR_BRIGADE_INSERT_HEAD(
@@ -113,13 +120,22 @@ static void insert(request_rec *r)
 {
     request_rec *refused = r;
 
-    if (!ap_is_HTTP_ERROR(r->status) || !reg_server_conf(r->server)->mounted) {
+    if (!reg_server_conf(r->server)->mounted) {
         return;
     }
     while (refused->prev) {
         refused = refused->prev;
     }
-    if (mount_of(refused)->api >= 0 || !has_path(refused)) {
+    if (mount_of(refused)->api < 0 && has_path(refused)) {
+        return;
+    }
+    reg_request_protect(r, NULL);
+    if (ap_is_HTTP_ERROR(r->status)) {
+        /* httpd's 400 for a coding that it does not know (RFC 9112, section 6.1). */
+        if (r->status == HTTP_BAD_REQUEST && reg_request_has_other_coding(refused)) {
+            r->status = HTTP_NOT_IMPLEMENTED;
+            r->status_line = NULL;
+        }
         ap_add_output_filter_handle(filter_handle, refused, r, r->connection);
         reg_scope_challenge(r, refused);
         reg_request_tell_id(r, refused);

@@ -91,6 +91,14 @@ static apr_int64_t announced_length(const request_rec *r)
     return length ? apr_atoi64(length) : 0;
 }
 
+/* Whether a body is encoded still: no input filter has decoded it. */
+static int is_encoded(const request_rec *r)
+{
+    const char *coding = apr_table_get(r->headers_in, "Content-Encoding");
+
+    return coding && *coding && ap_cstr_casecmp(coding, "identity") != 0;
+}
+
 static int read_body(reg_request_t *request)
 {
     request_rec *r = request->host_data;
@@ -119,11 +127,7 @@ static int read_body(reg_request_t *request)
     append(r->pool, &body, "", 1);
     request->body = body.data;
     request->body_length = body.length - 1;
-    if (!status && apr_table_get(r->headers_in, "Content-Encoding")) {
-        /* No input filter has decoded it (RFC 9110, section 15.5.16). */
-        status = HTTP_UNSUPPORTED_MEDIA_TYPE;
-    }
-    return status;
+    return !status && is_encoded(r) ? HTTP_UNSUPPORTED_MEDIA_TYPE : status;
 }
 
 static const reg_host_t host = {read_body, reg_pool_call, reg_lists_enter};
@@ -135,6 +139,16 @@ const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
 
     return strncmp(r->uri, conf->mount, length) == 0 && (!*path || *path == '/') ? path
                                                                                  : NULL;
+}
+
+int reg_request_make_id(const conn_rec *c, const request_rec *r, const char **id)
+{
+    (void)c;
+    if (!r || !reg_server_conf(r->server)->mounted) {
+        return DECLINED;
+    }
+    *id = reg_id_uuid(r->pool);
+    return OK;
 }
 
 const char *reg_request_id(request_rec *r)
@@ -239,6 +253,35 @@ void reg_request_tell_id(request_rec *r, request_rec *refused)
     apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
 }
 
+int reg_request_has_other_coding(const request_rec *r)
+{
+    const char *coding = apr_table_get(r->headers_in, "Transfer-Encoding");
+
+    return coding && ap_cstr_casecmp(coding, "chunked") != 0;
+}
+
+/* In this table, which an ErrorDocument leaves alone, and in which a `Header always set`
+ * of the site replaces them. */
+void reg_request_protect(request_rec *r, const char *cache_control)
+{
+    apr_table_setn(r->err_headers_out, "X-Content-Type-Options", "nosniff");
+    apr_table_setn(r->err_headers_out, "Cache-Control",
+                   cache_control ? cache_control : "no-store");
+}
+
+/* Protects a reply: what has an entity tag may be kept, and asked about each time. */
+static void protect(request_rec *r, reg_reply_t *reply)
+{
+    const char *own = apr_table_get(reply->headers, "Cache-Control");
+
+    if (!own && apr_table_get(reply->headers, "ETag")) {
+        own = "private, no-cache";
+    }
+    reg_request_protect(r, own);
+    apr_table_unset(reply->headers, "Cache-Control");
+    apr_table_unset(reply->headers, "X-Content-Type-Options");
+}
+
 /* What other modules let the answer depend on stays. */
 static void add_vary(request_rec *r, const reg_reply_t *reply)
 {
@@ -262,6 +305,7 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
     apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
     add_vary(r, reply);
+    protect(r, reply);
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (ap_is_HTTP_ERROR(reply->status)) {
         reg_request_tell_id(r, r);

@@ -37,4 +37,20 @@ void reg_request_tell_id(request_rec *r, request_rec *refused);
 /** Sends a reply. @return what the handler returns to httpd. */
 int reg_request_send(request_rec *r, reg_reply_t *reply);
 
+/**
+ * Makes an id of a request's own where mod_unique_id is not loaded: httpd's id of a
+ * request gives away addresses of memory. A hook of httpd's, generate_log_id.
+ */
+int reg_request_make_id(const conn_rec *c, const request_rec *r, const char **id);
+
+/** Whether the body has a transfer coding that is not, or not only, chunked. */
+int reg_request_has_other_coding(const request_rec *r);
+
+/**
+ * Sets the headers that every answer of a mount has: X-Content-Type-Options, and
+ * Cache-Control.
+ * @param cache_control NULL: nothing of it is to be kept.
+ */
+void reg_request_protect(request_rec *r, const char *cache_control);
+
 #endif

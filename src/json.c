@@ -343,6 +343,25 @@ reg_json_t *reg_json_get(const reg_json_t *object, const char *key)
     return json_object_get(object, key);
 }
 
+const char *reg_json_other_key(const reg_json_t *object, const char *const *known)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)object, key, value)
+    {
+        const char *const *name = known;
+
+        while (*name && strcmp(*name, key) != 0) {
+            name++;
+        }
+        if (!*name) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
 int reg_json_has_only(const reg_json_t *object, const char *key)
 {
     const char *other;

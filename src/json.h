@@ -66,6 +66,13 @@ int reg_json_numbers_fit(const char *text);
 /** The value of a key, NULL when it is missing or the object is NULL or no object. */
 reg_json_t *reg_json_get(const reg_json_t *object, const char *key);
 
+/**
+ * The first key of an object that is not one of those named.
+ * @param known their names, up to NULL.
+ * @return NULL when there is none; the key belongs to the object.
+ */
+const char *reg_json_other_key(const reg_json_t *object, const char *const *known);
+
 /** Whether the object has the key and no other key that differs from it in case only. */
 int reg_json_has_only(const reg_json_t *object, const char *key);
 

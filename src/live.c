@@ -5,6 +5,7 @@
 #include "check.h"
 #include "idempotency.h"
 #include "ids.h"
+#include "json.h"
 #include "reply.h"
 
 #include <string.h>
@@ -33,12 +34,20 @@ static const char *check_role(const char *value)
                : "must be one of host, participant, guest";
 }
 
-/* Who is registered when the body names nobody: the caller, by the rules of a patient_id.
- */
+/* Who is registered when the body names no person: the caller, by the rules of a
+ * patient_id. A body with another key, like patientId, was meant for another person. */
 static const char *read_caller(const reg_request_t *request, reg_problems_t *problems)
 {
+    static const char *const known[] = {"patient_id", "guest_email", "role", NULL};
     const char *wrong = "or guest_email is required, as the caller is not known";
+    const char *other = reg_json_other_key(request->json, known);
 
+    if (other) {
+        reg_problems_add(problems, reg_check_name(other) ? "a field" : other,
+                         "is not one of patient_id, guest_email and role, and the body "
+                         "names no person");
+        return NULL;
+    }
     if (request->user) {
         wrong = reg_check_is_utf8(request->user) ? reg_check_name(request->user)
                                                  : "must be UTF-8";

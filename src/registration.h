@@ -140,8 +140,9 @@ typedef struct reg_request_t reg_request_t;
 typedef struct reg_host_t {
     /**
      * Reads the body into request->body and request->body_length.
-     * @return 0, or the status to answer with; a negative one means that the answer is
-     *         already on its way and is to be handed back to httpd.
+     * @return 0, or the status to answer with: 415 for an encoded body; a negative one
+     *         means that the answer is already on its way and is to be handed back to
+     *         httpd.
      */
     int (*read_body)(reg_request_t *request);
     /**

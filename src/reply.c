@@ -53,12 +53,16 @@ static const struct words_t {
      "The request asks for what is not there."},
     {502, "Bad Gateway", "bad_gateway", "Please try again later."},
     {503, "Service Unavailable", "unavailable",
-     "The registration is not known to be done. Please try again in a moment."},
+     "The request could not be answered. Please try again in a moment."},
     {504, "Gateway Timeout", "gateway_timeout", "Please try again later."},
     {505, "HTTP Version Not Supported", "http_version_not_supported",
      "The request's version of HTTP is not supported."},
     {507, "Insufficient Storage", "insufficient_storage", "Please try again later."},
 };
+
+/* Where something was to be written, it may have been. */
+static const char not_known[] =
+    "The registration is not known to be done. Please try again in a moment.";
 
 /* The words for a status; those of 400 or 500 for one that is not in the table. */
 static const struct words_t *words_for(int status)
@@ -69,6 +73,14 @@ static const struct words_t *words_for(int status)
         }
     }
     return words_for(status < 500 ? 400 : 500);
+}
+
+static const char *advice_for(const reg_request_t *request, const struct words_t *w)
+{
+    int writes = request->method == REG_METHOD_POST || request->method == REG_METHOD_PUT
+                 || request->method == REG_METHOD_DELETE;
+
+    return w->status == 503 && writes ? not_known : w->advice;
 }
 
 /* Adds "errors": [{"field", "message"}] where fields are at fault. */
@@ -112,7 +124,7 @@ typedef void envelope_t(const reg_request_t *request, const reg_error_t *error,
 static void live_envelope(const reg_request_t *request, const reg_error_t *error,
                           const struct words_t *w, reg_json_t *body)
 {
-    const char *message = error->message ? error->message : w->advice;
+    const char *message = error->message ? error->message : advice_for(request, w);
 
     if (error->problems && error->problems->list) {
         message = sentence(request, error->problems);
@@ -125,7 +137,8 @@ static void groups_envelope(const reg_request_t *request, const reg_error_t *err
                             const struct words_t *w, reg_json_t *body)
 {
     reg_json_set_integer(body, "status", error->status);
-    reg_json_set_string(body, "message", error->message ? error->message : w->advice);
+    reg_json_set_string(body, "message",
+                        error->message ? error->message : advice_for(request, w));
     set_problems(body, request, error->problems);
 }
 
@@ -138,7 +151,7 @@ static void families_envelope(const reg_request_t *request, const reg_error_t *e
 
     if (!message) {
         message = w->reason;
-        description = w->advice;
+        description = advice_for(request, w);
         switch (error->status) {
         case 401:
             message = "UNAUTHORIZED";
@@ -175,7 +188,8 @@ static void events_envelope(const reg_request_t *request, const reg_error_t *err
                             const struct words_t *w, reg_json_t *body)
 {
     reg_json_set_integer(body, "statusCode", error->status);
-    reg_json_set_string(body, "message", error->message ? error->message : w->advice);
+    reg_json_set_string(body, "message",
+                        error->message ? error->message : advice_for(request, w));
     reg_json_set_string(body, "error", w->reason);
     set_problems(body, request, error->problems);
 }

@@ -45,6 +45,19 @@ static reg_reply_t *refuse_json(reg_request_t *request, const char *where)
                            request->api == REG_API_FAMILIES ? &families : &others);
 }
 
+/* The answer to a body that is encoded (RFC 9110, section 15.5.16). */
+static reg_reply_t *refuse_coding(reg_request_t *request)
+{
+    const reg_error_t error = {
+        .status = 415,
+        .message = "The request body must not be encoded: its Content-Encoding must be "
+                   "identity, or left out."};
+    reg_reply_t *reply = reg_reply_error(request, &error);
+
+    apr_table_setn(reply->headers, "Accept-Encoding", "identity");
+    return reply;
+}
+
 /* Reads and parses the body of a POST or PUT; NULL when it is there to be served. */
 static reg_reply_t *receive(reg_request_t *request)
 {
@@ -55,6 +68,9 @@ static reg_reply_t *receive(reg_request_t *request)
         return reg_reply_status(request, 415);
     }
     status = request->host->read_body(request);
+    if (status == 415) {
+        return refuse_coding(request);
+    }
     if (status) {
         return status < 0 ? reg_reply(request, status, NULL)
                           : reg_reply_status(request, status);

@@ -309,9 +309,11 @@ COMMON = {
     ("403", "notAllowed"): lambda w, o: good(w, o, w.client(w.admin_token, w.closed)),
     ("413", "tooLarge"): lambda w, o: good(w, o, json={"x": "x" * 1048577}),
     ("415", "notJSON"): lambda w, o: good(w, o, headers={"Content-Type": "text/plain"}),
+    ("415", "encoded"): lambda w, o: good(w, o, headers={"Content-Encoding": "gzip"}),
     ("422", "keyReused"): reuse_key,
     ("500", "fault"): where("fault"),
     ("503", "unavailable"): where("unavailable"),
+    ("503", "notRead"): where("unavailable"),
     ("default", "expectation"): lambda w, o: good(w, o, headers={"Expect": "a miracle"}),
 }
 

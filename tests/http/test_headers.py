@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers that every answer of a mount has, and codings of the bodies that it takes."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+import servers
+from apis import APIS, MOUNTS, check_error, post_path
+from apis import each_api, good   # noqa: F401, fixtures
+from changed import changed_module
+from conftest import new_uuid
+from wire import chunked, message
+from wire import wire   # noqa: F401, a fixture
+
+INVALID_PATH = "AH10244: invalid URI path"
+
+
+def check_headers(answer, cache="no-store"):
+    """Each once: a second one would be joined by a comma."""
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == cache
+
+
+# --- X-Content-Type-Options and Cache-Control --------------------------------------------------
+
+def test_what_is_registered_and_read_is_not_kept(admin, good, each_api):
+    one = good(each_api)
+    made = admin.post(one.path, json=one.body)
+    assert made.status_code == 201
+    check_headers(made, "private, no-cache" if "ETag" in made.headers else "no-store")
+    if "Location" in made.headers:
+        for method in ("GET", "HEAD"):
+            read = admin.request(method, made.headers["Location"])
+            assert read.status_code == 200
+            check_headers(read, "private, no-cache" if "ETag" in read.headers else "no-store")
+
+
+def test_answers_with_an_entity_tag_are_asked_about_each_time(api, good):
+    one = good("events")
+    made = api.post(one.path, json=one.body)
+    location, tag = made.headers["Location"], made.headers["ETag"]
+    for answer in (made, api.get(location), api.put(location, json={}),
+                   api.put(location, json={"status": "PENDING"}, headers={
+                       "Prefer": "return=minimal"}), api.delete(location)):
+        assert "ETag" in answer.headers
+        check_headers(answer, "private, no-cache")
+    tag = api.get(location, params={"withTrashed": 1}).headers["ETag"]
+    unchanged = api.get(location, params={"withTrashed": 1}, headers={"If-None-Match": tag})
+    # httpd leaves all but a few headers out of a 304, which has no content to sniff at.
+    assert (unchanged.status_code, unchanged.headers["Cache-Control"]) == (
+        304, "private, no-cache")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/x-ndjson"])
+def test_lists_are_not_kept(api, accept):
+    for params in ({"limit": 1}, {"limit": 0}):
+        check_headers(api.get(MOUNTS["events"], params=params, headers={"Accept": accept}))
+
+
+def test_what_tells_about_the_service_is_sniffed_at_no_more(anonymous, start_httpd, client):
+    assert anonymous.get("/openapi.json").headers["X-Content-Type-Options"] == "nosniff"
+    assert anonymous.get("/openapi.json").headers["Cache-Control"] == "no-cache"
+    httpd = start_httpd(inside="".join(f"""
+        <Location "/{name}">
+            AuthMerging Off
+            RegistrationAPI {name}
+            Require all granted
+        </Location>""" for name in ("metrics", "health", "status")))
+    for path in ("/metrics", "/health/live", "/health/ready", "/status", "/status/data"):
+        answer = client(httpd=httpd).get(path)
+        assert answer.status_code == 200
+        check_headers(answer)
+
+
+def test_errors_of_the_module_and_of_others_have_them(admin, anonymous, api, each_api):
+    path = post_path(each_api)
+    for answer in (anonymous.post(path, json={}), admin.post(path, data="{"),
+                   admin.request("BREW", path), admin.options(path),
+                   admin.get(MOUNTS[each_api] + "/a/b/c/d"), admin.put(path, data="x"),
+                   admin.post(path, data="{}", headers={"Content-Type": "text/plain"}),
+                   admin.post(path, data="x" * 140000),
+                   admin.post(path, data="{}", headers={"Expect": "a miracle"})):
+        check_headers(answer)
+    check_headers(api.post("/v1/families", json={}))   # 403
+
+
+def test_errors_that_httpd_finds_by_itself_have_them(wire, each_api, expect_log):
+    expect_log(INVALID_PATH)
+    path = MOUNTS[each_api]
+    for octets in (message("GET", path + "/%zz"), message("GET", path, Host=None),
+                   message("GET", path, X_Long="x" * 9000),
+                   message("GET", path + "/" + "x" * 9000)):
+        one = wire()
+        one.send(octets)
+        check_headers(one.answer())
+
+
+@pytest.mark.parametrize("document", ['"a text"', "/page"])
+def test_error_documents_and_redirects_have_them(start_httpd, client, admin_token, document):
+    httpd = start_httpd(modules=[*servers.MODULES, "status", "rewrite"], inside=f"""
+        <Location "/page">
+            SetHandler server-status
+            Require all granted
+        </Location>
+        ErrorDocument 401 {document}
+        ErrorDocument 404 {document}
+        RewriteEngine On
+        RewriteRule "^(.*)/moved$" https://example.org/ [R=301]""")
+    for path in MOUNTS.values():
+        check_headers(client(httpd=httpd).post(path, json={}))
+        check_headers(client(admin_token, httpd).get(path + "/a/b/c/d"))
+        moved = client(admin_token, httpd).get(path + "/moved", allow_redirects=False)
+        assert moved.status_code == 301
+        check_headers(moved)
+
+
+def test_a_sites_own_header_replaces_them(start_httpd, client, admin_token, good):
+    httpd = start_httpd(inside="""
+        Header always set X-Content-Type-Options nosniff
+        Header always set Cache-Control "no-store, no-transform\"""")
+    one = good("events")
+    for answer in (client(admin_token, httpd).post(one.path, json=one.body),
+                   client(httpd=httpd).get(MOUNTS["events"])):
+        check_headers(answer, "no-store, no-transform")
+
+
+def test_outside_the_mounts_nothing_is_added(api):
+    answer = api.get("/nowhere")
+    assert "Cache-Control" not in answer.headers
+    assert "X-Content-Type-Options" not in answer.headers
+
+
+def test_control_without_the_headers_the_check_fails(start_httpd, client, token, tmp_path):
+    module = changed_module(tmp_path / "sources", "    protect(r, reply);\n", "    (void)protect;\n")
+    answer = client(token, start_httpd(registration=module)).get(MOUNTS["events"])
+    with pytest.raises(KeyError):
+        check_headers(answer)
+
+
+# --- Content-Encoding ----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "IDENTITY"])
+def test_a_body_that_is_not_encoded_is_taken(admin, good, each_api, coding):
+    one = good(each_api)
+    assert admin.post(one.path, data=one.text, headers={
+        "Content-Encoding": coding, "Content-Type": "application/json"}).status_code == 201
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "x", "identity, gzip", "gzip, identity"])
+def test_an_encoded_body_is_415_and_says_what_is_accepted(admin, good, each_api, coding):
+    one = good(each_api)
+    answer = admin.post(one.path, data=gzip.compress(one.text.encode()), headers={
+        "Content-Encoding": coding, "Content-Type": "application/json"})
+    body = check_error(answer, each_api, 415)
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert "encoded" in body["message"]
+
+
+def test_another_type_is_415_for_its_type(admin, each_api):
+    answer = admin.post(post_path(each_api), data="{}", headers={"Content-Type": "text/plain"})
+    body = check_error(answer, each_api, 415)
+    assert "Accept-Encoding" not in answer.headers
+    assert "encoded" not in json.dumps(body)
+
+
+# --- Transfer-Encoding ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "x", "chunked, gzip"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_another_transfer_coding_is_501(wire, admin_token, each_api, coding, method):
+    one = wire()
+    one.send(message(method, post_path(each_api), chunked(b"{}"), admin_token,
+                     Transfer_Encoding=coding, Content_Type="application/json"))
+    check_error(one.answer(), each_api, 501)
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+def test_chunks_are_taken(wire, admin_token, good, each_api, coding):
+    request = good(each_api)
+    one = wire()
+    one.send(message("POST", request.path, chunked(request.text.encode()), admin_token,
+                     Transfer_Encoding=coding, Content_Type="application/json"))
+    assert one.answer().status == 201
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", None])
+def test_http_1_0_with_a_transfer_coding_is_answered_and_closed(wire, admin_token, good,
+                                                                each_api, connection):
+    request = good(each_api)
+    one = wire()
+    one.send(message("POST", request.path, chunked(request.text.encode()), admin_token,
+                     "HTTP/1.0", Transfer_Encoding="chunked", Connection=connection,
+                     Content_Type="application/json"))
+    answer = one.answer()
+    assert answer.status in (201, 400)
+    if answer.status == 400:
+        check_error(answer, each_api, 400)
+    assert one.is_ended()
+
+
+# --- The words of a 503 --------------------------------------------------------------------------
+
+def test_only_a_write_says_that_its_outcome_is_not_known(start_httpd, client, admin_token):
+    httpd = start_httpd(modules=[*servers.MODULES, "rewrite"], inside="""
+        RewriteEngine On
+        RewriteRule "^(.*)/later$" - [R=503]""")
+    one = client(admin_token, httpd)
+    for api, mount in MOUNTS.items():
+        for method, is_write in (("GET", False), ("OPTIONS", False), ("PATCH", False),
+                                 ("POST", True), ("PUT", True), ("DELETE", True)):
+            answer = one.request(method, mount + "/later")
+            text = json.dumps(check_error(answer, api, 503))
+            assert ("not known to be done" in text) == is_write, (api, method)
+
+
+# --- X-Request-Id --------------------------------------------------------------------------------
+
+UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+def without_unique_id(start_httpd):
+    """An httpd whose logs have the request's id."""
+    return start_httpd(modules=[name for name in servers.MODULES if name != "unique_id"],
+                       inside='ErrorLogFormat "[%l] [%L] %M"')
+
+
+def test_an_id_made_here_tells_nothing_of_the_process(without_unique_id, client, wire):
+    one = client(httpd=without_unique_id)
+    ids = {one.get(MOUNTS[api]).headers["X-Request-Id"] for api in APIS for _ in range(5)}
+    early = wire(without_unique_id)
+    early.send(message("GET", MOUNTS["events"], Host=None))
+    ids.add(early.answer().headers["X-Request-Id"])
+    assert len(ids) == 5 * len(APIS) + 1
+    assert all(UUID_7.fullmatch(one) for one in ids), ids
+
+
+def test_the_error_log_has_the_same_id(without_unique_id, client):
+    answer = client("nonsense", without_unique_id).get(MOUNTS["events"])
+    servers.wait_until(lambda: f"[{answer.headers['X-Request-Id']}]"
+                       in without_unique_id.log.text(), 10, "the id was not logged")
+
+
+# --- A key that is not one of the three ------------------------------------------------------------
+
+@pytest.mark.parametrize("body, key", [
+    ({"patientId": "alice"}, "patientId"), ({"guestEmail": "a@b"}, "guestEmail"),
+    ({"role": "host", "user": 1}, "user"), ({"Patient_id": "x"}, "Patient_id"),
+    ({"": 1}, ""), ({"x" * 300: 1}, "a field")], ids=str)
+def test_a_body_that_names_no_person_but_has_another_key_is_400(api, sql, live_session, body,
+                                                               key):
+    session = live_session()
+    answer = check_error(api.post(f"/v1/sessions/{session}/register", json=body), "live", 400)
+    assert answer["message"].startswith((key or "a field") + " ")
+    assert sql("SELECT count(*) FROM live_registrations WHERE session_id = %s",
+               session) == [(0,)]
+
+
+def test_another_key_beside_a_person_is_ignored(api, live_session):
+    path = f"/v1/sessions/{live_session()}/register"
+    for body in ({"patient_id": "x", "patientId": "y"}, {"guest_email": "a@b", "more": 1},
+                 {}, {"role": "host"}):
+        answer = api.post(path, json=body)
+        assert answer.status_code in (201, 409), answer.text
