@@ -11,6 +11,7 @@ their own, so that nothing here is in their way, and end with this program.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,14 @@ def use(system):
 
     step("who may read the key")
     check(system.path(KEYS[1]).stat().st_mode & 0o777 == 0o600, "others may read the key")
+
+    step("what cron and systemd run every hour")
+    line = re.search(r"(?m)^    17 \* \* \* \* postgres (.*)$", readme.README.read_text())[1]
+    check('"idempotency_keys": 0' in system.run("sh", "-c", line, user="postgres"),
+          "the line for cron does not do it")
+    service = system.path("usr/share/mod_registration/registration-maintain.service").read_text()
+    check(f"ExecStart=/usr/bin/{line.partition('&& ')[2]}\n" in service,
+          "the service does something else than the line for cron")
 
     step("a new package's command, before that is installed")
     [package] = system.path("tmp").glob("*.deb")

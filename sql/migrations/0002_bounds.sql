@@ -18,7 +18,8 @@ ALTER TABLE group_members
 -- they keep four bytes of a name. The audit's callers, below, and addresses in fields have
 -- many rows of one name, which B-trees keep once. Group members are found by member_emails, event
 -- users by their address in search_text. Each reads its table under a lock; where tables have
--- more than a few million rows, make them before, as here but CREATE INDEX CONCURRENTLY.
+-- more than a few million rows, make them before, as here but CREATE INDEX CONCURRENTLY, the
+-- column fields_email before its index.
 CREATE INDEX IF NOT EXISTS live_registrations_by_patient
     ON live_registrations USING hash (lower(patient_id)) WHERE patient_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS live_registrations_by_guest
@@ -117,6 +118,8 @@ ALTER TABLE idempotency_keys SET
 --     ALTER TABLE registration.audit ADD CONSTRAINT audit_oldest
 --         CHECK (at < '2027-01-01 00:00+00') NOT VALID;
 --     ALTER TABLE registration.audit VALIDATE CONSTRAINT audit_oldest;
+--     CREATE INDEX CONCURRENTLY audit_oldest_by_caller
+--         ON registration.audit (lower(caller)) WHERE caller IS NOT NULL;
 --
 -- The new values of the types must not be used in this transaction: only the body of a
 -- PL/pgSQL function, which is not analyzed before it runs, may name one. New types instead

@@ -13,6 +13,12 @@ DECLARE
     wrong text;
     service name;
 BEGIN
+    IF (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'registration')
+       <> 'registration_owner'::regrole THEN
+        RAISE EXCEPTION 'schema registration must belong to registration_owner; somebody else '
+                        'has made it before';
+    END IF;
+
     SELECT string_agg(p.oid::regprocedure::text, ', ')
       INTO wrong
       FROM pg_proc p

@@ -30,6 +30,10 @@ COMMENT ON ROLE registration_admin IS
 ALTER ROLE registration SET log_error_verbosity = 'terse';
 ALTER ROLE registration SET log_parameter_max_length = 0;
 ALTER ROLE registration SET log_parameter_max_length_on_error = 0;
+SELECT :SERVER_VERSION_NUM >= 160000 AS explains_parameters \gset
+\if :explains_parameters
+ALTER ROLE registration SET auto_explain.log_parameter_max_length = 0;
+\endif
 
 -- No session of the module's is to hold locks that no request waits for any more. These
 -- fit RegistrationTimeout 5, its default; options in DBDParams go before them, too.

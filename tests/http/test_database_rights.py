@@ -327,6 +327,17 @@ class TestControlOfMistakesForAdministrators(InADatabaseOfItsOwn):
             sql(taken_back(mistake))
 
 
+class TestASchemaOfSomebodyElse(InADatabaseOfItsOwn):
+    def test_it_is_not_taken(self, sql, database, expect_log):
+        expect_log("postgres@scratch_")
+        sql("ALTER SCHEMA registration OWNER TO postgres;"
+            " GRANT ALL ON SCHEMA registration TO registration_owner")
+        with pytest.raises(servers.ServerError, match="must belong to registration_owner"):
+            database.install("install.sql")
+        sql("ALTER SCHEMA registration OWNER TO registration_owner")
+        database.install("install.sql")
+
+
 # --- What is found by name -----------------------------------------------------------------
 
 # What an operation uses, once more in a schema that others may write to.
