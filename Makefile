@@ -6,6 +6,7 @@
 #   make explorer     fetch what the demo shows the APIs with in a browser
 #   make check        every test
 #   make check-clients    clients made of the description of the APIs by four generators
+#   make check-schemathesis   requests made of it, for two minutes
 #   make check-valgrind   the unit tests and some HTTP tests under valgrind
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
 #   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
@@ -65,7 +66,7 @@ PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(O
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
-        check-http check-clients check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
+        check-http check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
         lint format format-check packages build-packages
 
 all: $(MODULE)
@@ -201,6 +202,14 @@ check-clients: $(MODULE) build/venv-clients/installed build/clients-npm/installe
 	    $(MAKE) --no-print-directory packages PACKAGES=default-jre-headless
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini \
 	    -n $(WORKERS) --dist load tests/clients $(PYTEST)
+
+# Requests made of it, for so long, and of which seed.
+SCHEMATHESIS_SECONDS = 120
+SEED = 1
+check-schemathesis: $(MODULE) build/venv-schemathesis/installed
+	REGISTRATION_MODULE=$(abspath $(MODULE)) REGISTRATION_SECONDS=$(SCHEMATHESIS_SECONDS) \
+	    REGISTRATION_SEED=$(SEED) $(PYTHON) -B -m pytest -c tests/pytest.ini -rP \
+	    tests/schemathesis $(PYTEST)
 
 build/clients-npm/installed: tests/clients/openapi_typescript/package-lock.json
 	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
