@@ -17,6 +17,8 @@
  */
 
 #define REG_CSV_CONTENT_TYPE "text/csv; charset=utf-8; header=present"
+/** What spreadsheets tell UTF-8 by. */
+#define REG_CSV_BYTE_ORDER_MARK "\xEF\xBB\xBF"
 #define REG_CSV_LINE_END "\r\n"
 
 /** A text as a field; NULL gives an empty one. */

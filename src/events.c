@@ -52,13 +52,15 @@ static const char *read_id(const reg_request_t *request, reg_problems_t *problem
     return id;
 }
 
-/* The flag withTrashed of the query string. */
+/* The flag withTrashed, all that the query string may have. */
 static const char *read_with_trashed(const reg_request_t *request,
                                      reg_problems_t *problems)
 {
+    static const char *const names[] = {"withTrashed", NULL};
     reg_query_t query;
 
     reg_query_parse(&query, request, problems);
+    reg_query_refuse_misspelt(&query, names);
     return reg_query_flag(&query, "withTrashed");
 }
 

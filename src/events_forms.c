@@ -83,6 +83,14 @@ static const char *next_item(apr_pool_t *pool, const char **rest)
     return length > 1 ? apr_pstrmemdup(pool, item, length - 1) : NULL;
 }
 
+/* The last item of an array; NULL when there is none. */
+static const char *last_item(apr_pool_t *pool, const char *array)
+{
+    const char *rest = strrchr(array, '\n');
+
+    return next_item(pool, rest ? &rest : &array);
+}
+
 static void push(apr_array_header_t *pieces, const char *piece)
 {
     APR_ARRAY_PUSH(pieces, const char *) = piece;
@@ -114,7 +122,7 @@ const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
     apr_array_header_t *pieces = apr_array_make(pool, 64, sizeof(const char *));
     const char *rest = array, *item;
 
-    *last = NULL;
+    *last = last_item(pool, array);
     if (form == REG_FORM_JSON) {
         return array;
     }
@@ -129,7 +137,6 @@ const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
             push(pieces, item);
             push(pieces, "\n");
         }
-        *last = item;
     }
     return apr_array_pstrcat(pool, pieces, '\0');
 }

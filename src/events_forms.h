@@ -21,7 +21,7 @@ void reg_form_set_headers(reg_reply_t *reply, reg_form_t form);
  * Puts items into a form.
  * @param array of JSON, each item on a line of its own.
  * @param begins whether they are the first: a table has its headings before them.
- * @param last set to the last of them; to NULL when there is none, or they stay JSON.
+ * @param last set to the last of them; to NULL when there is none.
  */
 const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
                            int begins, const char **last);

@@ -6,9 +6,12 @@
  * page is asked for.
  */
 
+#include "audit.h"
+#include "csv.h"
 #include "events.h"
+#include "events_cursor.h"
 #include "events_forms.h"
-#include "json.h"
+#include "events_links.h"
 #include "query.h"
 #include "reply.h"
 
@@ -17,13 +20,20 @@
 #include <string.h>
 #include <sys/param.h>
 
-#define PARAMETERS 13
-/* Of those, where a list goes on: behind what was made at this time, with this id. */
+#define PARAMETERS 15
+/* Of those, the page's number, the order, and the place that the page begins behind. */
+#define PAGE 1
+#define SORT 2
+#define DESCENDING 3
 #define AFTER_TIME 11
 #define AFTER_ID 12
+#define AFTER_TEXT 13
 
-static const reg_operation_t events_search = {
-    .name = "events_search", .parameters = PARAMETERS, .alone = 1};
+static const reg_operation_t events_search = {.name = "events_search",
+                                              .parameters =
+                                                  PARAMETERS + REG_AUDIT_PARAMETERS,
+                                              .alone = 1,
+                                              .audited = 1};
 
 static const reg_rule_t rules[] = {
     {REG_FOUND, {.status = 200}}, {REG_MORE, {.status = 200}}, {0, {0}}};
@@ -34,87 +44,16 @@ static const reg_rule_t rules[] = {
 #define PART 250
 #define DEFAULT_SORT "createdAt DESC"
 
-/* `<field> ASC|DESC`, the direction optional. */
-static const char *check_sort(const char *value)
-{
-    static const char *const fields[] = {"createdAt", "updatedAt", "status",
-                                         "startDate", "eventName", "firstName",
-                                         "lastName",  "email"};
-
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        apr_size_t length = strlen(fields[i]);
-        const char *direction = value + length;
-
-        if (strncmp(value, fields[i], length) == 0
-            && (!*direction || strcmp(direction, " ASC") == 0
-                || strcmp(direction, " DESC") == 0)) {
-            return NULL;
-        }
-    }
-    return "must be a field and perhaps ASC or DESC: createdAt, updatedAt, status, "
-           "startDate, eventName, firstName, lastName, email";
-}
+#define INVALID_AFTER                                                                    \
+    "must be from a link to the next page, of a list in the same order; begin again "    \
+    "without it"
 
 /* Of a whole list. What it is sorted by must not change while it is read. */
 static const char *check_whole_sort(const char *value)
 {
     return strcmp(value, "createdAt") == 0 || strncmp(value, "createdAt ", 10) == 0
-               ? check_sort(value)
+               ? reg_events_check_sort(value)
                : "must be createdAt, perhaps with ASC or DESC, unless there is a limit";
-}
-
-/* The parameters of the request but for the page, ready to have one put behind them. What
- * could end the link they go into, or what clients that split the header too simply take
- * for its end, is escaped. */
-static const char *other_parameters(const reg_request_t *request)
-{
-    const char *query = request->query ? request->query : "";
-    char *text = apr_palloc(request->pool, strlen(query) * 3 + 2);
-    char *end = text;
-
-    while (*query) {
-        apr_size_t length = strcspn(query, "&");
-        int is_page = strncmp(query, "page", 4) == 0 && (length == 4 || query[4] == '=');
-
-        for (apr_size_t i = 0; i < length && !is_page; i++) {
-            unsigned char c = (unsigned char)query[i];
-            int unsafe = c <= ' ' || c >= 0x7F || strchr("<>\"\\,;", c);
-
-            end += apr_snprintf(end, 4, unsafe ? "%%%02X" : "%c", c);
-        }
-        if (length && !is_page) {
-            *end++ = '&';
-        }
-        query += length + (query[length] == '&');
-    }
-    *end = '\0';
-    return text;
-}
-
-/* The Link header (RFC 8288): first, prev, next and, where the total is known, last. */
-static const char *links(const reg_request_t *request, int limit, int page, int more,
-                         const char *total)
-{
-    const char *parameters = other_parameters(request);
-    apr_int64_t pages = total ? (apr_atoi64(total) + limit - 1) / limit : 0;
-    const struct {
-        const char *relation;
-        apr_int64_t page; /* 0 where there is none */
-    } relations[] = {{"first", 1},
-                     {"prev", page - 1},
-                     {"next", more && page < INT_MAX ? page + 1 : 0},
-                     {"last", total && pages == 0 ? 1 : pages}};
-    const char *header = "";
-
-    for (size_t i = 0; i < sizeof(relations) / sizeof(relations[0]); i++) {
-        if (relations[i].page) {
-            header = apr_psprintf(request->pool,
-                                  "%s%s<%s?%spage=%" APR_INT64_T_FMT ">; rel=\"%s\"",
-                                  header, *header ? ", " : "", request->mount, parameters,
-                                  relations[i].page, relations[i].relation);
-        }
-    }
-    return header;
 }
 
 /* A list as the operation takes it: separated by blanks, NULL when it is empty. */
@@ -126,25 +65,57 @@ static const char *joined(const apr_array_header_t *list)
 /* A list that is asked for. */
 typedef struct {
     reg_request_t *request;
+    reg_query_t query;
     reg_form_t form;
-    int whole; /* not only a page */
+    int with_mark; /* a table begins with a byte order mark */
+    int whole;     /* not only a page */
     int limit, page;
     const char *values[PARAMETERS];
+    /* Where a whole list goes on; it is sorted by createdAt. */
     char after_time[32], after_id[40];
 } list_t;
 
-static void read_parameters(list_t *list, reg_query_t *query)
+/* Has the list begin behind a place. */
+static void begin_behind(list_t *list, const reg_position_t *position)
 {
+    list->values[AFTER_TIME] = position->time;
+    list->values[AFTER_ID] = position->id;
+    list->values[AFTER_TEXT] = position->text;
+}
+
+/* The cursor `after`, which says instead of the page's number where the page begins. */
+static void read_after(list_t *list)
+{
+    const char *cursor = reg_query_value(&list->query, "after");
+    reg_position_t position;
+
+    if (!reg_query_has(&list->query, "after")) {
+        return;
+    }
+    if (!cursor
+        || !reg_events_cursor_read(list->request->pool, cursor, list->values[SORT],
+                                   list->values[DESCENDING], &position)) {
+        reg_problems_add(list->query.problems, "after", INVALID_AFTER);
+        return;
+    }
+    begin_behind(list, &position);
+    list->values[PAGE] = "1";
+}
+
+static void read_parameters(list_t *list)
+{
+    reg_query_t *query = &list->query;
     apr_pool_t *pool = list->request->pool;
     int most = list->request->settings->max_page_size;
     const char *sort, *direction, *search;
 
     list->whole = list->form != REG_FORM_JSON && !reg_query_has(query, "limit")
-                  && !reg_query_has(query, "page");
+                  && !reg_query_has(query, "page") && !reg_query_has(query, "after");
     list->limit = reg_query_number(query, "limit", most,
                                    MIN(list->whole ? PART : DEFAULT_LIMIT, most));
     list->page = reg_query_number(query, "page", INT_MAX, 1);
-    sort = reg_query_get(query, "sort", list->whole ? check_whole_sort : check_sort);
+    sort = reg_query_get(query, "sort",
+                         list->whole ? check_whole_sort : reg_events_check_sort);
     sort = sort ? sort : DEFAULT_SORT;
     direction = strchr(sort, ' ');
     search = reg_query_get(query, "search", reg_check_text);
@@ -160,40 +131,54 @@ static void read_parameters(list_t *list, reg_query_t *query)
         search && *search ? search : NULL,
         joined(reg_query_list(query, "categories", reg_check_uuid)),
         reg_query_flag(query, "withTrashed"),
-        list->request->organization};
+        list->request->organization,
+        NULL, /* the place is read_after()'s */
+        NULL,
+        NULL,
+        list->whole ? "true" : "false"};
 
     memcpy(list->values, values, sizeof(values));
+    list->with_mark = strcmp(reg_query_flag(query, "bom"), "true") == 0;
+    read_after(list);
+    reg_query_refuse_misspelt(query, reg_events_parameters);
 }
 
-/* Has the next search begin behind an item. */
+/* Has the next part of a whole list begin behind an item, which is gone by then. */
 static void go_behind(list_t *list, apr_pool_t *pool, const char *item)
 {
-    const char *made = reg_json_plain(pool, reg_json_raw(pool, item, "createdAt", NULL));
-    const char *id = reg_json_plain(pool, reg_json_raw(pool, item, "id", NULL));
+    reg_position_t position = reg_events_position(pool, list->values[SORT], item);
 
-    apr_cpystrn(list->after_time, made ? made : "", sizeof(list->after_time));
-    apr_cpystrn(list->after_id, id ? id : "", sizeof(list->after_id));
-    list->values[AFTER_TIME] = list->after_time;
-    list->values[AFTER_ID] = list->after_id;
+    apr_cpystrn(list->after_time, position.time ? position.time : "",
+                sizeof(list->after_time));
+    apr_cpystrn(list->after_id, position.id, sizeof(list->after_id));
+    position = (reg_position_t){.id = list->after_id, .time = list->after_time};
+    begin_behind(list, &position);
 }
 
 static reg_more_t read_on;
 
 /* Puts what was found into the reply; of a whole list, what follows is read when that has
- * been sent. */
-static void take(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
-                 const reg_answer_t *answer)
+ * been sent. @return the last item, if others follow; else NULL. */
+static const char *take(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
+                        const reg_answer_t *answer)
 {
-    int begins = !list->values[AFTER_ID];
+    int begins = !list->values[AFTER_ID] || !list->whole;
     const char *last;
 
     reply->body = reg_form_items(pool, list->form, answer->body, begins, &last);
+    if (begins && list->with_mark && list->form == REG_FORM_CSV) {
+        reply->body = apr_pstrcat(pool, REG_CSV_BYTE_ORDER_MARK, reply->body, NULL);
+    }
     reply->more = NULL;
-    if (list->whole && answer->outcome == REG_MORE && last) {
+    if (answer->outcome != REG_MORE) {
+        return NULL;
+    }
+    if (list->whole && last) {
         go_behind(list, pool, last);
         reply->more = read_on;
         reply->more_data = list;
     }
+    return last;
 }
 
 static int read_on(reg_reply_t *reply, apr_pool_t *pool)
@@ -203,7 +188,7 @@ static int read_on(reg_reply_t *reply, apr_pool_t *pool)
     reg_answer_t answer;
 
     part.pool = pool;
-    part.host->call(&part, &events_search, list->values, &answer);
+    reg_audit_call(&part, &events_search, list->values, &answer);
     list->request->outcome = part.outcome;
     list->request->took += part.took;
     if ((answer.outcome != REG_FOUND && answer.outcome != REG_MORE) || !answer.body) {
@@ -213,37 +198,59 @@ static int read_on(reg_reply_t *reply, apr_pool_t *pool)
     return 1;
 }
 
+/* Tells a client where the other pages are. */
+static void set_links(list_t *list, reg_reply_t *reply, const reg_answer_t *answer,
+                      const char *last)
+{
+    apr_pool_t *pool = list->request->pool;
+    reg_page_t page = {.limit = list->limit,
+                       .page = list->page,
+                       .is_empty = strcmp(answer->body, "[]") == 0,
+                       .total = answer->detail};
+
+    if (last) {
+        reg_position_t position = reg_events_position(pool, list->values[SORT], last);
+
+        page.after = reg_events_cursor(pool, list->values[SORT], list->values[DESCENDING],
+                                       &position);
+    }
+    apr_table_setn(reply->headers, "Link",
+                   reg_events_links(list->request, &list->query, &page));
+}
+
 reg_reply_t *reg_events_search(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
     const reg_error_t invalid = {
         .status = 400, .message = "The request is not valid", .problems = &problems};
     list_t *list = apr_pcalloc(request->pool, sizeof(*list));
-    reg_query_t query;
     reg_answer_t answer;
     reg_reply_t *reply;
+    const char *last;
 
     list->request = request;
     list->form = reg_form_wanted(request);
-    reg_query_parse(&query, request, &problems);
-    read_parameters(list, &query);
+    reg_query_parse(&list->query, request, &problems);
+    read_parameters(list);
     if (problems.list) {
         return reg_reply_error(request, &invalid);
     }
     if (list->whole && !request->host->enter_list(request)) {
         return reg_reply_status(request, 503);
     }
-    request->host->call(request, &events_search, list->values, &answer);
+    reg_audit_call(request, &events_search, list->values, &answer);
+    if (answer.outcome == REG_INVALID) {
+        reg_problems_add(&problems, "after", INVALID_AFTER);
+        return reg_reply_error(request, &invalid);
+    }
     reply = reg_reply_answer(request, &answer, rules);
     if (reply->status != 200) {
         return reply;
     }
-    take(list, reply, request->pool, &answer);
+    last = take(list, reply, request->pool, &answer);
     reg_form_set_headers(reply, list->form);
     if (!list->whole) {
-        apr_table_setn(reply->headers, "Link",
-                       links(request, list->limit, list->page, answer.outcome == REG_MORE,
-                             answer.detail));
+        set_links(list, reply, &answer, last);
     }
     if (answer.detail) {
         apr_table_setn(reply->headers, "X-Total-Count", answer.detail);

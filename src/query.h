@@ -27,7 +27,11 @@ int reg_query_has(const reg_query_t *query, const char *name);
  *  last one counts where a name is given more than once. */
 const char *reg_query_get(reg_query_t *query, const char *name, reg_check_t *check);
 
-/** The values of a list: the name repeated, the name with [] behind it, commas between.
+/** The value of a parameter, not checked; NULL when it is missing or no UTF-8. */
+const char *reg_query_value(const reg_query_t *query, const char *name);
+
+/** The values of a list, of which there has to be one: the name repeated, the name with
+ * [] or [N] behind it, commas between.
  *  @return of const char *, empty when the parameter is missing. */
 apr_array_header_t *reg_query_list(reg_query_t *query, const char *name,
                                    reg_check_t *check);
@@ -35,6 +39,14 @@ apr_array_header_t *reg_query_list(reg_query_t *query, const char *name,
 /** A flag: true, false, 1, 0. @return "true" or "false"; "false" when missing or wrong.
  */
 const char *reg_query_flag(reg_query_t *query, const char *name);
+
+/**
+ * Adds a problem for each name in the query that is none of these, but differs from one
+ * in case, _, - or a plural s only: a filter that silently does not filter would show
+ * rows that were not asked for.
+ * @param names up to NULL; that of a list has [] behind it.
+ */
+void reg_query_refuse_misspelt(reg_query_t *query, const char *const *names);
 
 /** A whole number from 1 to `most`; `otherwise` when missing or wrong. */
 int reg_query_number(reg_query_t *query, const char *name, int most, int otherwise);

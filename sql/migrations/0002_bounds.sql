@@ -203,3 +203,22 @@ DROP FUNCTION IF EXISTS events_delete(
 DROP FUNCTION IF EXISTS groups_register(
     uuid[], uuid[], text[], text[], text[], date[], text[], text[], text[], text[], text[],
     text[], jsonb[], jsonb[], date[], date[], text[], text[]);
+
+-- A search has more parameters, the last of them those of the audit: callers, request_ids.
+DROP FUNCTION IF EXISTS events_search(
+    integer[], integer[], text[], boolean[], uuid[], uuid[], text[], text[], text[],
+    boolean[], uuid[], timestamptz[], uuid[]);
+DROP FUNCTION IF EXISTS events_list_statement(
+    text, text, text, text, text, boolean, boolean);
+
+COMMENT ON COLUMN audit.id IS
+    'To which: the id of a row, which may be gone by now. Of a list, the occurrence or else '
+    'the event that it was asked for; empty for one of all.';
+COMMENT ON COLUMN audit.belongs_to IS
+    'The id of what that belongs to: a session, a group, an institution, an organization '
+    'or an occurrence. Of a list, the organization that it is limited to; empty for none.';
+COMMENT ON COLUMN audit.row_count IS
+    'How many rows were listed, exported or purged; null for an entry about one row. A whole '
+    'list has an entry for each part, added before the client gets the part: their sum, by '
+    'request_id, is what the client got, though it went away in the middle; the last part may '
+    'not have reached it.';

@@ -62,6 +62,74 @@ $$;
 COMMENT ON FUNCTION events_allowed IS
     'The events that all given filters allow, null when no filter is by event.';
 
+-- What a list is sorted by: a column of the registrations (r), of their occurrences (o) or
+-- of their events (e).
+CREATE OR REPLACE FUNCTION events_sort_column(sort text)
+RETURNS text
+LANGUAGE sql IMMUTABLE STRICT
+RETURN CASE sort
+    WHEN 'createdAt' THEN 'r.created_at'
+    WHEN 'updatedAt' THEN 'r.updated_at'
+    WHEN 'status' THEN 'r.status'
+    WHEN 'startDate' THEN 'o.start_date'
+    WHEN 'eventName' THEN 'e.name'
+    WHEN 'firstName' THEN 'r.first_name'
+    WHEN 'lastName' THEN 'r.last_name'
+    WHEN 'email' THEN 'r.email'
+END;
+
+COMMENT ON FUNCTION events_sort_column IS 'What a list is sorted by.';
+
+-- What comes behind a registration in a list, as stretches that are each read off an index
+-- from its beginning: a condition on the occurrence or the event, and one on the
+-- registration. $12 or $14 is what the registration was sorted by, $13 its id. Nulls come
+-- last upwards and first downwards.
+CREATE OR REPLACE FUNCTION events_list_behind(
+    sort text,                  -- null: all are equal, and only the id counts
+    descending boolean,
+    is_null boolean)            -- what the registration was sorted by
+RETURNS TABLE (place_condition text, condition text)
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+    s constant text := events_sort_column(sort);
+    value constant text := CASE WHEN sort IN ('createdAt', 'updatedAt', 'startDate')
+                                THEN '$12' ELSE '$14' END;
+    beyond constant text := CASE WHEN descending THEN '<' ELSE '>' END;
+    of_place constant boolean := sort IN ('startDate', 'eventName');
+    stretches text[] := ARRAY[]::text[];    -- on s; on the id
+BEGIN
+    IF sort IS NULL THEN
+        stretches := ARRAY[ARRAY['true', format('r.id %s $13', beyond)]];
+    ELSIF is_null THEN
+        stretches := ARRAY[ARRAY[s || ' IS NULL', format('r.id %s $13', beyond)]];
+        IF descending THEN
+            stretches := stretches || ARRAY[ARRAY[s || ' IS NOT NULL', 'true']];
+        END IF;
+    ELSE
+        stretches := CASE
+            WHEN of_place THEN ARRAY[
+                ARRAY[format('%s = %s', s, value), format('r.id %s $13', beyond)],
+                ARRAY[format('%s %s %s', s, beyond, value), 'true']]
+            ELSE ARRAY[
+                ARRAY[format('(%s, r.id) %s (%s, $13)', s, beyond, value), 'true']]
+        END;
+        IF NOT descending AND sort IN ('startDate', 'firstName', 'lastName', 'email') THEN
+            stretches := stretches || ARRAY[ARRAY[s || ' IS NULL', 'true']];
+        END IF;
+    END IF;
+    FOR n IN 1 .. array_length(stretches, 1) LOOP
+        place_condition := CASE WHEN of_place THEN stretches[n][1] ELSE 'true' END;
+        condition := concat_ws(' AND ', CASE WHEN NOT of_place THEN stretches[n][1] END,
+                               stretches[n][2]);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION events_list_behind IS
+    'The conditions under which registrations come behind one in a list.';
+
 -- The statement that finds the first $9 + $10 of a list: their ids, and what they are
 -- sorted by. A list of few is fetched and sorted (OFFSET 0 keeps the planner from the
 -- index of the order, where these few may be far apart; a LEFT JOIN that the order does
@@ -75,6 +143,7 @@ CREATE OR REPLACE FUNCTION events_list_statement(
     source text,
     scope text,                 -- whose registrations, and
     condition text,             -- which of them
+    place_condition text,       -- and those of which occurrences or events
     sort text,
     direction text,
     by_event boolean,
@@ -91,7 +160,7 @@ BEGIN
                            FROM %1$s
                            LEFT JOIN occurrences AS o ON o.id = r.occurrence_id
                            LEFT JOIN events AS e ON e.id = r.event_id
-                          WHERE %2$s AND %3$s
+                          WHERE %2$s AND %3$s AND %6$s
                          OFFSET 0) AS r'
             WHEN sort = 'createdAt' AND by_event THEN
                 'SELECT r.id, r.created_at AS sorted_by
@@ -112,7 +181,8 @@ BEGIN
                          WHERE %3$s AND r.event_id = e.id AND r.status = s.status
                          ORDER BY r.id %4$s
                          LIMIT $9 + $10) AS r
-                  WHERE ($2 IS NULL OR e.id = $2)
+                  WHERE %6$s
+                    AND ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
                     AND ($4 IS NULL OR e.organization_id = $4)'
             WHEN sort = 'startDate' THEN
@@ -126,7 +196,8 @@ BEGIN
                          WHERE %3$s AND r.occurrence_id = o.id AND r.status = s.status
                          ORDER BY r.id %4$s
                          LIMIT $9 + $10) AS r
-                  WHERE ($1 IS NULL OR o.id = $1)
+                  WHERE %6$s
+                    AND ($1 IS NULL OR o.id = $1)
                     AND ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
                     AND ($4 IS NULL OR e.organization_id = $4)'
@@ -137,16 +208,8 @@ BEGIN
         scope,
         condition,
         direction,
-        CASE sort
-            WHEN 'createdAt' THEN 'r.created_at'
-            WHEN 'updatedAt' THEN 'r.updated_at'
-            WHEN 'status' THEN 'r.status'
-            WHEN 'startDate' THEN 'o.start_date'
-            WHEN 'eventName' THEN 'e.name'
-            WHEN 'firstName' THEN 'r.first_name'
-            WHEN 'lastName' THEN 'r.last_name'
-            WHEN 'email' THEN 'r.email'
-        END);
+        events_sort_column(sort),
+        place_condition);
 END
 $$;
 
@@ -177,13 +240,17 @@ DROP FUNCTION IF EXISTS events_search(
 --   when they are another organization's or have no registrations.
 -- * With the deleted ones, by anything but time: all deleted ones are sorted.
 --
--- A long list is read piece by piece, by time: each search begins behind the last
--- registration of the one before. As that time never changes, what is there from the first
--- search to the last is met just once.
+-- A list is read on behind a registration at the same cost wherever that is. By what does
+-- not change, time of creation, what is there from the first search to the last is met just
+-- once.
 --
--- Outcomes: found (the last page), more (another follows); detail: how many there are,
--- null for more than 10,000; body: an array, each item on a line of its own.
-CREATE OR REPLACE FUNCTION events_search(
+-- A page ends at 4 MiB, behind its first registration at the earliest; so does a part of a
+-- whole list.
+--
+-- Outcomes: found (the last page), more (another follows), invalid (the registration before
+-- the first is not there); detail: how many there are, null for more than 10,000; body: an
+-- array, each item on a line of its own; row_count: how many are in it.
+CREATE OR REPLACE FUNCTION events_find(
     limits integer[],
     pages integer[],
     sorts text[],
@@ -195,11 +262,11 @@ CREATE OR REPLACE FUNCTION events_search(
     categories text[],
     with_trashed boolean[],
     organization_ids uuid[],
-    after_times timestamptz[],  -- when the registration before the first was made, and
-    after_ids uuid[])           -- its id; null for the beginning of the list
-RETURNS TABLE (item integer, outcome text, detail text, body text)
+    after_times timestamptz[],
+    after_ids uuid[],
+    after_texts text[])
+RETURNS TABLE (item integer, outcome text, detail text, body text, row_count integer)
 LANGUAGE plpgsql STABLE
-SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET jit = off
 SET max_parallel_workers_per_gather = 0
@@ -210,6 +277,7 @@ AS $$
 DECLARE
     most_counted constant integer := 10000;
     most_merged constant integer := 200;
+    most_bytes constant integer := 4194304;
     scope constant text :=
         '($1 IS NULL OR r.occurrence_id = $1) AND ($2 IS NULL OR r.event_id = $2)'
         ' AND ($3 IS NULL OR r.event_id = ANY ($3))'
@@ -225,7 +293,7 @@ DECLARE
     in_organization uuid;
     source text;
     condition text;
-    parts text[];               -- the condition, for each part that is read by itself
+    parts text[];               -- conditions, for each part that is read by itself
     status_list text[];         -- the statuses in question
     sort text;
     direction text;
@@ -233,10 +301,25 @@ DECLARE
     by_event boolean;
     few boolean;
     skipped bigint;
-    found uuid[];
+    behind text[];              -- see events_list_behind()
+    after_text text;
+    listed uuid[];              -- the page's, and one more if there is one
+    -- Bodies are made one by one, as long as there is room: no ORDER BY, which would make
+    -- all of them first. Rows come in the order of the ids.
+    page CURSOR (ids uuid[]) FOR
+        SELECT a.body AS text
+          FROM unnest(ids) AS p (id)
+         CROSS JOIN LATERAL (SELECT a.body FROM event_registration_answers AS a
+                              WHERE a.id = p.id OFFSET 0) AS a;
+    one record;
+    shown text[];
+    bytes bigint;
 BEGIN
     FOR n IN 1 .. cardinality(limits) LOOP
         item := n;
+        detail := NULL;
+        body := NULL;
+        row_count := NULL;
         in_organization := organization_ids[n];
         in_occurrence := occurrence_ids[n];
         in_events := events_allowed(event_ids[n], in_occurrence,
@@ -324,34 +407,123 @@ BEGIN
                             CROSS JOIN unnest(every_status) AS status);
         END IF;
 
+        -- What people are called is not in a client's hands: it would be in logs.
+        after_text := after_texts[n];
+        IF after_ids[n] IS NOT NULL AND sort IN ('firstName', 'lastName', 'email') THEN
+            SELECT CASE sort WHEN 'firstName' THEN r.first_name
+                             WHEN 'lastName' THEN r.last_name
+                             ELSE r.email END
+              INTO after_text
+              FROM event_registrations AS r
+             WHERE r.id = after_ids[n]
+               AND (organization_ids[n] IS NULL OR r.organization_id = organization_ids[n]);
+            IF NOT FOUND THEN
+                outcome := 'invalid';
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+        END IF;
+        behind := ARRAY[ARRAY['true', 'true']];
         IF after_ids[n] IS NOT NULL THEN
-            parts := ARRAY(SELECT format('%s AND (r.created_at, r.id) %s ($12, $13)', part,
-                                         CASE WHEN descending[n] THEN '<' ELSE '>' END)
-                             FROM unnest(parts) AS part);
+            behind := ARRAY(
+                SELECT ARRAY[b.place_condition, b.condition]
+                  FROM events_list_behind(
+                           CASE WHEN in_occurrence IS NULL OR sort <> 'startDate'
+                                THEN sort END,
+                           descending[n],
+                           coalesce(after_times[n]::text, after_text) IS NULL) AS b);
         END IF;
 
-        found := '{}';
-        skipped := (pages[n] - 1)::bigint * limits[n];
+        listed := '{}';
+        skipped := CASE WHEN after_ids[n] IS NULL
+                        THEN (pages[n] - 1)::bigint * limits[n] ELSE 0 END;
         IF total > skipped OR total > most_counted THEN
             EXECUTE format('SELECT ARRAY(SELECT p.id FROM (%s) AS p'
                            ' ORDER BY p.sorted_by %s, p.id %2$s LIMIT $9 OFFSET $10)',
                            (SELECT string_agg('(' || events_list_statement(
-                                                 source, scope, part, sort, direction,
+                                                 source, scope,
+                                                 part || ' AND ' || behind[b][2],
+                                                 behind[b][1], sort, direction,
                                                  by_event, few) || ')', ' UNION ALL ')
-                              FROM unnest(parts) AS part),
+                              FROM unnest(parts) AS part
+                             CROSS JOIN generate_subscripts(behind, 1) AS b),
                            direction)
-               INTO found
+               INTO listed
               USING in_occurrence, in_event, in_events, in_organization, statuses[n],
                     pattern, users, events, limits[n] + 1, skipped, status_list,
-                    after_times[n], after_ids[n];
+                    after_times[n], after_ids[n], after_text;
         END IF;
 
-        outcome := CASE WHEN cardinality(found) > limits[n] THEN 'more' ELSE 'found' END;
+        shown := '{}';
+        bytes := 0;
+        FOR one IN page(listed[:limits[n]]) LOOP
+            bytes := bytes + octet_length(one.text);
+            EXIT WHEN bytes > most_bytes AND shown <> '{}';
+            shown := shown || one.text;
+        END LOOP;
+
+        row_count := cardinality(shown);
+        outcome := CASE WHEN cardinality(listed) > row_count THEN 'more' ELSE 'found' END;
         detail := CASE WHEN total <= most_counted THEN total END;
-        SELECT '[' || coalesce(string_agg(a.body, E',\n' ORDER BY p.place), '') || ']'
-          INTO body
-          FROM unnest(found[:limits[n]]) WITH ORDINALITY AS p (id, place)
-          JOIN event_registration_answers AS a ON a.id = p.id;
+        body := '[' || array_to_string(shown, E',\n') || ']';
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION events_find IS
+    'What events_search() lists. All its statements see the same rows, as it is STABLE.';
+
+-- A search, and an entry in the audit for it: what was listed, by whom, and how much. A part
+-- of a whole list has an entry of its own, made before the client gets the part. So what a
+-- client has got has an entry, though it went away in the middle; the last part may not have
+-- reached it.
+--
+-- The entry waits for this server's disk and for no standby: a list can be read while that
+-- is away.
+CREATE OR REPLACE FUNCTION events_search(
+    limits integer[],
+    pages integer[],
+    sorts text[],
+    descending boolean[],
+    event_ids uuid[],
+    occurrence_ids uuid[],
+    statuses text[],
+    searches text[],
+    categories text[],
+    with_trashed boolean[],
+    organization_ids uuid[],
+    after_times timestamptz[],  -- what the registration before the first is sorted by, if
+    after_ids uuid[],           -- a time; its id; null for the beginning of the list
+    after_texts text[] DEFAULT NULL,    -- what it is sorted by, if a text but a person's
+    whole boolean[] DEFAULT NULL,       -- a part of a whole list
+    callers text[] DEFAULT NULL,
+    request_ids text[] DEFAULT NULL)
+RETURNS TABLE (item integer, outcome text, detail text, body text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = registration, pg_catalog, pg_temp
+AS $$
+DECLARE
+    row_count integer;
+BEGIN
+    IF current_setting('synchronous_commit') <> 'off' THEN
+        PERFORM set_config('synchronous_commit', 'local', true);
+    END IF;
+    FOR item, outcome, detail, body, row_count IN
+        SELECT f.*
+          FROM events_find(limits, pages, sorts, descending, event_ids, occurrence_ids,
+                           statuses, searches, categories, with_trashed, organization_ids,
+                           after_times, after_ids, after_texts) AS f
+    LOOP
+        IF row_count IS NOT NULL THEN
+            INSERT INTO audit (action, kind, id, belongs_to, caller, request_id, row_count)
+            VALUES (CASE WHEN whole[item] THEN 'exported' ELSE 'listed' END::audit_action,
+                    'event_registration',
+                    coalesce(occurrence_ids[item]::text, event_ids[item]::text, ''),
+                    coalesce(organization_ids[item]::text, ''), callers[item],
+                    request_ids[item], row_count);
+        END IF;
         RETURN NEXT;
     END LOOP;
 END

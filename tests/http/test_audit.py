@@ -14,7 +14,8 @@ import samples
 import servers
 from apis import INVALID, MOUNTS, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_object_id, new_uuid
-from event_registrations import MOUNT, create, created, crowd, delete, path, update
+from event_registrations import (MOUNT, TENANT_MOUNT, create, created, crowd, delete, path,
+                                 update)
 from faults import CHILD, MODULES, Caller, database
 from faults import MOUNTS as OPEN_MOUNTS
 from scratch import OnScratch
@@ -201,10 +202,92 @@ def test_a_promotion_is_noted_with_the_request_that_freed_the_place(
 def test_what_only_reads_is_not_noted(admin, occurrence, of_request):
     registration = created(admin, occurrence())
     for method, address in [("GET", path(registration)), ("HEAD", path(registration)),
-                            ("GET", MOUNT), ("OPTIONS", MOUNT)]:
+                            ("OPTIONS", MOUNT)]:
         answer = admin.request(method, address)
         assert answer.status_code in (200, 204)
         assert of_request(answer) == []
+
+
+# --- Lists ---------------------------------------------------------------------------------
+
+FORMS = {"a page": ({"limit": 2}, "application/json"),
+         "a page of a table": ({"limit": 2}, "text/csv"),
+         "a table": ({}, "text/csv"), "lines": ({}, "application/x-ndjson")}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_list_is_noted_with_how_much_was_listed(admin, occurrence, of_request, sql, form):
+    one = occurrence()
+    crowd(admin, one, 3)
+    params, accept = FORMS[form]
+    answer = admin.get(MOUNT, params={"occurrenceId": one, **params},
+                       headers={"Accept": accept})
+    [entry] = of_request(answer)
+    [[count]] = sql("SELECT row_count FROM audit WHERE request_id = %s",
+                    answer.headers["X-Request"])
+    assert said(entry) == ("listed" if params else "exported", "event_registration", one, "",
+                           None, None, "admin")
+    assert count == (2 if params else 3)
+
+
+def test_a_list_of_nothing_is_noted_and_one_that_is_refused_is_not(admin, of_request, sql):
+    nothing = admin.get(MOUNT, params={"eventId": new_uuid()})
+    [[count]] = sql("SELECT row_count FROM audit WHERE request_id = %s",
+                    nothing.headers["X-Request"])
+    assert (nothing.json(), count) == ([], 0)
+    for params in ({"limit": 0}, {"after": "x"}):
+        assert of_request(admin.get(MOUNT, params=params)) == []
+
+
+def test_a_list_of_an_organization_is_noted_as_its(client, token, start_httpd, of_request):
+    tenant = client(token, start_httpd(inside=SHOW_ID))
+    [entry] = of_request(tenant.get(TENANT_MOUNT))
+    assert (entry.action, entry.id, entry.belongs_to) == ("listed", "", ORGANIZATION)
+
+
+def test_each_part_of_a_whole_list_is_noted_before_it_is_sent(client, admin_token, start_httpd,
+                                                              occurrence, sql):
+    """Though the client goes away in the middle."""
+    one = occurrence()
+    admin = client(admin_token, start_httpd(inside=SHOW_ID + f"""
+        <Location "{MOUNT}">
+            RegistrationMaxPageSize 3
+        </Location>"""))
+    people = crowd(admin, one, 7)
+    sql("UPDATE event_registrations SET fields = jsonb_build_object('x', (SELECT"
+        " string_agg(md5(id::text || n), '') FROM generate_series(1, 30000) AS n))"
+        " WHERE occurrence_id = %s", one)   # More than the buffers on the way hold.
+    with admin.get(MOUNT, params={"occurrenceId": one}, stream=True,
+                   headers={"Accept": "application/x-ndjson"}) as answer:
+        assert json.loads(next(answer.iter_lines()))["id"] == people[6]["id"]
+    counts = [count for count, in sql(
+        "SELECT row_count FROM audit WHERE request_id = %s ORDER BY at",
+        answer.headers["X-Request"])]
+    assert counts in ([3], [3, 3], [3, 3, 1])
+    whole = admin.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": "text/csv"})
+    assert [count for count, in sql(
+        "SELECT row_count FROM audit WHERE request_id = %s ORDER BY at",
+        whole.headers["X-Request"])] == [3, 3, 1]
+
+
+class TestWithoutTheEntryOfAList(OnScratch):
+    """The control."""
+
+    broken = """
+        CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER nothing BEFORE INSERT ON audit
+            FOR EACH ROW WHEN (NEW.action = 'listed') EXECUTE FUNCTION nothing();"""
+    directives = SHOW_ID
+
+    @pytest.fixture
+    def admin(self, client, admin_token):
+        return client(admin_token)
+
+    def test_a_list_that_is_not_noted_is_noticed(self, admin, occurrence, of_request, sql):
+        with pytest.raises(ValueError):
+            test_a_list_is_noted_with_how_much_was_listed(admin, occurrence, of_request, sql,
+                                                          "a page")
 
 
 def test_what_is_refused_is_not_noted(admin, live_session, group, good, occurrence,

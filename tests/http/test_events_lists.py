@@ -112,6 +112,18 @@ def test_a_table_is_saved_under_a_name(api, method):
     assert answer.text == (",".join(HEADINGS) + "\r\n") * (method == "GET")
 
 
+def test_a_table_for_a_spreadsheet_begins_with_a_mark(api, occurrence):
+    one = occurrence()
+    crowd(api, one, 3)
+    for more in ({}, {"limit": 2}):
+        plain, marked = (api.get(MOUNT, params={"occurrenceId": one, **mark, **more},
+                                 headers={"Accept": CSV}).content
+                         for mark in ({}, {"bom": "true"}))
+        assert marked == b"\xef\xbb\xbf" + plain
+    assert listed(api, NDJSON, occurrenceId=one, bom="true") == \
+        search(api, occurrenceId=one, bom="true")
+
+
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "  =1", "＝1", "＋1", "－1", "＠x"]
 
 

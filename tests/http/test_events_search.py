@@ -93,7 +93,8 @@ def categorized(api, sql, event, occurrence):
     "categories={a}&categories={b}", "categories[]={a}&categories[]={b}",
     "categories%5B%5D={a}&categories%5B%5D={b}", "categories={a},{b}",
     "categories={a}%2C{b}", "categories={a}&categories[]={b}", "categories[]={a},{b}",
-    "categories={b}&limit=5&categories={a},{a}"])
+    "categories={b}&limit=5&categories={a},{a}", "categories[0]={a}&categories[1]={b}",
+    "categories%5B12%5D={a},{b}"])
 def test_categories_in_every_spelling(api, categorized, spelling):
     query = spelling.format(a=categorized.a, b=categorized.b)
     assert sorted(ids(api.get(f"{MOUNT}?{query}").json())) == sorted(
@@ -247,8 +248,10 @@ WRONG = [
     ("occurrenceId", ["1", "{" + UNKNOWN + "}"]),
     ("status", ["confirmed", "DELETED", "CONFIRMED,PENDING"]),
     ("search", ["x" * 256, "a\nb", "a\x00b", "\x7f"]),
-    ("categories", ["1", f"{UNKNOWN},1", f"1,{UNKNOWN}"]),
+    ("categories", ["1", f"{UNKNOWN},1", f"1,{UNKNOWN}", "", ","]),
     ("withTrashed", ["yes", "TRUE", "2"]),
+    ("bom", ["yes", "2"]),
+    ("after", ["", "x", "Y3JlYXRlZEF0CnRydWUK", UNKNOWN]),
 ]
 
 
@@ -273,9 +276,34 @@ def test_unknown_parameters_are_ignored(api, occurrence):
     one = occurrence()
     people = crowd(api, one, 1)
     assert ids(search(api, occurrenceId=one, organizationId=OTHER_ORGANIZATION,
-                      offset="x", Limit="x", **{"": "", "%": "%", "status[]": "x"})) \
+                      offset="x", limited="x", **{"": "", "%": "%", "status[]": "x"})) \
         == ids(people)
     assert api.get(f"{MOUNT}?&&=&x&occurrenceId={one}&").status_code == 200
+
+
+@pytest.mark.parametrize("spelling, name", [
+    ("occurrenceID", "occurrenceId"), ("occurrence_id", "occurrenceId"),
+    ("occurrence-ids", "occurrenceId"), ("EVENTID", "eventId"), ("Status", "status"),
+    ("statuses", "status"), ("category", "categories"), ("Categories[]", "categories"),
+    ("withtrashed", "withTrashed"), ("with_trashed", "withTrashed"), ("pages", "page"),
+    ("Limit", "limit"), ("sorts", "sort"), ("BOM", "bom")])
+def test_a_parameter_that_is_misspelt_is_named(api, spelling, name):
+    """And not ignored: that would list what nobody has asked for."""
+    answer = api.get(MOUNT, params={spelling: UNKNOWN})
+    assert error(answer, 400) == {name: "must be spelled exactly like this"}
+
+
+def test_a_flag_that_is_misspelt_is_named_for_one_as_well(api, occurrence):
+    one = created(api, occurrence())
+    for method in ("GET", "DELETE"):
+        answer = api.request(method, f"{MOUNT}/{one['id']}", params={"withtrashed": "true"})
+        assert set(error(answer, 400)) == {"withTrashed"}
+    assert api.get(f"{MOUNT}/{one['id']}", params={"limit": "x"}).status_code == 200
+
+
+def test_an_order_that_is_none_is_told_how_to_be_one(api):
+    [message] = error(api.get(MOUNT, params={"sort": "createdAt:ASC"}), 400).values()
+    assert "a space and ASC or DESC behind it" in message
 
 
 @pytest.mark.parametrize("limit", ["1", "1000"])

@@ -477,7 +477,7 @@ OWN = {
         ("400", "parameters"): lambda w: w.admin.get(EVENTS, params={
             "limit": "0", "page": "first", "sort": "id", "search": "x" * 256,
             "eventId": "one", "occurrenceId": "one", "status": "done", "categories": "one",
-            "withTrashed": "perhaps"}),
+            "withTrashed": "perhaps", "bom": "perhaps", "after": "x"}),
         ("400", "whole"): lambda w: w.admin.get(EVENTS, params={"sort": "email"},
                                                 headers={"Accept": "text/csv"}),
     },

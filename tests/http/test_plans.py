@@ -202,16 +202,16 @@ def call(operation, *values):
     return f"SELECT * FROM registration.{operation}({', '.join(['%s'] * len(arrays))})", arrays
 
 
+AUDITED = "caller", "request"
+
+
 def search(limit=10, page=1, sort="createdAt", descending=True, event=None, occurrence=None,
            status=None, text=None, categories=None, trashed=False, organization=None,
-           after=(None, None)):
+           after=(None, None), after_text=None):
     return call("events_search", limit, page, sort, descending,
                 event and uuid(event), occurrence and uuid(occurrence), status, text,
                 categories and uuid(categories), trashed, organization and uuid(organization),
-                *after)
-
-
-AUDITED = "caller", "request"
+                *after, after_text, False, *AUDITED)
 
 
 def live(patient, email):
@@ -443,6 +443,53 @@ def test_a_deep_page_does_not_join_what_it_skips(cursors, name):
     tables = JOINED[:2] if "sort" in DEEP[name] and name in ("eventName", "startDate") \
         else JOINED
     assert 0 < rows(cursors[1], search(**DEEP[name]), tables) <= len(tables) * 2 * 10
+
+
+# What a list is sorted by, and where the registration that is in the middle of it has it.
+ORDERS = {"createdAt": ("r.created_at", 0), "updatedAt": ("r.updated_at", 0),
+          "startDate": ("o.start_date", 0), "status": ("r.status", 1), "eventName": ("e.name", 1),
+          "firstName": ("r.first_name", None), "lastName": ("r.last_name", None),
+          "email": ("r.email", None)}
+
+
+def middle(cursor, sort, filter):
+    """The place in the middle of a list of a million, as a cursor has it."""
+    column, kind = ORDERS[sort]
+    cursor.execute(f"""
+        SELECT {column}::text, r.id::text FROM registration.event_registrations AS r
+          JOIN registration.occurrences AS o ON o.id = r.occurrence_id
+          JOIN registration.events AS e ON e.id = r.event_id
+         WHERE r.deleted_at IS NULL AND ({filter})
+         ORDER BY {column}, r.id OFFSET (SELECT count(*) / 2
+                                           FROM registration.event_registrations AS r
+                                          WHERE r.deleted_at IS NULL AND ({filter}))
+         LIMIT 1""")
+    [[value, id]] = cursor.fetchall()
+    return dict(after=(value if kind == 0 else None, id),
+                after_text=value if kind == 1 else None)
+
+
+@pytest.mark.parametrize("descending", [True, False], ids=["DESC", "ASC"])
+@pytest.mark.parametrize("sort", ORDERS)
+def test_a_page_behind_a_cursor_costs_the_same_however_deep(administrators, sort, descending):
+    """In pages looked at, in the middle of a million as at the beginning."""
+    [_, cursor] = administrators
+    for filter, condition in [
+            ({}, "true"),
+            *[({"occurrence": "hot"}, "r.occurrence_id = md5('hot')::uuid")]
+            * (sort in ("createdAt", "status", "startDate", "eventName"))]:
+        place = middle(cursor, sort, condition)
+        first, deep = (pages(cursor, search(sort=sort, descending=descending, **filter, **one))
+                       for one in ({}, place))
+        assert deep <= 2 * first + 300, filter
+
+
+def test_a_page_by_its_number_costs_what_it_skips(administrators):
+    """The control: a page that is as deep, without a cursor."""
+    [_, cursor] = administrators
+    first, deep = (pages(cursor, search(sort="email", page=page))
+                   for page in (1, LARGE // 20))
+    assert deep > 2 * first + 300
 
 
 WHOLE = {"everything": {}, "organization": {"organization": "large"},

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api_fixture.h"
 
+#include "events_cursor.h"
+
 #define A "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
 #define B "0d9f8e7c-6b5a-4948-8372-615049382716"
 
@@ -41,7 +43,9 @@ static const struct {
      "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
     {"categories[]=" A "&categories%5B%5D=" B,
      "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
-    {"unknown=1&Limit=0&Sort=x",
+    {"categories[7]=" A "&categories[]=" B,
+     "10, 1, createdAt, true, NULL, NULL, NULL, NULL, " A " " B ", false, NULL"},
+    {"unknown=1&status[]=0&order=x&bom=1",
      "10, 1, createdAt, true, NULL, NULL, NULL, NULL, NULL, false, NULL"},
 
     {"sort=createdAt",
@@ -73,9 +77,9 @@ static void a_search_is_handed_on(void **state)
 
         assert_number(row, reply->status, 200);
         assert_text(row, reply->body, "[]");
-        assert_text(
-            row, host.called,
-            apr_pstrcat(*state, "events_search(", good[i].given, ", NULL, NULL)", NULL));
+        assert_text(row, host.called,
+                    apr_pstrcat(*state, "events_search(", good[i].given,
+                                ", NULL, NULL, NULL, false)", NULL));
     }
 }
 
@@ -125,6 +129,16 @@ static void every_wrong_parameter_is_named(void **state)
         {"categories=x", "categories"},
         {"categories=" A ",x", "categories"},
         {"withTrashed=x", "withTrashed"},
+        {"bom=x", "bom"},
+        {"categories=", "categories"},
+        {"categories[]=,", "categories"},
+        {"Limit=1", "limit"},
+        {"occurrenceID=" A, "occurrenceId"},
+        {"category=" A, "categories"},
+        {"with_trashed=1", "withTrashed"},
+        {"after=", "after"},
+        {"after=x", "after"},
+        {"after=%FF", "after"},
         {"limit=0&page=0&sort=x&eventId=x&occurrenceId=x&status=x&search=%FF&categories[]"
          "=x"
          "&withTrashed=x",
@@ -154,7 +168,11 @@ static void a_search_text_has_255_characters_at_most(void **state)
     }
 }
 
-/* A page, and the links to the others. */
+/* The cursor behind an item of which only the id and the creation are known. */
+#define CURSOR_ITEM "{\"id\":\"" A "\",\"createdAt\":\"2025-01-01T00:00:00.000Z\"}"
+
+/* A page, and the links to the others. AFTER stands for the cursor behind its last item.
+ */
 static void a_page_tells_where_the_others_are(void **state)
 {
     static const struct {
@@ -165,40 +183,49 @@ static void a_page_tells_where_the_others_are(void **state)
     } rows[] = {
         {NULL, REG_FOUND, "0", "page=1 first, page=1 last"},
         {NULL, REG_FOUND, "10", "page=1 first, page=1 last"},
-        {NULL, REG_MORE, "11", "page=1 first, page=2 next, page=2 last"},
+        {NULL, REG_MORE, "11", "page=1 first, page=2&AFTER next, page=2 last"},
         {"page=2", REG_FOUND, "11", "page=1 first, page=1 prev, page=2 last"},
         {"limit=3&page=2", REG_MORE, "10",
-         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3 next, limit=3&page=4 "
-         "last"},
+         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3&AFTER next, "
+         "limit=3&page=4 last"},
         {"page=2&limit=3", REG_MORE, "10",
-         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3 next, limit=3&page=4 "
-         "last"},
+         "limit=3&page=1 first, limit=3&page=1 prev, limit=3&page=3&AFTER next, "
+         "limit=3&page=4 last"},
+
+        /* Beyond the last: before it is the last. */
+        {"page=7", REG_FOUND, "11", "page=1 first, page=2 prev, page=2 last"},
+        {"page=7", REG_FOUND, "0", "page=1 first, page=1 prev, page=1 last"},
 
         /* Nobody has counted so many. */
-        {"limit=50", REG_MORE, NULL, "limit=50&page=1 first, limit=50&page=2 next"},
-        {"page=2147483647", REG_MORE, NULL, "page=1 first, page=2147483646 prev"},
+        {"limit=50", REG_MORE, NULL, "limit=50&page=1 first, limit=50&page=2&AFTER next"},
+        {"page=2147483647", REG_MORE, NULL,
+         "page=1 first, page=2147483646 prev, page=2147483647&AFTER next"},
 
-        /* What was asked for stays, whatever it is; the page is replaced wherever it is.
-         */
-        {"search=a+b%26&x&status=PENDING", REG_MORE, NULL,
-         "search=a+b%26&x&status=PENDING&page=1 first, "
-         "search=a+b%26&x&status=PENDING&page=2 next"},
-        {"page=3&pages=1&page=2", REG_FOUND, NULL,
-         "pages=1&page=1 first, pages=1&page=1 prev"},
-        {"categories[]=" A, REG_FOUND, "0",
-         "categories[]=" A "&page=1 first, categories[]=" A "&page=1 last"},
+        /* What was asked for stays, once; the page is replaced. */
+        {"search=a+b%26&status=PENDING&status=CONFIRMED&bom=1", REG_MORE, NULL,
+         "status=CONFIRMED&search=a+b%26&bom=1&page=1 first, "
+         "status=CONFIRMED&search=a+b%26&bom=1&page=2&AFTER next"},
+        {"page=3&pagination=1&page=2", REG_FOUND, NULL, "page=1 first, page=1 prev"},
+        {"categories[]=" A "," B "&categories=" B, REG_FOUND, "0",
+         "categories=" A "%2c" B "%2c" B "&page=1 first, "
+         "categories=" A "%2c" B "%2c" B "&page=1 last"},
 
         /* Nothing gets out of the link, nor looks like its end to a simple reader. */
-        {"x=a,b;c", REG_FOUND, NULL, "x=a%2Cb%3Bc&page=1 first"},
-        {"x=>rel=\"next\"<y\\", REG_FOUND, NULL,
-         "x=%3Erel=%22next%22%3Cy%5C&page=1 first"},
-        {"x=\xC3\xA9\x01", REG_FOUND, NULL, "x=%C3%A9%01&page=1 first"},
+        {"search=a,b;c", REG_FOUND, NULL, "search=a%2cb%3bc&page=1 first"},
+        {"search=>rel=\"next\"<y\\", REG_FOUND, NULL,
+         "search=%3erel%3d%22next%22%3cy%5c&page=1 first"},
+        {"search=%C3%A9", REG_FOUND, NULL, "search=%c3%a9&page=1 first"},
+        {"x=y&search=", REG_FOUND, NULL, "page=1 first"},
     };
+    const reg_position_t last = {.id = A, .time = "2025-01-01T00:00:00.000Z"};
+    const char *after = apr_pstrcat(
+        *state, "&after=", reg_events_cursor(*state, "createdAt", "true", &last), NULL);
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
         const char *row = rows[i].query ? rows[i].query : "none";
-        fake_host_t host = {.pool = *state,
-                            .answer = {rows[i].outcome, rows[i].total, "[{}]"}};
+        fake_host_t host = {
+            .pool = *state,
+            .answer = {rows[i].outcome, rows[i].total, "[{},\n" CURSOR_ITEM "]"}};
         const reg_reply_t *reply = search(&host, rows[i].query);
         const char *links = "";
         char *wanted = apr_pstrdup(*state, rows[i].links);
@@ -207,15 +234,64 @@ static void a_page_tells_where_the_others_are(void **state)
         for (char *link = apr_strtok(wanted, " ", &rest); link;
              link = apr_strtok(NULL, " ", &rest)) {
             char *relation = apr_strtok(NULL, ", ", &rest);
+            char *cursor = strstr(link, "&AFTER");
 
-            links = apr_psprintf(*state, "%s%s</mount?%s>; rel=\"%s\"", links,
-                                 *links ? ", " : "", link, relation);
+            if (cursor) {
+                *cursor = '\0';
+            }
+            links = apr_psprintf(*state, "%s%s</mount?%s%s>; rel=\"%s\"", links,
+                                 *links ? ", " : "", link, cursor ? after : "", relation);
         }
         assert_text(row, header(reply, "Link"), links);
         assert_text(row, header(reply, "X-Total-Count"), rows[i].total);
-        assert_text(row, reply->body, "[{}]");
         assert_text(row, header(reply, "ETag"), NULL);
     }
+}
+
+static void
+before_an_empty_page_of_nobody_knows_how_many_there_is_no_telling(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, NULL, "[]"}};
+
+    assert_text("Link", header(search(&host, "page=7"), "Link"),
+                "</mount?page=1>; rel=\"first\"");
+}
+
+static void long_parameters_are_in_one_link_only(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_MORE, "100", "[" CURSOR_ITEM "]"}};
+
+    for (int count = 50; count <= 100; count += 50) {
+        const char *query = apr_pstrcat(
+            *state, "page=3&categories=", repeated(*state, A ",", count), NULL);
+        const char *links = header(search(&host, query), "Link");
+        int relations = 0;
+
+        for (const char *link = links; (link = strstr(link, "rel=")) != NULL; link++) {
+            relations++;
+        }
+        assert_number("relations", relations, count == 50 ? 4 : 1);
+        assert_non_null(strstr(links, "rel=\"next\""));
+        assert_true(strlen(links) < strlen(query) * 11 / 10 + 9000);
+    }
+}
+
+/* The cursor takes the place of the page's number. */
+static void a_page_begins_behind_the_cursor(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
+    const reg_position_t place = {.id = A, .text = "Caf\xC3\xA9"};
+    const char *cursor = reg_events_cursor(*state, "eventName", "true", &place);
+    const char *query =
+        apr_pstrcat(*state, "page=7&sort=eventName+DESC&after=", cursor, NULL);
+
+    assert_int_equal(search(&host, query)->status, 200);
+    assert_text("after", host.called,
+                "events_search(10, 1, eventName, true, NULL, NULL, NULL, NULL, NULL, "
+                "false, NULL, NULL, " A ", Caf\xC3\xA9, false)");
+    host.answer = (reg_answer_t){REG_INVALID, NULL, NULL};
+    assert_int_equal(search(&host, query)->status, 400);
+    assert_text("gone", fields_at_fault(*state, search(&host, query)), "after");
 }
 
 static void a_search_that_fails_has_no_pages(void **state)
@@ -319,6 +395,30 @@ static void a_list_has_the_form_that_is_accepted(void **state)
     }
 }
 
+static void a_table_may_have_a_mark_before_it(void **state)
+{
+    static const struct {
+        const char *accept, *query, *body;
+    } rows[] = {
+        {"text/csv", "bom=true", "\xEF\xBB\xBF" HEADINGS FIRST_ROW SECOND_ROW},
+        {"text/csv", "bom=1&limit=2", "\xEF\xBB\xBF" HEADINGS FIRST_ROW SECOND_ROW},
+        {"text/csv", "bom=false", HEADINGS FIRST_ROW SECOND_ROW},
+        {"application/x-ndjson", "bom=true", FIRST "\n" SECOND "\n"},
+        {NULL, "bom=true", both},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        fake_host_t host = {.pool = *state, .answer = {REG_MORE, NULL, both}};
+        reg_reply_t *reply = search_as(&host, rows[i].accept, rows[i].query);
+
+        assert_text(rows[i].query, reply->body, rows[i].body);
+        if (reply->more) { /* once */
+            assert_true(reply->more(reply, *state));
+            assert_true(strncmp(reply->body, "\xEF", 1) != 0);
+        }
+    }
+}
+
 static void an_error_has_the_form_that_it_always_has(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_UNAVAILABLE, NULL, NULL}};
@@ -364,7 +464,8 @@ static void a_whole_list_is_read_part_by_part(void **state)
     reg_reply_t *reply = search_as(&host, "text/csv", "sort=createdAt+ASC");
 
     assert_text("first", host.called,
-                "events_search(50, 1, createdAt, false, " NOWHERE "NULL, NULL)");
+                "events_search(50, 1, createdAt, false, " NOWHERE
+                "NULL, NULL, NULL, true)");
     assert_text("first", reply->body, HEADINGS FIRST_ROW SECOND_ROW);
     assert_non_null(reply->more);
 
@@ -372,14 +473,14 @@ static void a_whole_list_is_read_part_by_part(void **state)
     assert_true(reply->more(reply, *state));
     assert_text("second", host.called,
                 "events_search(50, 1, createdAt, false, " NOWHERE
-                "2025-01-03T00:00:00.000Z, " B ")");
+                "2025-01-03T00:00:00.000Z, " B ", NULL, true)");
     assert_text("second", reply->body, FIRST_ROW);
 
     host.answer = (reg_answer_t){REG_FOUND, NULL, "[]"};
     assert_true(reply->more(reply, *state));
     assert_text("last", host.called,
                 "events_search(50, 1, createdAt, false, " NOWHERE
-                "2025-01-01T00:00:00.000Z, " A ")");
+                "2025-01-01T00:00:00.000Z, " A ", NULL, true)");
     assert_text("last", reply->body, "");
     assert_null(reply->more);
 }
@@ -458,6 +559,10 @@ int main(void)
         POOL_TEST(every_wrong_parameter_is_named),
         POOL_TEST(a_search_text_has_255_characters_at_most),
         POOL_TEST(a_page_tells_where_the_others_are),
+        POOL_TEST(before_an_empty_page_of_nobody_knows_how_many_there_is_no_telling),
+        POOL_TEST(long_parameters_are_in_one_link_only),
+        POOL_TEST(a_page_begins_behind_the_cursor),
+        POOL_TEST(a_table_may_have_a_mark_before_it),
         POOL_TEST(a_search_that_fails_has_no_pages),
         POOL_TEST(the_largest_page_may_be_smaller_than_the_usual_one),
         POOL_TEST(a_list_has_the_form_that_is_accepted),

@@ -87,7 +87,7 @@ static void a_parameter_is_decoded_and_checked(void **state)
     }
 }
 
-static void a_list_comes_in_three_forms(void **state)
+static void a_list_comes_in_each_form(void **state)
 {
     static const struct {
         const char *query, *values, *faults;
@@ -101,9 +101,15 @@ static void a_list_comes_in_three_forms(void **state)
         {"a[]=1&a[]=2", "1 2", ""},
         {"a%5B%5D=1&a%5b%5d=2", "1 2", ""},
         {"a=1&b=x&a[]=2,3&a=4", "1 2 3 4", ""},
-        {"a=", "", ""},
-        {"a[]=", "", ""},
-        {"a[0]=1", "", ""},
+        {"a[0]=1&a[17]=2,3", "1 2 3", ""},
+        {"a%5B0%5D=1", "1", ""},
+        {"a[x]=1&a[0=2&a0]=3&a[]x=4", "", ""},
+        {"a=,1,", "1", ""},
+        {"a=&a=1", "1", ""},
+        {"a=", NULL, "a"},
+        {"a[]=", NULL, "a"},
+        {"a[3]=,", NULL, "a"},
+        {"a", NULL, "a"},
         {"a=bad", NULL, "a"},
         {"a=1&a[]=2,bad", NULL, "a"},
         {"a=bad&a=bad", NULL, "a"},
@@ -194,11 +200,45 @@ static void every_parameter_at_fault_is_named(void **state)
     assert_text("all", faults(&problems), "a b c d");
 }
 
+static void a_name_that_is_misspelt_is_refused(void **state)
+{
+    static const char *const names[] = {"eventId", "status", "categories[]", NULL};
+    static const struct {
+        const char *query, *faults;
+    } rows[] = {
+        {NULL, ""},
+        {"eventId=1&status=2&categories=3&categories[]=4&categories[5]=6", ""},
+        {"event=1&Id=2&evented=3&ids=4&=5&_&s", ""},
+        {"status[]=1&eventId[0]=2&categories[x]=3&%FFeventid=4", "categories"},
+
+        {"eventID=1", "eventId"},
+        {"EVENT_ID", "eventId"},
+        {"event-id=", "eventId"},
+        {"eventIds=1", "eventId"},
+        {"event%49d%73=1", "eventId"},
+        {"statuss=1", "status"},
+        {"statuses=1", "status"},
+        {"category=1", "categories"},
+        {"Categories[]=1", "categories"},
+        {"category=1&eventid=2&Status=3", "categories eventId status"},
+    };
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        reg_problems_t problems;
+        reg_query_t query = parsed(*state, rows[i].query, &problems);
+
+        reg_query_refuse_misspelt(&query, names);
+        assert_text(rows[i].query ? rows[i].query : "none", faults(&problems),
+                    rows[i].faults);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         POOL_TEST(a_parameter_is_decoded_and_checked),
-        POOL_TEST(a_list_comes_in_three_forms),
+        POOL_TEST(a_list_comes_in_each_form),
+        POOL_TEST(a_name_that_is_misspelt_is_refused),
         POOL_TEST(a_flag_is_true_false_1_or_0),
         POOL_TEST(a_number_is_whole_and_in_its_range),
         POOL_TEST(every_parameter_at_fault_is_named),
