@@ -25,6 +25,10 @@ APLOG_USE_MODULE(registration);
  * one session would only wait for each other. */
 #define LANES 1
 
+/* How much of the connections searches may have, unless a directive says so. They also
+ * take the processors' time. */
+#define SEARCHES_PART 4
+
 /* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
 #define CONNECTION_KEY "mod_registration"
 
@@ -76,7 +80,7 @@ static const char *sharing_fault(apr_pool_t *pool, server_rec *server,
 static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
 {
     if (conf->searches < 0) {
-        conf->searches = MAX(conf->connections / 2, 1);
+        conf->searches = MAX(conf->connections / SEARCHES_PART, 1);
     }
     return conf->searches <= conf->connections
                ? NULL

@@ -97,6 +97,9 @@ SETS = [
      "search text many": latency(runs.search, by_text=True),
      "export": Run(runs.export, {}, "MiB", rounds=1)},
 
+    {"quiet": rate(runs.live_beside_searches, searching=0),
+     "beside searches": rate(runs.live_beside_searches, searching=40)},
+
     {"memory": Run(runs.live_memory, {}, "MiB", rounds=1)},
 ]
 RUNS = {name: run for turns in SETS for name, run in turns.items()}
@@ -144,6 +147,7 @@ FIGURES = {
     "https_token": Figure(("https mod_oauth2", "https mod_auth_openidc"), "hot", ">=", 0.65),
     "search_growth": Figure(("search many",), "search few", "<=", 1.5),
     "search_text_growth": Figure(("search text many",), "search text few", "<=", 3),
+    "beside_searches": Figure(("beside searches",), "quiet", ">=", 0.7),
     "rss_growth": Figure(("memory",), None, "<=", 1),
     "metrics_cost": Figure(("get counted",), "get uncounted", "<=", 1.01),
     "export_growth": Figure(("export",), None, "<=", 16),

@@ -6,6 +6,7 @@ gives one number. Of registrations, the rows in the database have to be exactly 
 answers that were no error, and the counts kept have to fit.
 """
 
+import concurrent.futures
 import dataclasses
 import http.client
 import json
@@ -45,6 +46,8 @@ def check_rows(what, expected, found):
 
 # --- Live sessions -------------------------------------------------------------------------
 
+SEARCH = Request("GET", "/api/v1/event-registrations?search=aba&sort=email", expected=200)
+
 REGISTER = Request("POST", f"/v1/sessions/{SESSION}/register",
                    '{"patient_id":"{unique}"}')
 
@@ -60,14 +63,14 @@ COUNT_LIVE = """SELECT (SELECT count(*) FROM live_registrations),
                        (SELECT sum(registered_count) FROM live_sessions)"""
 
 
-def clear_live(stage, sessions, places="NULL"):
+def clear_live(stage, sessions, places="NULL", database=None):
     stage.postgres.sql(
         "TRUNCATE live_registrations, live_sessions",
         f"""INSERT INTO live_sessions (id, title, max_participants)
             SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid,
                    'Session ' || i, {places}
               FROM generate_series(0, {sessions - 1}) AS i""",
-        "VACUUM ANALYZE live_sessions", "CHECKPOINT")
+        "VACUUM ANALYZE live_sessions", "CHECKPOINT", database=database)
 
 
 def request_live(sessions):
@@ -87,6 +90,30 @@ def live(stage, sessions=1, connections=64, median=False, token_module=None, **h
                           stage.warmup, connections=connections, **access)
     check_rows("live sessions", outcome.answered + 1, stage.postgres.sql(COUNT_LIVE))
     return outcome.median if median else outcome.rate
+
+
+def live_beside_searches(stage, searching, rows=300_000):
+    """Registrations a second while so many clients search by a text that many have."""
+    stage.once(rows, make_searched, rows)
+    database, directory = f"registrations_{rows}", stage.directory / "searching"
+    directory.mkdir(exist_ok=True)
+    clear_live(stage, 1, database=database)
+    request = request_live(1)
+    with (stage.httpd(database=database) as server,
+          concurrent.futures.ThreadPoolExecutor(1) as pool):
+        request.probe(server.port)
+        if searching:
+            SEARCH.probe(server.port)
+            searches = pool.submit(run_wrk, server.port, SEARCH, directory,
+                                   stage.seconds + 1, stage.warmup, statuses=True,
+                                   connections=searching)
+        outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
+                          stage.warmup, connections=32)
+        if searching and not searches.result().answered:
+            raise Wrong("nothing was searched for")
+    check_rows("live sessions", outcome.answered + 1,
+               stage.postgres.sql(COUNT_LIVE, database=database))
+    return outcome.rate
 
 
 def live_insert(stage, sessions=1):
