@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees of the service: the status page in a real browser, mod_status's page."""
 
+import contextlib
 import copy
+import os
 import re
 import secrets
+import signal
 import time
 
 import pytest
@@ -15,7 +18,7 @@ import servers
 from apis import check_error
 from browser import PATIENCE, browser   # noqa: F401, a fixture
 from conftest import new_uuid
-from faults import (CHILD, MODULES, MOUNTS, OPERATING, Caller, database,   # noqa: F401
+from faults import (CHILD, MODULES, MOUNTS, OPERATING, Caller, children, database,   # noqa: F401
                     own_postgres, postgres_to_break, two_hosts)
 from scratch import OnScratch
 
@@ -119,6 +122,71 @@ def test_the_page_says_so_while_the_database_does_not_answer(one, postgres_to_br
     postgres_to_break.start()
     wait_for(page, lambda: shown(page, "#state") == ["Database answers"],
              "the recovery was not shown")
+
+
+def stale(page):
+    """The ids of what is marked as not current."""
+    return set(page.driver.execute_script(
+        "return [...document.querySelectorAll('.stale')].map(e => e.id)"))
+
+
+BUSIEST = {"busiest-sessions", "busiest-occurrences"}
+
+
+@contextlib.contextmanager
+def hanging(httpd):
+    """It takes connections, and answers nothing."""
+    parent = httpd.pid()
+    pids = [parent, *children(parent)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, browser, dark):
+    fill(postgres_to_break, "Nearly full", 8, 7)
+    page = browser(dark=dark)
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
+    assert stale(page) == set()
+    with hanging(one.httpd):
+        begin = time.monotonic()
+        wait_for(page, lambda: shown(page, "#state.bad") == ["No answer for 6 seconds"],
+                 "it stays green")
+        assert time.monotonic() - begin < 15
+        assert stale(page) == {"cards", "all"} | BUSIEST
+        assert re.match(r"the numbers are those of \d", shown(page, "#when")[0])
+        page.screenshot("status-hung-dark" if dark else "status-hung")
+        narrow(page)
+        assert not is_too_wide(page)
+        page.screenshot("status-hung-phone-dark" if dark else "status-hung-phone")
+    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "it stays red")
+    assert stale(page) == set()
+
+
+def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
+    """The page is opened while the database is away."""
+    postgres_to_break.stop("immediate")
+    page = browser()
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state.bad") == ["Database does not answer"],
+             "the outage was not shown")
+    cards = dict(text.split("\n") for text in shown(page, "#cards div"))
+    assert cards["Database errors"] == cards["Failures (5xx)/s"] == "–"
+    assert shown(page, ".columns p") == ["Not known while the database does not answer."] * 2
+    assert stale(page) == BUSIEST
+    page.screenshot("status-first-outage")
+    narrow(page)
+    page.screenshot("status-first-outage-phone")
+    postgres_to_break.start()
+    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "it stays red")
+    assert stale(page) == set()
+    assert "Not known" not in " ".join(shown(page, ".columns p"))
 
 
 def test_control_a_script_that_is_not_the_page_s_own_is_not_run(one, browser):
