@@ -12,11 +12,22 @@
 
 static ap_filter_rec_t *filter_handle;
 
+/* Whether the request is the one that mod_ssl puts in the place of plain HTTP on a port
+ * for TLS, of which it has read nothing. Its path is mod_ssl's own. */
+static int is_without_tls(const request_rec *r)
+{
+    return r->the_request && strcmp(r->the_request, "GET / HTTP/1.0") == 0
+           && apr_is_empty_table(r->headers_in) && apr_table_get(r->notes, "error-notes");
+}
+
 /* Whether there is anything to find the mount by; there is not when the request line is
- * too long. */
+ * too long, or only a method: httpd then says "/". */
 static int has_path(const request_rec *r)
 {
-    return r->uri && *r->uri == '/';
+    const char *line = r->the_request ? r->the_request : "";
+    const char *uri = line + strcspn(line, " ");
+
+    return r->uri && *r->uri == '/' && uri[strspn(uri, " ")] && !is_without_tls(r);
 }
 
 /* What is mounted where a request points to. One that was refused early has not been
@@ -50,6 +61,10 @@ static const char *make_body(request_rec *r, request_rec *refused)
     reg_request_t *request;
     const char *allow;
 
+    if (is_without_tls(refused)) {
+        return "{\"error\":\"validation_error\","
+               "\"message\":\"This port takes TLS only: use https.\"}";
+    }
     if (conf->api < 0) {
         return reg_reply_plain_body(r->pool, r->status);
     }

@@ -15,6 +15,7 @@ import pytest
 import servers
 from apis import APIS, MOUNTS, check_error, check_html_error, check_plain_error, post_path
 from apis import each_api, good   # noqa: F401, fixtures
+from changed import changed_module
 from conftest import new_uuid
 from wire import Wire, chunked, message
 from wire import wire   # noqa: F401, a fixture
@@ -74,6 +75,47 @@ def test_an_address_too_long_to_be_read_is_414_in_the_plain_shape(wire, each_api
     one = wire()
     one.send(message("GET", MOUNTS[each_api] + "/" + LONG))
     check_plain_error(one.answer(), 414)
+
+
+WITHOUT_URI = {"a method": b"GET\r\nHost: localhost\r\n\r\n",
+               "a method and a blank": b"GET \r\nHost: localhost\r\n\r\n",
+               "a method and a version": b"GET HTTP/1.1\r\nHost: localhost\r\n\r\n",
+               "two blanks": b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+               "a control character": b"X\x01\r\n\r\n",
+               "an empty line before": b"\r\nGET\r\n\r\n",
+               "no slash": b"GET families HTTP/1.1\r\nHost: localhost\r\n\r\n"}
+
+
+@pytest.mark.parametrize("octets", WITHOUT_URI.values(), ids=WITHOUT_URI)
+def test_a_request_line_without_a_path_is_400_in_the_plain_shape(wire, octets):
+    one = wire()
+    one.send(octets)
+    check_plain_error(one.answer(), 400)
+
+
+@pytest.mark.parametrize("octets", [
+    message("GET", "/v1/families"), message("POST", "/v1/families", b"{}"),
+    message("GET", "/elsewhere"), message("GET", "/v1/families", version="HTTP/1.0")],
+    ids=["GET", "POST", "elsewhere", "HTTP/1.0"])
+def test_plain_http_on_the_port_for_tls_is_400_in_the_plain_shape(wire, octets):
+    """mod_ssl answers before the request is read: it cannot be told for which API it is."""
+    one = wire(authority=None)
+    one.send(octets)
+    answer = one.answer()
+    check_plain_error(answer, 400)
+    assert "https" in json.loads(answer.body)["message"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_control_by_their_path_alone_they_get_html(start_httpd, wire, tmp_path):
+    module = changed_module(tmp_path / "changed", " && uri[strspn(uri, \" \")] "
+                            "&& !is_without_tls(r);", " && uri;")
+    httpd = start_httpd(registration=module)
+    for octets, authority in ((b"GET\r\nHost: localhost\r\n\r\n", True),
+                              (message("GET", "/v1/families"), False)):
+        one = wire(httpd) if authority else wire(httpd, authority=None)
+        one.send(octets)
+        check_html_error(one.answer(), 400)
 
 
 def test_a_malformed_method_is_an_error_in_json(wire, each_api):
