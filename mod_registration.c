@@ -10,6 +10,7 @@
 #include "httpd_claims.h"
 #include "httpd_config.h"
 #include "httpd_errors.h"
+#include "httpd_hashing.h"
 #include "httpd_lists.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
@@ -105,6 +106,7 @@ static void register_hooks(apr_pool_t *pool)
     reg_metrics_register(pool);
     reg_caller_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(reg_hashing_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_generate_log_id(reg_request_make_id, NULL, NULL, APR_HOOK_LAST);

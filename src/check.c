@@ -97,14 +97,22 @@ static int is_space(apr_int32_t c)
            || c == 0x205F || c == 0x3000 || c == 0xFEFF;
 }
 
-int reg_check_is_blank(const char *text)
+const char *reg_check_trimmed(apr_pool_t *pool, const char *text)
 {
+    const char *start = NULL, *end = text;
+
     while (*text) {
+        const char *c = text;
+
         if (!is_space(next_code_point(&text))) {
-            return 0;
+            start = start ? start : c;
+            end = text;
         }
     }
-    return 1;
+    if (!start) {
+        return "";
+    }
+    return *end ? apr_pstrmemdup(pool, start, (apr_size_t)(end - start)) : start;
 }
 
 const char *reg_check_text(const char *value)

@@ -32,8 +32,9 @@ reg_check_t reg_check_uuid;
 /** A MongoDB ObjectId: 24 hex digits in either case. */
 reg_check_t reg_check_object_id;
 
-/** Whether the text is empty but for white space as JavaScript's trim() knows it. */
-int reg_check_is_blank(const char *text);
+/** The text without white space at its ends, as JavaScript's trim() leaves it; in the
+ *  pool where that is another text. */
+const char *reg_check_trimmed(apr_pool_t *pool, const char *text);
 /** Whether the text holds a character U+0000 to U+001F or U+007F. */
 int reg_check_has_control(const char *text);
 /** Code points of a valid UTF-8 text. */

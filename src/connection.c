@@ -37,6 +37,7 @@ static const struct {
                 {"invalid", REG_INVALID},
                 {"children_unknown", REG_CHILDREN_UNKNOWN},
                 {"institution_unknown", REG_INSTITUTION_UNKNOWN},
+                {"acceptable", REG_ACCEPTABLE},
                 {"key_reused", REG_KEY_REUSED}};
 
 /* Those that no SQL gives, as logs name them. */

@@ -18,8 +18,11 @@
 /** bcrypt reads no more of a password than this. */
 #define MAX_PASSWORD_BYTES 72
 
+/** Where the hash is among the operation's values. */
+#define HASH 2
+
 static const reg_operation_t families_register =
-    REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << 2, 0);
+    REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << HASH, 0);
 
 /* A family as the request has it. */
 typedef struct {
@@ -41,14 +44,14 @@ static reg_reply_t *check_username(reg_request_t *request, family_t *family)
 {
     const reg_json_t *value = reg_json_get(request->json, "username");
 
-    family->username = reg_json_string(value);
     if (!value) {
         return NULL;
     }
-    if (!family->username) {
+    if (!reg_json_string(value)) {
         return refuse(request, "username must be a string!");
     }
-    if (reg_check_is_blank(family->username)) {
+    family->username = reg_check_trimmed(request->pool, reg_json_string(value));
+    if (!*family->username) {
         return refuse(request, "Username must have at least one character!");
     }
     if (reg_check_code_points(family->username) > REG_MAX_TEXT) {
@@ -240,6 +243,30 @@ static const char *hash_password(reg_request_t *request, const char *password)
     return apr_pstrdup(request->pool, hash);
 }
 
+/* Adds the hash to the values of a family that was found acceptable, when it is this
+ * request's turn. Whoever had to wait asks again before: of many that ask for the same,
+ * one is hashed. */
+static void add_hash(reg_request_t *request, const char *password, const char **values,
+                     reg_answer_t *answer)
+{
+    int turn = request->host->begin_hashing(request);
+
+    if (!turn) {
+        answer->outcome = REG_UNAVAILABLE;
+        return;
+    }
+    if (turn == 2) {
+        reg_idempotency_call(request, &families_register, values, answer);
+    }
+    if (answer->outcome == REG_ACCEPTABLE) {
+        values[HASH] = hash_password(request, password);
+        if (!values[HASH]) {
+            answer->outcome = REG_FAULT;
+        }
+    }
+    request->host->end_hashing(request);
+}
+
 static reg_reply_t *reply(reg_request_t *request, const reg_answer_t *answer)
 {
     const reg_rule_t rules[] = {
@@ -265,7 +292,6 @@ reg_reply_t *reg_families_register(reg_request_t *request)
 {
     family_t family = {0};
     reg_answer_t answer;
-    const char *hash;
 
     for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
         reg_reply_t *refusal = checks[i](request, &family);
@@ -274,15 +300,18 @@ reg_reply_t *reg_families_register(reg_request_t *request)
             return refusal;
         }
     }
-    hash = hash_password(request, family.password);
-    if (!hash) {
-        return reg_reply_status(request, 500);
-    }
 
-    const char *values[] = {reg_id_object_id(request->pool), family.username, hash,
+    /* Without a hash it is only checked, as nothing else here costs so much. */
+    const char *values[] = {reg_id_object_id(request->pool), family.username, NULL,
                             family.institution,
                             apr_array_pstrcat(request->pool, family.children_ids, ',')};
 
     reg_idempotency_call(request, &families_register, values, &answer);
+    if (answer.outcome == REG_ACCEPTABLE) {
+        add_hash(request, family.password, values, &answer);
+    }
+    if (answer.outcome == REG_ACCEPTABLE) {
+        reg_idempotency_call(request, &families_register, values, &answer);
+    }
     return reply(request, &answer);
 }

@@ -79,6 +79,7 @@ void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
     conf->searches = UNSET;
     conf->list_threads = UNSET;
     conf->batch_size = UNSET;
+    conf->most_hashing = UNSET;
     return conf;
 }
 
@@ -98,6 +99,8 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
         inner->list_threads != UNSET ? inner->list_threads : outer->list_threads;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
     conf->log_key = inner->log_key ? inner->log_key : outer->log_key;
+    conf->most_hashing =
+        inner->most_hashing != UNSET ? inner->most_hashing : outer->most_hashing;
     return conf;
 }
 
@@ -360,6 +363,16 @@ static const char *set_log_key(cmd_parms *cmd, void *config, const char *value)
     return NULL;
 }
 
+static const char *set_hashing(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 1, 1000, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->most_hashing = (int)number;
+    return error;
+}
+
 const command_rec reg_directives[] = {
     AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
                   "what is served here: live, groups, users, families, events, openapi, "
@@ -391,4 +404,6 @@ const command_rec reg_directives[] = {
                   "most requests carried together in one call; 1: none"),
     AP_INIT_TAKE1("RegistrationLogKey", set_log_key, NULL, RSRC_CONF,
                   "32 hex digits, by which callers are hashed for logs"),
+    AP_INIT_TAKE1("RegistrationHashing", set_hashing, NULL, RSRC_CONF,
+                  "passwords hashed at the same time per child process"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

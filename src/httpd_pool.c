@@ -352,6 +352,16 @@ static void report(void *baton, const char *message)
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "%s", message);
 }
 
+apr_time_t reg_pool_deadline(reg_request_t *request)
+{
+    const request_rec *r = request->host_data;
+
+    if (!request->deadline) {
+        request->deadline = apr_time_now() + reg_server_conf(r->server)->timeout;
+    }
+    return request->deadline;
+}
+
 void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
                    const char *const *values, reg_answer_t *answer)
 {
@@ -370,10 +380,10 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
         return;
     }
     reg_dispatch_run(conf->dispatch, &connections, request->pool, operation, &item,
-                     apr_time_now() + conf->timeout);
+                     reg_pool_deadline(request));
     *answer = item.answer;
     reg_kept_put(conf->kept, operation, answer);
     request->outcome = reg_outcome_name(item.answer.outcome);
     request->batch = item.batch;
-    request->took = item.took;
+    request->took += item.took;
 }

@@ -26,6 +26,10 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server);
 /** Makes the limiters of a child process. */
 void reg_pool_init(apr_pool_t *pool, server_rec *main_server);
 
+/** By when a request has to be answered: RegistrationTimeout after this was first asked,
+ *  or its first operation was run. */
+apr_time_t reg_pool_deadline(reg_request_t *request);
+
 /** Runs an operation: reg_host_t's `call` for a request that httpd handed us. */
 void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
                    const char *const *values, reg_answer_t *answer);

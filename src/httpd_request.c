@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "httpd_claims.h"
+#include "httpd_hashing.h"
 #include "httpd_lists.h"
 #include "httpd_metrics.h"
 #include "httpd_pool.h"
@@ -130,7 +131,11 @@ static int read_body(reg_request_t *request)
     return !status && is_encoded(r) ? HTTP_UNSUPPORTED_MEDIA_TYPE : status;
 }
 
-static const reg_host_t host = {read_body, reg_pool_call, reg_lists_enter};
+static const reg_host_t host = {.read_body = read_body,
+                                .call = reg_pool_call,
+                                .enter_list = reg_lists_enter,
+                                .begin_hashing = reg_hashing_begin,
+                                .end_hashing = reg_hashing_end};
 
 const char *reg_request_path(const request_rec *r, const reg_dir_conf_t *conf)
 {

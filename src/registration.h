@@ -90,6 +90,7 @@ typedef enum {
     REG_INVALID,   /* detail says what is wrong */
     REG_CHILDREN_UNKNOWN,
     REG_INSTITUTION_UNKNOWN,
+    REG_ACCEPTABLE,  /* it was only checked, and could be done */
     REG_KEY_REUSED,  /* the Idempotency-Key belongs to another request */
     REG_KEY_INVALID, /* it is none; no operation was called */
     /* The store's own: */
@@ -156,6 +157,15 @@ typedef struct reg_host_t {
     /** Whether the reply may be a whole list, which may keep a thread for long; it is one
      *  of few then until it has been sent. */
     int (*enter_list)(reg_request_t *request);
+    /**
+     * Waits until this request may use a processor for long, to hash a password: the host
+     * bounds how many do so at the same time.
+     * @return 0 when it may not in time for another call, which is logged; 2 when it had
+     *         to wait, so that what was looked up before may be out of date; else 1.
+     * Unless it is 0, end_hashing has to follow.
+     */
+    int (*begin_hashing)(reg_request_t *request);
+    void (*end_hashing)(reg_request_t *request);
 } reg_host_t;
 
 struct reg_request_t {
@@ -195,6 +205,10 @@ struct reg_request_t {
     const char *outcome;      /* NULL: it has not been called */
     int batch;                /* how many requests were carried together; 0: none */
     apr_interval_time_t took; /* at the database */
+
+    /* The host's own: */
+    apr_time_t deadline;      /* of all calls for one answer; 0 before the first */
+    apr_time_t hashing_since; /* set by begin_hashing */
 
     struct reg_metrics_t *metrics; /* see metrics.h; or NULL */
 };

@@ -31,9 +31,10 @@ COMMENT ON FUNCTION families_body IS 'A family as the client sees it.';
 DROP FUNCTION IF EXISTS families_register(text[], text[], text[], text[], text[]);
 
 -- Registers families, in the order of their usernames, so that two calls that register
--- the same ones wait for each other in the same order.
+-- the same ones wait for each other in the same order. A request without a hash is only
+-- checked, so that no password is hashed for one that would be refused.
 --
--- Outcomes: created, duplicate, children_unknown (detail: their ids),
+-- Outcomes: created, acceptable (no hash was given, and nothing else is wrong), duplicate, children_unknown (detail: their ids),
 -- institution_unknown; the first that fits.
 CREATE OR REPLACE FUNCTION families_register(
     ids text[],
@@ -78,6 +79,10 @@ BEGIN
             END;
         END IF;
 
+        IF outcome IS NULL AND password_hashes[item] IS NULL THEN
+            outcome := 'acceptable';
+        END IF;
+
         IF outcome IS NULL THEN
             INSERT INTO families (id, username, password_hash, institution_id)
             VALUES (ids[item], usernames[item], password_hashes[item],
@@ -97,7 +102,8 @@ BEGIN
         -- what the first one wrote. To lock it is to write, so that the commit waits for
         -- a standby that has not got it yet. (The other APIs' operations have locked
         -- something by then.)
-        body := families_body(ids[item], usernames[item]);
+        body := CASE WHEN outcome IN ('created', 'duplicate')
+                THEN families_body(ids[item], usernames[item]) END;
         IF body IS NOT NULL AND outcome = 'duplicate' THEN
             outcome := 'created';
             PERFORM FROM families AS f

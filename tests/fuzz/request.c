@@ -27,7 +27,7 @@ static const struct {
     {"groups_get_group", "UA"},
     {"groups_get_plan", "UUA"},
     {"groups_get_member", "UUA"},
-    {"families_register", "OTAOC"},
+    {"families_register", "OTaOC"}, /* without a hash it is only checked */
     {"events_create", "UUNjUetttu"},
     {"events_get", "UAu"},
     {"events_update", "UajauU"},

@@ -21,6 +21,13 @@ def family(institution, children, **more):
             "children": children, "institution_id": institution, **more}
 
 
+def trimmed(text):
+    """As trim() of ECMA-262 leaves it, with which the families API's own service trims a
+    username."""
+    return text.strip("\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+                      "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff")
+
+
 # --- E-mail: the grammar of the HTML standard's input type=email ---------------------------
 
 def email_of_length(length):

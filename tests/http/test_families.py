@@ -149,12 +149,46 @@ def test_hex_digits_may_be_capitals(post, body, school, sql):
     assert sql("SELECT institution_id FROM families WHERE id = %s", made["id"]) == [(school[0],)]
 
 
-@pytest.mark.parametrize("text", [text for text in samples.TEXTS if text.strip()])
-def test_usernames_are_kept_as_given(post, body, text, sql):
+@pytest.mark.parametrize("text", [text for text in samples.TEXTS if samples.trimmed(text)])
+def test_usernames_are_kept_as_given_but_for_their_ends(post, body, text, sql):
     answer = post(body(username=text))
     assert answer.status_code == 201, answer.text
-    assert answer.json()["username"] == text
+    assert answer.json()["username"] == samples.trimmed(text)
+    assert sql("SELECT username FROM families WHERE id = %s", answer.json()["id"]) == [
+        (samples.trimmed(text),)]
     assert sql("SELECT remove_family(%s)", answer.json()["id"]) == [(True,)]
+
+
+@pytest.mark.parametrize("space", [" ", "\t\r\n\v\f", "\u00a0\u3000", "\u2028\ufeff\u1680",
+                                   " " * 1000])
+def test_a_username_is_trimmed_before_it_is_checked(post, body, space):
+    """Also where it would be too long, or have control characters."""
+    name = f"{new_object_id()} x"
+    for sent in (f"{space}{name}", f"{name}{space}", f"{space}{name}{space}"):
+        answer = post(body(username=sent))
+        if sent == f"{space}{name}":
+            assert answer.status_code == 201, answer.text
+            assert answer.json()["username"] == name
+        else:
+            assert_error(answer, 409, "Family is already registered...")
+    assert post(body(username=space + "x" * 215 + new_object_id() + space)).status_code == 201
+    for wrong, description in [("x" * 256, "Username must have at most 255 characters!"),
+                               ("a\tb", "Username must not contain control characters!")]:
+        assert_error(post(body(username=space + wrong + space)), 400, INVALID, description)
+
+
+def test_what_is_no_white_space_to_the_service_stays(post, body):
+    for space in ("\u0085", "\u180e", "\u200b"):
+        name = f"{space}{new_object_id()}{space}"
+        assert post(body(username=name)).json()["username"] == name
+
+
+def test_usernames_that_differ_at_their_ends_are_the_same_under_a_key(admin, body):
+    sent = body()
+    first, again = (admin.post(PATH, json={**sent, "username": name},
+                               headers={"Idempotency-Key": sent["username"].split()[1]})
+                    for name in (sent["username"], f"  {sent['username']} "))
+    assert first.status_code == 201 and again.content == first.content
 
 
 def test_unknown_members_are_ignored(post, body):
@@ -230,7 +264,7 @@ def test_username_is_too_long(post, body, value):
 
 def test_username_has_control_characters(post, body):
     for value in samples.CONTROLS:
-        if value.strip():
+        if samples.trimmed(value) == value:
             assert_error(post(body(username=value)), 400, INVALID,
                          "Username must not contain control characters!")
 
@@ -317,8 +351,9 @@ def test_a_username_is_taken(post, body):
     sent = body()
     assert post(sent).status_code == 201
     assert_error(post(sent), 409, "Family is already registered...")
-    for changed in (sent["username"].upper(), f" {sent['username']}", f"{sent['username']} "):
-        assert post(body(username=changed)).status_code == 201
+    for same in (f" {sent['username']}", f"{sent['username']}\n"):
+        assert_error(post({**sent, "username": same}), 409, "Family is already registered...")
+    assert post(body(username=sent["username"].upper())).status_code == 201
 
 
 def test_a_child_s_username_is_not_taken(post, body, child, school):

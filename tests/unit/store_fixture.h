@@ -311,6 +311,7 @@ static inline const char *outcome_name(reg_outcome_t outcome)
         [REG_INVALID] = "invalid",
         [REG_CHILDREN_UNKNOWN] = "children_unknown",
         [REG_INSTITUTION_UNKNOWN] = "institution_unknown",
+        [REG_ACCEPTABLE] = "acceptable",
         [REG_KEY_REUSED] = "key_reused",
         [REG_BAD_DATA] = "BAD_DATA",
         [REG_LOCKED] = "LOCKED",

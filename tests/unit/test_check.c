@@ -49,7 +49,7 @@ static void a_name_is_a_text_that_is_not_empty(void **state)
     assert_all(reg_check_name, bad, 0);
 }
 
-static void blank_is_what_javascript_trims(void **state)
+static void white_space_is_what_javascript_trims(void **state)
 {
     static const char *const blank[] = {
         "",
@@ -60,21 +60,30 @@ static void blank_is_what_javascript_trims(void **state)
         "\xE2\x80\xA8\xE2\x80\xA9\xE2\x80\xAF\xE2\x81\x9F", /* U+2028, 2029, 202F, 205F */
         "\xE3\x80\x80\xEF\xBB\xBF",                         /* U+3000, FEFF */
     };
-    static const char *const not_blank[] = {
+    static const char *const kept[] = {
         "a",
-        " a",
+        "a  b",
         "\xC2\x85",     /* U+0085 */
         "\xE1\xA0\x8E", /* U+180E */
         "\xE2\x80\x8B", /* U+200B */
         "\x1C",
     };
 
-    (void)state;
     for (size_t i = 0; i < LENGTH(blank); i++) {
-        assert_number(blank[i], reg_check_is_blank(blank[i]), 1);
-    }
-    for (size_t i = 0; i < LENGTH(not_blank); i++) {
-        assert_number(not_blank[i], reg_check_is_blank(not_blank[i]), 0);
+        const char *b = blank[i];
+
+        assert_text(b, reg_check_trimmed(*state, b), "");
+        for (size_t j = 0; j < LENGTH(kept); j++) {
+            const char *k = kept[j];
+
+            assert_text(b, reg_check_trimmed(*state, k), k);
+            assert_text(b, reg_check_trimmed(*state, apr_pstrcat(*state, b, k, NULL)), k);
+            assert_text(b, reg_check_trimmed(*state, apr_pstrcat(*state, k, b, NULL)), k);
+            assert_text(b, reg_check_trimmed(*state, apr_pstrcat(*state, b, k, b, NULL)),
+                        k);
+            k = apr_pstrcat(*state, k, b, k, NULL);
+            assert_text(b, reg_check_trimmed(*state, k), k);
+        }
     }
 }
 
@@ -252,7 +261,7 @@ int main(void)
         POOL_TEST(a_text_has_255_code_points_at_most),
         POOL_TEST(a_text_has_no_control_characters),
         POOL_TEST(a_name_is_a_text_that_is_not_empty),
-        POOL_TEST(blank_is_what_javascript_trims),
+        POOL_TEST(white_space_is_what_javascript_trims),
         POOL_TEST(utf8_is_what_the_unicode_standard_says),
         POOL_TEST(a_wrong_field_becomes_a_problem),
         POOL_TEST(a_field_of_no_object_is_missing),

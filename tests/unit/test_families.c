@@ -181,7 +181,7 @@ static void children_are_given_once_each_in_their_order(void **state)
         assert_number(body, post(&host, body)->status, 201);
         assert_text(body, host.called,
                     apr_pstrcat(*state,
-                                "families_register(<id>,  U , <hash>, " INSTITUTION ", ",
+                                "families_register(<id>, U, <hash>, " INSTITUTION ", ",
                                 rows[i].given, ")", NULL));
     }
 }
@@ -278,6 +278,56 @@ static void the_same_password_has_another_hash_each_time(void **state)
     assert_string_not_equal(first, host.values[2]);
 }
 
+static void what_is_refused_costs_no_hash(void **state)
+{
+    static const reg_answer_t answers[] = {{REG_DUPLICATE, NULL, NULL},
+                                           {REG_CHILDREN_UNKNOWN, CHILD1, NULL},
+                                           {REG_INSTITUTION_UNKNOWN, NULL, NULL},
+                                           {REG_KEY_REUSED, NULL, NULL},
+                                           {REG_UNAVAILABLE, NULL, NULL}};
+
+    for (size_t i = 0; i < LENGTH(answers); i++) {
+        fake_host_t host = {.pool = *state, .answer = answers[i]};
+
+        post(&host, GOOD);
+        assert_int_equal(host.calls, 1);
+        assert_int_equal(host.hashed, 0);
+        assert_null(host.values[2]);
+    }
+}
+
+/* The second call has the id of the first, by which a repetition is recognized. */
+static void a_password_is_hashed_when_the_rest_is_right(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+
+    post(&host, GOOD);
+    assert_int_equal(host.calls, 2);
+    assert_int_equal(host.hashed, 1);
+    assert_int_equal(host.hashing, 0);
+}
+
+/* Another request may have registered the same meanwhile. */
+static void after_a_wait_it_is_checked_again(void **state)
+{
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}, .waits = 1};
+
+    assert_int_equal(post(&host, GOOD)->status, 201);
+    assert_int_equal(host.calls, 3);
+    assert_int_equal(host.hashed, 1);
+    assert_int_equal(host.hashing, 0);
+}
+
+static void without_a_turn_to_hash_it_is_503(void **state)
+{
+    fake_host_t host = {
+        .pool = *state, .answer = {REG_CREATED, NULL, "{}"}, .no_hashing = 1};
+
+    assert_int_equal(post(&host, GOOD)->status, 503);
+    assert_int_equal(host.calls, 1);
+    assert_int_equal(host.hashing, 0);
+}
+
 static void an_outcome_is_worded_as_the_service_words_it(void **state)
 {
     static const struct {
@@ -334,6 +384,10 @@ int main(void)
         POOL_TEST(a_family_is_created),
         POOL_TEST(a_password_is_kept_as_bcrypt_only),
         POOL_TEST(the_same_password_has_another_hash_each_time),
+        POOL_TEST(what_is_refused_costs_no_hash),
+        POOL_TEST(a_password_is_hashed_when_the_rest_is_right),
+        POOL_TEST(after_a_wait_it_is_checked_again),
+        POOL_TEST(without_a_turn_to_hash_it_is_503),
         POOL_TEST(an_outcome_is_worded_as_the_service_words_it),
     };
 

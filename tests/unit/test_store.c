@@ -25,6 +25,7 @@ static void an_outcome_has_one_name_in_sql(void **state)
                                         "invalid",
                                         "children_unknown",
                                         "institution_unknown",
+                                        "acceptable",
                                         "key_reused"};
     store_t *store = *state;
 

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hashing families' passwords: what is refused costs none, and nobody is held up by it."""
+
+import os
+import threading
+import time
+
+import pytest
+
+import changed
+from conftest import new_object_id, new_uuid
+from faults import GRACE, MODULES, MOUNTS, OUTAGE, Caller, children, database
+from samples import family
+
+PATH = "/v1/families"
+CROWD = 100
+TIMEOUT = 5
+THREADS = 128
+
+SITE = f"""
+ServerLimit 1
+StartServers 1
+ThreadLimit {THREADS}
+ThreadsPerChild {THREADS}
+MaxRequestWorkers {THREADS}
+MinSpareThreads 1
+MaxSpareThreads {THREADS}
+"""
+
+# A password that was not hashed in time, or so late that none was left for the call.
+LATE = ("REG0315: no password could be hashed in time", *OUTAGE, "REG0312")
+
+# One hash of this cost takes longer than hundreds of requests that take none.
+DEAR = 14
+
+
+@pytest.fixture
+def site(start_httpd, postgres):
+    """site(cost): a caller of an httpd with one child process and that cost of bcrypt."""
+    def make(cost, hashing=1, timeout=TIMEOUT, **options):
+        mounts = MOUNTS.replace("RegistrationPasswordCost 4", f"RegistrationPasswordCost {cost}")
+        assert mounts != MOUNTS or cost == 4
+        text = (SITE + mounts + database(postgres.dsn("registration"), timeout=timeout)
+                + f"RegistrationHashing {hashing}\n")
+        return Caller(start_httpd(text, modules=MODULES, **options))
+    return make
+
+
+@pytest.fixture
+def school(institution, child):
+    made = institution()
+    return made, [child(made)]
+
+
+def processor_time(httpd):
+    """Seconds that the child process has worked."""
+    [pid] = children(httpd.pid())
+    with open(f"/proc/{pid}/stat") as stat:
+        times = stat.read().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def cost(one, function):
+    """What a function gives, and the seconds of work that it has cost."""
+    before = processor_time(one.httpd)
+    given = function()
+    return given, processor_time(one.httpd) - before
+
+
+def refused(one, school, taken, key, body):
+    """Everything that is known without a hash; the statuses."""
+    institution, pupils = school
+    answers = [
+        one.post(PATH, json=family(institution, pupils, username=taken)),
+        one.post(PATH, json=family(institution, [new_object_id()])),
+        one.post(PATH, json=family(new_object_id(), pupils)),
+        one.post(PATH, json=body, headers={"Idempotency-Key": key}),
+        one.post(PATH, json={**body, "username": "another"}, headers={"Idempotency-Key": key})]
+    return [answer.status_code for answer in answers]
+
+
+def check_refusals_cost_nothing(site, school, **options):
+    """All ten together take less of the processor than one hash."""
+    cheap, dear = site(4), site(DEAR, timeout=20, **options)
+    key, body = new_uuid(), family(*school)
+    assert cheap.post(PATH, json=body, headers={"Idempotency-Key": key}).status_code == 201
+
+    def ask():
+        for _ in range(2):
+            assert refused(dear, school, body["username"], key, body) == [
+                409, 400, 400, 201, 422]
+    _, refusals = cost(dear, ask)
+    answer, hash = cost(dear, lambda: dear.post(PATH, json=family(*school)))
+    assert answer.status_code == 201
+    assert refusals < hash
+
+
+def test_what_is_refused_costs_no_hash(site, school):
+    check_refusals_cost_nothing(site, school)
+
+
+def test_control_hashed_first_it_does(site, school, tmp_path):
+    module = changed.changed_module(
+        tmp_path / "hashed_first",
+        "if (answer.outcome == REG_ACCEPTABLE) {\n        add_hash",
+        "answer.outcome = REG_ACCEPTABLE;\n    {\n        add_hash")
+    with pytest.raises(AssertionError):
+        check_refusals_cost_nothing(site, school, registration=module)
+
+
+def test_a_crowd_that_is_refused_is_answered_at_once(site, school, at_once):
+    """All that unknown children cost is a look at the database."""
+    one = site(DEAR)
+    answers, seconds = cost(one, lambda: at_once(
+        CROWD, lambda _: one.post(PATH, json=family(school[0], [new_object_id()]))))
+    assert {answer.status_code for answer in answers} == {400}
+    assert max(answer.seconds for answer in answers) < TIMEOUT
+    assert seconds < CROWD * 0.02
+
+
+def test_of_many_under_one_key_few_are_hashed(site, school, at_once):
+    one, body, key = site(DEAR, timeout=40), family(*school), new_uuid()
+    _, hash = cost(one, lambda: one.post(PATH, json=family(*school)))
+    answers, seconds = cost(one, lambda: at_once(
+        20, lambda _: one.post(PATH, json=body, headers={"Idempotency-Key": key})))
+    assert {(answer.status_code, answer.text) for answer in answers} == {(201, answers[0].text)}
+    assert seconds < 10 * hash
+
+
+# --- Beside others -------------------------------------------------------------------------
+
+def register_crowd(one, school, at_once):
+    """A crowd of families at once; the answers."""
+    return at_once(CROWD, lambda _: one.post(PATH, json=family(*school)))
+
+
+class Neighbour:
+    """Registers for a live session, one patient after the other."""
+
+    def __init__(self, one, session):
+        self.one = one
+        self.session = session
+        self.took = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.ended.is_set():
+            answer = self.one.register(self.session)
+            assert answer.status_code == 201, answer.text
+            self.took.append(answer.seconds)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+def test_of_a_crowd_all_are_answered_in_time(site, school, at_once, sql, expect_log):
+    expect_log(*LATE)
+    one = site(cost=13, timeout=3)
+    answers = register_crowd(one, school, at_once)
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {201, 503}
+    assert statuses.count(201) >= 1
+    assert max(answer.seconds for answer in answers) < 3 + GRACE
+    confirmed = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert confirmed <= {id for id, in sql("SELECT id FROM families WHERE institution_id = %s",
+                                           school[0])}
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.json()["message"] == "Service unavailable."
+    assert "Retry-After" in refused.headers
+
+
+def beside_a_crowd(one, school, at_once, live_session, seconds=4):
+    """How many registrations a neighbour gets done while a crowd asks for families."""
+    end = time.monotonic() + seconds
+
+    def ask(_):
+        while time.monotonic() < end:
+            one.post(PATH, json=family(*school))
+    with Neighbour(Caller(one.httpd), live_session()) as neighbour:
+        at_once(CROWD, ask)
+    return len(neighbour.took)
+
+
+def test_a_neighbour_goes_on_meanwhile(site, school, at_once, live_session, expect_log):
+    """The control is the same without the bound."""
+    expect_log(*LATE)
+    unbounded = beside_a_crowd(site(10, hashing=1000), school, at_once, live_session)
+    bounded = beside_a_crowd(site(10), school, at_once, live_session)
+    assert bounded > 3 * unbounded
