@@ -497,14 +497,15 @@ def grown(httpd, before):
 def test_outages_leave_no_memory_behind(load, proxy, monkeypatch):
     monkeypatch.setattr("workload.PAUSE", 0)   # Everybody asks again at once.
     monkeypatch.setattr("workload.CLIENTS", clients := 12)
-    with load(port=proxy.port, rooms=2000, most=8, inside=FEW) as load:
+    with load(port=proxy.port, rooms=2000, most=8,
+              inside=FEW + "RegistrationMaxBody 1048576\n") as load:
         httpd = load.one.httpd
         outages(load, proxy, 8, 0.4)
         before, told = memory(httpd), len(load.unavailable)
-        outages(load, proxy, 5, 1)
-        for _ in range(20):   # On a busy machine fewer are told at a time.
+        # So long that no call is being made again any more: then all are told at once.
+        for _ in range(10):   # On a busy machine fewer are told at a time.
             if len(load.unavailable) <= told + 1000:
-                outages(load, proxy, 1, 1)
+                outages(load, proxy, 1, TIMEOUT + 1)
         assert grown(httpd, before) < GROWTH
         assert len(load.unavailable) > told + 1000
     load.check()
