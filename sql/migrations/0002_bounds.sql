@@ -64,20 +64,24 @@ CREATE INDEX IF NOT EXISTS event_registrations_deleted
 CREATE INDEX IF NOT EXISTS live_sessions_past
     ON live_sessions (scheduled_at) WHERE status IN ('ended', 'cancelled');
 
--- Names of the person and ids of the rows that an answer shows. No name of a schema: an
--- index's function may run without a search_path.
+-- No name of a schema in it: an index's function may run without a search_path. In PL/pgSQL,
+-- as each keyed registration calls it, and SQL would start an executor for that.
 CREATE FUNCTION answer_names(body text)
 RETURNS text[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT array_remove(ARRAY[
-               lower(a.body ->> 'patient_id' COLLATE "C"),
-               lower(a.body ->> 'guest_email' COLLATE "C"),
-               lower(a.body ->> 'username' COLLATE "C"),
-               lower(a.body -> 'user' ->> 'email' COLLATE "C"),
-               lower(a.body -> 'fields' ->> 'email' COLLATE "C"),
-               a.body ->> 'id', a.body -> 'user' ->> 'id', a.body -> 'user' ->> 'uuid'], NULL)
-      FROM (SELECT answer_names.body::jsonb) AS a (body)
+DECLARE
+    answer CONSTANT jsonb := body::jsonb;
+    "user" CONSTANT jsonb := answer -> 'user';
+BEGIN
+    RETURN array_remove(ARRAY[
+        lower(answer ->> 'patient_id' COLLATE "C"),
+        lower(answer ->> 'guest_email' COLLATE "C"),
+        lower(answer ->> 'username' COLLATE "C"),
+        lower("user" ->> 'email' COLLATE "C"),
+        lower(answer -> 'fields' ->> 'email' COLLATE "C"),
+        answer ->> 'id', "user" ->> 'id', "user" ->> 'uuid'], NULL);
+END
 $$;
 COMMENT ON FUNCTION answer_names IS
     'The names of a person, in lower case, and the ids of rows that an answer shows.';
