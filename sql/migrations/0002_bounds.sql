@@ -2,11 +2,19 @@
 --
 -- Bounds for what is stored. A request is limited by RegistrationMaxFields; these
 -- constraints are the largest value that the directive takes, for every other writer.
--- NOT VALID: rows that exist already are not read while the tables are locked.
+-- NOT VALID: rows that exist already are not read while the tables are locked. A NOT VALID
+-- constraint still holds for each update, of other columns too. An older registration that is
+-- larger could not be deleted or promoted any more, so older ones are left out.
 
-ALTER TABLE event_registrations
-    ADD CONSTRAINT event_registrations_fields_size
-        CHECK (octet_length(fields::text) <= 1048576) NOT VALID;
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER TABLE event_registrations
+             ADD CONSTRAINT event_registrations_fields_size
+                 CHECK (octet_length(fields::text) <= 1048576 OR created_at < %L) NOT VALID',
+        clock_timestamp());
+END
+$$;
 
 ALTER TABLE group_members
     ADD CONSTRAINT group_members_attributes_size

@@ -5,6 +5,7 @@ import contextlib
 import json
 import threading
 
+import psycopg2.errors
 import pytest
 
 import samples
@@ -92,6 +93,44 @@ def test_one_over_the_limit_may_shrink_and_change_otherwise(api, oversized):
 
 def test_one_over_the_limit_may_be_deleted(api, oversized):
     assert delete(api, oversized).status_code == 200
+
+
+@pytest.fixture
+def from_version_1(api, sql, occurrence):
+    """A registration that is larger than the constraint allows, and waits for a place."""
+    one = occurrence(capacity=1)
+    first, waiting = created(api, one, "first"), created(api, one, "second")
+    sql("UPDATE event_registrations SET fields = %s, created_at = '2020-01-01' WHERE id = %s",
+        json.dumps(of_size(1100000)), waiting["id"])
+    return first, waiting
+
+
+def test_a_registration_from_before_the_constraint_is_promoted_and_deleted(
+        api, from_version_1):
+    first, waiting = from_version_1
+    assert updated(api, first, status="CANCELLED")
+    assert get(api, waiting).json()["status"] == "CONFIRMED"
+    refused(update(api, waiting, fields={"more": 1}))
+    assert delete(api, waiting).status_code == 200
+
+
+def test_control_a_constraint_for_all_rows_fails_the_neighbours_change(
+        api, sql, from_version_1, expect_log):
+    expect_log("violates check constraint")
+    sql("ALTER TABLE event_registrations ADD CONSTRAINT for_all"
+        " CHECK (octet_length(fields::text) <= 1048576) NOT VALID")
+    try:
+        assert update(api, from_version_1[0], status="CANCELLED").status_code == 400
+    finally:
+        sql("ALTER TABLE event_registrations DROP CONSTRAINT for_all")
+
+
+def test_the_constraint_holds_for_other_writers(api, sql, occurrence, expect_log):
+    expect_log("violates check constraint")
+    registration = created(api, occurrence())
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
+            json.dumps(of_size(1048577)), registration["id"])
 
 
 def test_the_conditions_and_404_come_first(api, occurrence):

@@ -118,6 +118,13 @@ def test_unlimited_capacity_is_null(api, occurrence):
     assert created(api, occurrence(capacity=None))["occurrence"]["capacity"] is None
 
 
+def test_an_occurrence_that_is_over_still_takes_registrations(api, occurrence):
+    one = occurrence(capacity=1, start_date="2020-01-01T10:00:00Z",
+                     end_date="2020-01-01T18:00:00Z")
+    assert created(api, one, "first")["status"] == "CONFIRMED"
+    assert created(api, one, "second")["status"] == "WAITING_LIST"
+
+
 # --- What is refused -----------------------------------------------------------------------
 
 LONGEST = "\N{GRINNING FACE}" * 255
