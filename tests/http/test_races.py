@@ -174,7 +174,7 @@ class TestWithoutGuards(OnScratch):
                               AND prosrc ~ 'FOR (NO KEY )?UPDATE'
             LOOP
                 without := regexp_replace(pg_get_functiondef(locking),
-                                          'FOR (NO KEY )?UPDATE( SKIP LOCKED)?', '', 'g');
+                                          'FOR (NO KEY )?UPDATE( OF \w+)?( SKIP LOCKED)?', '', 'g');
                 -- Places are looked for and not taken.
                 without := regexp_replace(without,
                     'UPDATE live_sessions AS s\s+SET [^;]+?\s+WHERE',
