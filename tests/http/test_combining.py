@@ -73,9 +73,11 @@ def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, p
     assert statuses(answers) == [201] * 7 + [400] + [201] * 12
 
 
-def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break, pool):
+@pytest.mark.parametrize("combining", [True, False])
+def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break, pool,
+                                                      combining):
     """They wait on one connection, however many they are, and get what they want."""
-    one = caller(most=4, timeout=10, combining=True)
+    one = caller(most=4, timeout=10, combining=combining)
     locked = postgres_to_break.live_session()
     others = [postgres_to_break.live_session() for _ in range(5)]
     with postgres_to_break.locked(locked):
