@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request costs grows no faster than the request.
+
+Each operation of openapi.json is called with more and more of everything that a client
+decides about: each parameter, header and key of the body that the description has, and what
+it does not have. Cost is the time on a processor that the kernel has counted for the
+database's backends and for httpd's children, each by itself; waiting is not in it, so it
+hardly depends on how busy the machine is.
+"""
+
+import itertools
+import json
+import pathlib
+import secrets
+import types
+
+import pytest
+
+import faults
+import openapi
+import samples
+import servers
+from conftest import new_object_id, new_uuid
+from event_registrations import MOUNT, category_of, created
+from scratch import OnScratch
+
+RUNS = 2
+FACTOR = 8     # between the two sizes that are compared
+MOST = 16      # how much more the larger may cost: twice as much as if it were linear
+SLACK = 15e6 * (6 if servers.is_sanitized(servers.MODULE) else 1)   # nanoseconds
+
+
+# --- The matrix ----------------------------------------------------------------------------
+
+
+def event_path(w):
+    return f"{MOUNT}/{created(w.admin, w.occurrence(), secrets.token_hex(8))['id']}"
+
+
+def member_of(w):
+    one = w.group()
+    answer = w.admin.post("/api/v1/users", json=samples.member(one.code))
+    return one, answer.json()["user"]["uuid"]
+
+
+def family(w):
+    school = w.institution()
+    return samples.family(school, [w.child(school)])
+
+
+# A good request of each operation: path and body.
+GOOD = {
+    "registerForLiveSession": lambda w: (f"/v1/sessions/{w.live_session()}/register",
+                                         {"patient_id": secrets.token_hex(8)}),
+    "registerGroupMember": lambda w: (lambda one: (
+        f"/api/v1/groups/{one.id}/members", samples.member(one.code)))(w.group()),
+    "registerUser": lambda w: ("/api/v1/users", samples.member(w.group().code)),
+    "getGroup": lambda w: (f"/api/v1/groups/{w.group().id}", None),
+    "getPlan": lambda w: (lambda one: (
+        f"/api/v1/groups/{one.id}/plans/{one.plan}", None))(w.group()),
+    "getUser": lambda w: (lambda one, user: (
+        f"/api/v1/groups/{one.id}/users/{user}", None))(*member_of(w)),
+    "getMember": lambda w: (lambda one, user: (
+        f"/api/v1/groups/{one.id}/members/{user}", None))(*member_of(w)),
+    "registerFamily": lambda w: ("/v1/families", family(w)),
+    "searchEventRegistrations": lambda w: (MOUNT, None),
+    "createEventRegistration": lambda w: (MOUNT, {"occurrenceId": w.occurrence(),
+                                                  "externalUserId": secrets.token_hex(8)}),
+    "getEventRegistration": lambda w: (event_path(w), None),
+    "updateEventRegistration": lambda w: (event_path(w), {"status": "ATTENDED"}),
+    "deleteEventRegistration": lambda w: (event_path(w), None),
+}
+
+
+def keys(n, value=1):
+    return {f"k{i:05}": value for i in range(n)}
+
+
+def nested(n, inner=1):
+    for _ in range(n):
+        inner = {"a": inner}
+    return inner
+
+
+def put(body, name, value):
+    """Sets a key by its dotted name."""
+    *outer, last = name.split(".")
+    for key in outer:
+        body = body.setdefault(key, {})
+    body[last] = value
+
+
+def leaves(schema, prefix=""):
+    """The keys of a body and their types, those inside of objects too."""
+    schema = openapi.resolved(schema)
+    if schema.get("type") == "object" and schema.get("properties"):
+        for key, inner in schema["properties"].items():
+            yield from leaves(inner, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], str(schema.get("type"))
+
+
+ITEMS = {"children": lambda n: [f"{i:024x}" for i in range(n)]}
+
+
+def of_body(operation):
+    """The rows for the body that the description has."""
+    for name, kind in leaves(openapi.content(operation.node["requestBody"])["schema"]):
+        if "array" in kind:
+            items = ITEMS.get(name, lambda n: [f"t{i}" for i in range(n)])
+            yield f"items of {name}", 4000, lambda r, n, w, name=name, items=items: put(
+                r.body, name, items(n))
+        elif "object" in kind:
+            yield f"keys of {name}", 4000, lambda r, n, w, name=name: put(
+                r.body, name, keys(n))
+            yield f"depth of {name}", 80, lambda r, n, w, name=name: put(
+                r.body, name, nested(n))
+            yield f"objects in {name}", 3000, lambda r, n, w, name=name: put(
+                r.body, name, keys(n, {"a": 1}))
+            yield f"text in {name}", 60000, lambda r, n, w, name=name: put(
+                r.body, name, {"a": "\N{GRINNING FACE}" * (n // 4)})
+        else:
+            yield f"length of {name}", 100000, lambda r, n, w, name=name: put(
+                r.body, name, "x" * n)
+    yield "unknown keys", 8000, lambda r, n, w: r.body.update(
+        {f"x{i}": 0 for i in range(n)})
+    yield "unknown depth", 96, lambda r, n, w: r.body.update(x=nested(n))
+    yield "unknown items", 16000, lambda r, n, w: r.body.update(x=[0] * n)
+    yield "blanks", 100000, lambda r, n, w: setattr(r, "padding", " " * n)
+
+
+def of_parameters(operation):
+    for node in map(openapi.resolved, operation.node.get("parameters", [])):
+        name = node["name"]
+        if node["in"] == "query":
+            yield f"length of {name}", 6000, lambda r, n, w, name=name: r.params.append(
+                (name, "x" * n))
+            yield f"number of {name}", 600, lambda r, n, w, name=name: r.params.extend(
+                [(name, "x")] * n)
+        elif node["in"] == "header":
+            yield f"length of {name}", 6000, lambda r, n, w, name=name: r.headers.update(
+                {name: "x" * n})
+            yield f"items of {name}", 1500, lambda r, n, w, name=name: r.headers.update(
+                {name: ",".join(['"1"'] * n)})
+        else:
+            yield f"length of {name}", 6000, lambda r, n, w: setattr(
+                r, "path", f"{r.path.rpartition('/')[0]}/{'x' * n}")
+    yield "unknown parameters", 600, lambda r, n, w: r.params.extend(
+        (f"x{i}", "1") for i in range(n))
+
+
+# --- Rows of what the description does not tell --------------------------------------------
+
+def stored(w, fields):
+    """The path of a registration with these fields."""
+    return f"{MOUNT}/" + created(w.admin, w.occurrence(), secrets.token_hex(8),
+                                 fields=fields)["id"]
+
+
+def change_stored(before, after):
+    def change(r, n, w):
+        r.path, r.body = stored(w, before(n)), {"fields": after(n)}
+    return change
+
+
+def some_rows(query, place, count, fields):
+    query("""
+        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
+                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
+             people AS (INSERT INTO event_users (organization_id, external_id)
+                        SELECT organization_id, gen_random_uuid()
+                          FROM home, generate_series(1, %s)
+                        RETURNING id)
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
+                                         user_id, status, fields)
+        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
+               %s FROM home, people""", place, count, place, json.dumps(fields))
+
+
+def list_rows(accept, limit):
+    def change(r, n, w):
+        if n not in w.lists:
+            w.lists[n] = w.occurrence()
+            some_rows(w.sql, w.lists[n], n, {"a": 1})
+        r.params += [("occurrenceId", w.lists[n])] + [("limit", n)] * limit
+        r.headers["Accept"] = accept
+    return change
+
+
+def categories(r, n, w):
+    w.categories += [category_of(w.sql) for _ in range(n - len(w.categories))]
+    r.params += [("categories", ",".join(w.categories[:n]))]
+
+
+def known_children(r, n, w):
+    school = w.institution()
+    ids = [new_object_id() for _ in range(n)]
+    w.sql("INSERT INTO children (id, username, institution_id, gender, age)"
+          " SELECT id, id, %s, 'male', 7 FROM unnest(%s) AS id", school, ids)
+    r.body.update(children=ids, institution_id=school)
+
+
+BESIDES = {
+    "registerFamily": [("children that are known", 3000, known_children)],
+    "createEventRegistration": [
+        ("numbers in fields", 8000, lambda r, n, w: r.body.update(fields={"a": [1.5] * n}))],
+    "updateEventRegistration": [
+        ("keys that are changed", 4000, change_stored(keys, lambda n: keys(n, 2))),
+        ("keys that are removed", 4000, change_stored(keys, lambda n: keys(n, None))),
+        ("keys that are added", 2500, change_stored(
+            keys, lambda n: {f"m{i:05}": 1 for i in range(n)})),
+        ("objects that are merged", 2000, change_stored(
+            lambda n: keys(n, {"a": 1}), lambda n: keys(n, {"b": 1}))),
+        ("depth that is merged", 80, change_stored(nested, lambda n: nested(n, 2)))],
+    "getEventRegistration": [
+        ("keys that are stored", 4000, lambda r, n, w: setattr(
+            r, "path", stored(w, keys(n))))],
+    "deleteEventRegistration": [
+        ("keys that are stored", 4000, lambda r, n, w: setattr(
+            r, "path", stored(w, keys(n))))],
+    "searchEventRegistrations": [
+        ("a page", 800, list_rows("application/json", 1)),
+        ("a page as a table", 800, list_rows("text/csv", 1)),
+        ("a whole table", 1600, list_rows("text/csv", 0)),
+        ("all lines", 1600, list_rows("application/x-ndjson", 0)),
+        ("categories that are known", 160, categories),
+        ("length of search, good", 240, lambda r, n, w: r.params.append(
+            ("search", "\N{GRINNING FACE}" * n)))],
+}
+
+# What has to succeed, or the row would show nothing.
+SUCCEED = ("keys that", "objects that", "depth that", "a page", "a whole", "all lines",
+           "children that", "categories that", "keys of fields", "items of groupMember.tags",
+           "keys of groupMember.attributes", "numbers in", "unknown keys", "blanks")
+
+
+def matrix():
+    for operation in openapi.OPERATIONS.values():
+        rows = [of_parameters(operation), BESIDES.get(operation.id, [])]
+        if "requestBody" in operation.node:
+            rows.append(of_body(operation))
+        for name, size, change in itertools.chain(*rows):
+            yield pytest.param(operation, size, change, name.startswith(SUCCEED),
+                               id=f"{operation.id}-{name}")
+
+
+MATRIX = list(matrix())
+
+
+def test_each_operation_has_its_rows():
+    assert set(GOOD) == set(openapi.OPERATIONS), "a new operation needs a good request here"
+    assert set(BESIDES) <= set(openapi.OPERATIONS)
+    names = {param.id for param in MATRIX}
+    assert len(names) == len(MATRIX)
+    for operation in openapi.OPERATIONS:
+        assert sum(name.startswith(f"{operation}-") for name in names) >= 2
+
+
+# --- What it costs -------------------------------------------------------------------------
+
+def on_processor(pids):
+    """Nanoseconds that the threads of these processes have had a processor."""
+    total = 0
+    for pid in pids:
+        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                total += int(task.read_text().split()[0])
+            except OSError:
+                pass
+    return total
+
+
+def backends(postgres):
+    """The processes that serve the module's own role."""
+    def serves(pid):
+        try:
+            line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:   # It has ended meanwhile.
+            return False
+        return line.startswith(b"postgres: registration ")
+    return [pid for pid in faults.children(postgres.pid()) if serves(pid)]
+
+
+def spent(w):
+    return [on_processor(pids) for pids in (backends(w.database),
+                                            faults.children(w.httpd.pid()))]
+
+
+def send(w, operation, size, change, succeeds):
+    """What one request costs the database, and httpd."""
+    path, body = GOOD[operation.id](w)
+    request = types.SimpleNamespace(path=path, body=body, params=[], headers={}, padding="")
+    change(request, size, w)
+    if request.body is not None:
+        request.headers["Content-Type"] = "application/json"
+    data = None if request.body is None else (json.dumps(request.body) + request.padding)
+    before = spent(w)
+    answer = w.admin.request(operation.method, request.path, params=request.params,
+                             headers=request.headers, data=data)
+    cost = [after - earlier for earlier, after in zip(before, spent(w))]
+    assert answer.status_code < (300 if succeeds else 500), answer.text[:300]
+    return cost
+
+
+def check_growth(w, operation, most, change, succeeds):
+    """Of the least of several runs, what comes with the size grows with it at most."""
+    costs = {size: [min(cost) for cost in zip(*(
+        send(w, operation, size, change, succeeds) for _ in range(RUNS)))]
+        for size in (1, most // FACTOR, most)}
+    for side, name in enumerate(("PostgreSQL", "httpd")):
+        least, small, large = (costs[size][side] for size in costs)
+        assert large - least <= MOST * max(small - least, 0) + SLACK, \
+            f"{name}: {least / 1e6:.1f}, {small / 1e6:.1f}, {large / 1e6:.1f} ms"
+
+
+class World(OnScratch):
+    directives = "RegistrationPasswordCost 4\n"
+
+    @pytest.fixture(scope="class")
+    def kept(self):
+        return types.SimpleNamespace(lists={}, categories=[])
+
+    @pytest.fixture
+    def w(self, kept, httpd, database, client, admin_token, live_session, group, institution,
+          child, occurrence, sql):
+        admin = client(admin_token)
+        admin.is_described = False
+        return types.SimpleNamespace(
+            lists=kept.lists, categories=kept.categories, httpd=httpd, database=database,
+            admin=admin, live_session=live_session, group=group, institution=institution,
+            child=child, occurrence=occurrence, sql=sql)
+
+
+class TestGrowth(World):
+    @pytest.mark.parametrize("operation, most, change, succeeds", MATRIX)
+    def test_what_a_request_costs_grows_no_faster_than_it(self, w, operation, most, change,
+                                                          succeeds):
+        check_growth(w, operation, most, change, succeeds)
+
+
+class TestWhatIsQuadratic(World):
+    """The controls: the way in which fields were merged once, a key at a time."""
+
+    broken = """
+        CREATE OR REPLACE FUNCTION json_merge_patch(target jsonb, patch jsonb) RETURNS jsonb
+        LANGUAGE plpgsql IMMUTABLE AS $$
+        DECLARE
+            member record;
+        BEGIN
+            IF jsonb_typeof(patch) <> 'object' THEN
+                RETURN patch;
+            END IF;
+            IF target IS NULL OR jsonb_typeof(target) <> 'object' THEN
+                target := '{}';
+            END IF;
+            FOR member IN SELECT m.key, m.value FROM jsonb_each(patch) AS m LOOP
+                target := CASE WHEN member.value = 'null' THEN target - member.key
+                    ELSE target || jsonb_build_object(member.key, json_merge_patch(
+                        target -> member.key, member.value)) END;
+            END LOOP;
+            RETURN target;
+        END $$;"""
+
+    @pytest.mark.parametrize("row", ["keys of fields", "keys that are changed",
+                                     "keys that are removed"])
+    def test_it_is_noticed(self, w, row):
+        [param] = [one for one in MATRIX if one.id == f"updateEventRegistration-{row}"]
+        operation, _, change, succeeds = param.values
+        with pytest.raises(AssertionError, match="PostgreSQL"):
+            check_growth(w, operation, 1000, change, succeeds)
