@@ -144,7 +144,7 @@ KNOWN_ELSEWHERE = re.compile(
     "does not have a registration")
 # What the description says in words, and a schema cannot.
 IN_WORDS = {
-    "username": lambda value: not value.strip(),
+    "username": lambda value: value != value.strip(),
     "password": lambda value: len(value) <= 72 < len(value.encode()),
     "locale": lambda value: value.startswith("i-")}
 
@@ -226,7 +226,8 @@ def parameters(place):
 
 
 @pytest.mark.parametrize("name", [name for name, one in parameters("query").items()
-                                  if is_schema(openapi.resolved(one), "string")])
+                                  if is_schema(openapi.resolved(one), "string")
+                                  and name != "after"])   # the server's own to make
 def test_a_parameter_is_refused_exactly_when_its_schema_refuses_it(admin, name):
     field = parameters("query")[name]
     path = OPERATIONS["searchEventRegistrations"].path
