@@ -235,7 +235,8 @@ class TestTheAdministratorsRole(InADatabaseOfItsOwn):
     def clerk(self, sql, database, expect_log):
         expect_log(r"clerk_\w+@scratch_\w+ (ERROR|WARNING):  ")
         role = f"clerk_{new_object_id()}"
-        sql(f"CREATE ROLE {role} LOGIN IN ROLE registration_admin")
+        sql(f"CREATE ROLE {role} LOGIN PASSWORD '{database.password}'"
+            " IN ROLE registration_admin")
         clerk = Service(database, role)
         yield clerk
         clerk.connection.close()

@@ -39,10 +39,10 @@ def run(line, database, user):
 
 
 @pytest.fixture
-def clerk(sql):
+def clerk(sql, postgres):
     """A login role that is a member of registration_admin and nothing else."""
     role = f"clerk_{secrets.token_hex(4)}"
-    sql(f"CREATE ROLE {role} LOGIN IN ROLE registration_admin")
+    sql(f"CREATE ROLE {role} LOGIN PASSWORD '{postgres.password}' IN ROLE registration_admin")
     yield role
     sql(f"DROP ROLE {role}")
 
