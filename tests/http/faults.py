@@ -26,7 +26,7 @@ GRACE = 1.5   # what a busy machine may take besides
 RECOVERY = 1 + GRACE
 
 # What httpd and PostgreSQL log about an outage. Crashes and bugs are not among it.
-OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[2-8]", "REG031[02]",
+OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[2-8]", "REG031[025]",
           "FATAL:  (terminating connection due to administrator command"
           "|the database system is (starting up|shutting down|not yet accepting)"
           "|connection to client lost)",
