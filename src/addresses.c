@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -52,7 +53,7 @@ int reg_addresses_count(const char *host, apr_interval_time_t patience)
     child = fork();
     if (child == 0) {
         count = resolve(host);
-        _exit(write(ends[1], &count, sizeof(count)) < 0);
+        _exit(write(ends[1], &count, sizeof(count)) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
     }
     close(ends[1]);
     count = child > 0 ? read_count(ends[0], patience) : 0;

@@ -37,8 +37,9 @@ void reg_hashing_init(apr_pool_t *pool, server_rec *main_server)
         conf->hashing = reg_gate_make(pool, conf->most_hashing > 0 ? conf->most_hashing
                                                                    : default_number());
         if (!conf->hashing) {
-            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
-                         "REG0102: no mutex could be made; the APIs answer 503");
+            ap_log_error(
+                APLOG_MARK, APLOG_CRIT, 0, s,
+                "REG0109: no mutex could be made for hashing; families are answered 503");
         }
     }
 }
