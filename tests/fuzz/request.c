@@ -32,7 +32,7 @@ static const struct {
     {"events_get", "UAu"},
     {"events_update", "UajauU"},
     {"events_delete", "UAauU"},
-    {"events_search", "AAAAuuanlAuaa"},
+    {"events_search", "AAAAuuanlAuaatA"},
     {"health", "A"},
     {"status", "A"},
 };
@@ -124,7 +124,8 @@ static void check_call(const reg_request_t *request, const fuzz_host_t *host)
     }
     HOLDS(value == host->values + reg_audit_given(operation));
     for (; value < host->values + operation->parameters; value++) {
-        HOLDS(!*value || fuzz_code_points(pool, *value) >= 0); /* caller, request id */
+        HOLDS(!*value
+              || fuzz_code_points(pool, *value) >= 0); /* caller, request id, a setting */
     }
 }
 
