@@ -95,14 +95,28 @@ def test_one_over_the_limit_may_be_deleted(api, oversized):
     assert delete(api, oversized).status_code == 200
 
 
+def constrain(sql):
+    """Makes the constraint as the migration does."""
+    text = (servers.ROOT / "sql" / "migrations" / "0002_bounds.sql").read_text()
+    begin = text.index("DO $$")
+    sql(text[begin:text.index("$$;", begin) + 3])
+
+
 @pytest.fixture
 def from_version_1(api, sql, occurrence):
-    """A registration that is larger than the constraint allows, and waits for a place."""
+    """A registration that is larger than the constraint allows, and waits for a place. It
+    was there before the migration."""
+    drop = "ALTER TABLE event_registrations DROP CONSTRAINT event_registrations_fields_size"
     one = occurrence(capacity=1)
     first, waiting = created(api, one, "first"), created(api, one, "second")
-    sql("UPDATE event_registrations SET fields = %s, created_at = '2020-01-01' WHERE id = %s",
+    sql(drop)
+    sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
         json.dumps(of_size(1100000)), waiting["id"])
-    return first, waiting
+    constrain(sql)
+    yield first, waiting
+    sql("UPDATE event_registrations SET fields = '{}' WHERE id = %s", waiting["id"])
+    sql(drop)
+    constrain(sql)
 
 
 def test_a_registration_from_before_the_constraint_is_promoted_and_deleted(
