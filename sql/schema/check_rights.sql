@@ -15,7 +15,7 @@ DECLARE
 BEGIN
     IF (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'registration')
        <> 'registration_owner'::regrole THEN
-        RAISE EXCEPTION 'schema registration must belong to registration_owner; somebody else '
+        RAISE EXCEPTION 'schema registration must belong to registration_owner; another role '
                         'has made it before';
     END IF;
 

@@ -29,7 +29,9 @@ RECOVERY = 1 + GRACE
 OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[2-8]", "REG031[025]",
           "FATAL:  (terminating connection due to administrator command"
           "|the database system is (starting up|shutting down|not yet accepting)"
-          "|connection to client lost)",
+          "|connection to client lost"
+          # What a session says that is ended before the client has proved who it is.
+          "|canceling authentication due to timeout)",
           "WARNING:  terminating connection because of crash of another server process",
           # It has ended by itself just before it was to be terminated.
           r"WARNING:  PID \d+ is not a PostgreSQL (backend|server) process",
@@ -38,6 +40,7 @@ OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[2-8]", "REG031[025]",
 
 # One child process, so that what is per child can be counted.
 CHILD = """
+ErrorLogFormat "[%t] [%-m:%l] [pid %P:tid %T] [%L] %E: %M"
 ServerLimit 1
 StartServers 1
 ThreadLimit 64

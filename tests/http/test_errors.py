@@ -289,6 +289,7 @@ def test_a_host_without_a_mount_keeps_httpds_own_errors(start_httpd, expect_log)
     httpd = start_httpd(extra=f"""
         Listen 127.0.0.1:{port}
         <VirtualHost *:{port}>
+            ErrorLogFormat "[%t] [%-m:%l] %M"
         </VirtualHost>""")
     for octets, status in [(message("GET", "/" + LONG), 414), (message("GET", "/%zz"), 400),
                            (message("GET", "/v1/families"), 404),

@@ -476,8 +476,9 @@ def check_one_registration(answers):
 @pytest.mark.parametrize("directive", ["", "RegistrationBatchSize 1"],
                          ids=["combined", "one by one"])
 def test_many_at_once_are_one_registration(start_httpd, client, admin_token, at_once, good,
-                                           rows, directive):
-    """Of two child processes."""
+                                           rows, expect_log, directive):
+    """Of two child processes, of which one waits for the key that the other has locked."""
+    expect_log("ERROR:  canceling statement due to lock timeout")
     admin = client(admin_token, start_httpd(inside=directive))
     for name in MOUNTS:
         for _ in range(3):

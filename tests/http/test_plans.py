@@ -525,6 +525,7 @@ def test_a_page_that_joins_what_it_skips_would_be_noticed(administrators):
 
 def test_a_missing_index_would_be_noticed(administrators):
     for cursor in administrators:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         cursor.execute("ALTER TABLE registration.event_registrations"
                        " DROP CONSTRAINT event_registrations_pkey")
     small, large = (pages(cursor, CALLS["events_get"]) for cursor in administrators)

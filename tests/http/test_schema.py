@@ -286,6 +286,24 @@ def test_what_was_made_before_an_upgrade_is_not_made_in_it(empty, tmp_path):
                             " 'audit_oldest'") == "t"
 
 
+def test_an_upgrade_leaves_no_function_twice(empty, tmp_path):
+    """Those of version 1 that have more parameters now are dropped."""
+    assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
+    migration = (SQL / "migrations" / "0002_bounds.sql").read_text()
+    dropped = re.findall(r"DROP FUNCTION IF EXISTS (\w+)\(([^)]*)\);", migration)
+    assert ("events_delete" in dict(dropped)) and len(dropped) >= 10
+    twice = "SELECT proname FROM pg_proc WHERE pronamespace = 'registration'::regnamespace" \
+            " GROUP BY 1 HAVING count(*) > 1"
+    for name, parameters in dropped:
+        function = f"registration.{name}({parameters})"
+        empty.psql("-c", f"DROP ROUTINE IF EXISTS {function}",
+                   "-c", f"CREATE FUNCTION {function} RETURNS integer RETURN 0",
+                   "-c", f"ALTER FUNCTION {function} OWNER TO registration_owner")
+    assert "events_delete" in empty.psql("-c", twice).split()
+    assert command(empty, "upgrade")[0] == 0
+    assert empty.psql("-c", twice) == ""
+
+
 def test_addresses_in_fields_of_version_1_are_found(empty, tmp_path):
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
     empty.install("demo.sql")
