@@ -166,8 +166,9 @@ def postgres_of_plans(tmp_path_factory):
 
 def open_cursors(postgres, user, *databases):
     """Nothing that is changed through them is kept, unless it is committed."""
-    connections = [psycopg2.connect(postgres.dsn(user, dbname=database))
-                   for database in databases]
+    connections = [psycopg2.connect(
+        postgres.dsn(user, dbname=database),
+        options="-c idle_in_transaction_session_timeout=0") for database in databases]
     yield [connection.cursor() for connection in connections]
     for connection in connections:
         connection.close()
@@ -525,7 +526,6 @@ def test_a_page_that_joins_what_it_skips_would_be_noticed(administrators):
 
 def test_a_missing_index_would_be_noticed(administrators):
     for cursor in administrators:
-        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         cursor.execute("ALTER TABLE registration.event_registrations"
                        " DROP CONSTRAINT event_registrations_pkey")
     small, large = (pages(cursor, CALLS["events_get"]) for cursor in administrators)
