@@ -357,13 +357,15 @@ static void set_unsettled(const reg_call_t *call)
     }
 }
 
-/* Whether what was sent is not answered yet at the time of its limit. */
+/* Whether what was sent is not answered yet at the time of its limit, and that comes
+ * before the deadline, which leaves no time to cancel anything. */
 static int is_busy_at_limit(const reg_call_t *call, PGconn *pg, apr_time_t sent)
 {
+    int has_limit = call->limit && sent + call->limit < call->deadline;
     int writing = PQflush(pg);
 
-    while (call->limit && writing >= 0 && (writing || PQisBusy(pg))) {
-        if (!wait_for(pg, writing, MIN(sent + call->limit, call->deadline))) {
+    while (has_limit && writing >= 0 && (writing || PQisBusy(pg))) {
+        if (!wait_for(pg, writing, sent + call->limit)) {
             return 1;
         }
         if (!PQconsumeInput(pg)) {
@@ -504,6 +506,11 @@ static int is_idle(PGconn *pg)
 {
     return PQstatus(pg) == CONNECTION_OK && !has_hung_up(pg)
            && PQtransactionStatus(pg) == PQTRANS_IDLE;
+}
+
+void reg_connection_close(reg_connection_t *connection)
+{
+    shutdown(PQsocket(connection->pg), SHUT_RDWR);
 }
 
 int reg_connection_is_usable(reg_connection_t *connection)

@@ -109,6 +109,9 @@ void reg_call_report(const reg_call_t *call, const char *message);
 /** What the SQL, or a log, calls an outcome. */
 const char *reg_outcome_name(reg_outcome_t outcome);
 
+/** Closes a connection; reg_connection_refresh() makes it anew. */
+void reg_connection_close(reg_connection_t *connection);
+
 /**
  * Whether a call can be made on the connection as it is: the session is idle, the server
  * has not hung up, and the schema is known to fit. Waits for nothing.

@@ -285,11 +285,14 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
  * Calls
  */
 
-/* Whether a connection can be used as it is. DBDExptime holds for idle ones here too. */
+/* Whether a connection can be used as it is. DBDExptime holds for idle ones here too: one
+ * that has expired is made anew. */
 static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
 {
-    return (!conf->expires || apr_time_now() - p->used_at < conf->expires)
-           && reg_connection_is_usable(&p->connection);
+    if (conf->expires && apr_time_now() - p->used_at >= conf->expires) {
+        reg_connection_close(&p->connection);
+    }
+    return reg_connection_is_usable(&p->connection);
 }
 
 /* Counts and logs why there is no connection. */

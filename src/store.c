@@ -52,17 +52,19 @@ static int is_usable_after(reg_verdict_t verdict)
            || verdict == REG_CALL_SLOW || verdict == REG_CALL_CANCELLED;
 }
 
-/* Makes the call once. Where no connection is to be had, only a call that was sent before
- * is worth waiting for one. */
+/* Makes the call once, unless there is hardly any time left for it: it would be cut off,
+ * which costs the connection. Where no connection is to be had, only a call that was sent
+ * before is worth waiting for one. */
 static reg_verdict_t attempt(const reg_call_t *call)
 {
     const reg_connections_t *from = call->connections;
+    int is_late = apr_time_now() + REG_CALL_TIME / 2 > call->deadline;
     reg_verdict_t verdict;
 
-    if (!*call->held) {
+    if (!*call->held && !is_late) {
         *call->held = from->checkout(from->baton, call->deadline - REG_CALL_TIME);
     }
-    if (!*call->held) {
+    if (!*call->held || is_late) {
         return is_unsettled(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
     verdict = reg_connection_call(*call->held, call);

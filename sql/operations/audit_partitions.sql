@@ -59,7 +59,9 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('registration_audit_partitions'));
     FOR ahead IN 0 .. months_ahead LOOP
-        month := audit_month(audit_month(now()) + make_interval(days => 31 * ahead));
+        -- In UTC: a day of the session's time zone may have 23 or 25 hours.
+        month := (date_trunc('month', now() AT TIME ZONE 'UTC')
+                  + make_interval(months => ahead)) AT TIME ZONE 'UTC';
         month_after := audit_month(month + interval '32 days');
         CONTINUE WHEN EXISTS (SELECT FROM audit_partitions() AS p
                                WHERE p.upper_bound > month

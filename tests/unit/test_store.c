@@ -200,7 +200,7 @@ static void an_answer_outlives_the_call(void **state)
 
 /* Runs of a call that is made again until its time is up, which is not long then. */
 #define AGAIN (-1)
-#define SOME_TIME apr_time_from_msec(400)
+#define SOME_TIME apr_time_from_msec(1500)
 
 /* What a call that always fails is answered, and after how many tries. An administrator
  * is told, unless it is the data or a lock. */
