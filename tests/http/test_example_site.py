@@ -117,7 +117,9 @@ def test_keys_are_renewed_and_no_request_fetches_them(pinned, publisher, key_fil
                                                       issuer):
     other, forger = servers.TokenIssuer(kid="next"), servers.TokenIssuer(kid="no")
     asked = publisher.asked
-    httpd = " ".join(pinned.command())
+    library = [f"{name}={value}" for name, value in pinned.environment().items()
+               if name in ("LD_PRELOAD", "ASAN_OPTIONS")]
+    httpd = " ".join(["env", *library, *pinned.command()])
     assert status(client, pinned, good_token(issuer)) == 200
     for token in (good_token(other), good_token(forger)):
         assert status(client, pinned, token) == 401

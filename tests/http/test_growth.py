@@ -27,7 +27,8 @@ from scratch import OnScratch
 RUNS = 2
 FACTOR = 8     # between the two sizes that are compared
 MOST = 16      # how much more the larger may cost: twice as much as if it were linear
-SLACK = 15e6 * (6 if servers.is_sanitized(servers.MODULE) else 1)   # nanoseconds
+# Nanoseconds, of PostgreSQL and of httpd, which may be under sanitizers.
+SLACK = 15e6, 15e6 * (6 if servers.is_sanitized(servers.MODULE) else 1)
 
 
 # --- The matrix ----------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def check_growth(w, operation, most, change, succeeds):
         for size in (1, most // FACTOR, most)}
     for side, name in enumerate(("PostgreSQL", "httpd")):
         least, small, large = (costs[size][side] for size in costs)
-        assert large - least <= MOST * max(small - least, 0) + SLACK, \
+        assert large - least <= MOST * max(small - least, 0) + SLACK[side], \
             f"{name}: {least / 1e6:.1f}, {small / 1e6:.1f}, {large / 1e6:.1f} ms"
 
 
@@ -367,4 +368,4 @@ class TestWhatIsQuadratic(World):
         [param] = [one for one in MATRIX if one.id == f"updateEventRegistration-{row}"]
         operation, _, change, succeeds = param.values
         with pytest.raises(AssertionError, match="PostgreSQL"):
-            check_growth(w, operation, 1000, change, succeeds)
+            check_growth(w, operation, 2000, change, succeeds)
