@@ -13,18 +13,19 @@ MUTATIONS = {
     "a label may have 64 characters": ("checks", "length > 63", "length > 64"),
     "each fourth year is a leap year": (
         "checks", "(year % 4 == 0 && year % 100 != 0)", "(year % 4 == 0)"),
-    "a weak tag names a version": ("etag", "!tag.weak && digits", "digits"),
+    "a weak tag names a version": ("etag", "(weak_too || !tag.weak) && digits", "digits"),
     "an octet behind a tag is skipped": ("etag", "*list = end + 1;", "*list = end + 2;"),
     "a string that does not end is read beyond": (
         "json", "return *p ? p + 1 : p;", "return p + 1;"),
     "a key may stand twice": (
         "json", "json_loads(document, JSON_REJECT_DUPLICATES", "json_loads(document, 0"),
-    "a value may be no UTF-8": ("query", "&& reg_check_is_utf8(text)", ""),
+    "a value may be no UTF-8": ("query", "rv == APR_NOTFOUND) && reg_check_is_utf8(text)",
+                                "rv == APR_NOTFOUND)"),
     "a page may be 0": ("query", "number >= 1\n", "number >= 0\n"),
     "a key may hold anything": ("request", "&& is_visible(key)", ""),
     "a quoted key has no room": (
-        "request", "apr_palloc(pool, strlen(string));",
-        "apr_palloc(pool, strlen(string) - 2);"),
+        "request", "apr_palloc(pool, strlen(*p));",
+        "apr_palloc(pool, strlen(*p) - 2);"),
     "a scope is one that begins like it": ("scope", "item == length && strncmp", "strncmp"),
     "a claim may end the array": (
         "scope", '|| strcmp(reg_json_raw(pool, text, "scope", NULL), array) != 0', ""),
