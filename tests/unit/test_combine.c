@@ -509,10 +509,13 @@ static void no_more_batches_are_run_at_a_time_than_there_are_lanes(void **state)
     line_t line;
 
     make_line(&line, *state, 2, 3);
+    while (line.count < 3) {
+        begin(&line, FOR_EVER);
+    }
+    await_batches(&line.backend, 3); /* No other request is there for them to take. */
     while (line.count < MOST_CLIENTS) {
         begin(&line, FOR_EVER);
     }
-    await_batches(&line.backend, 3);
     await_length(line.queue, MOST_CLIENTS - 3);
     assert_int_equal(line.backend.batches, 3);
     go_on(&line);
