@@ -27,7 +27,7 @@ APLOG_USE_MODULE(registration);
 
 /* How much of the connections searches may have, unless a directive says so. They also
  * take the processors' time. */
-#define SEARCHES_PART 4
+#define SEARCHES_PART 8
 
 /* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
 #define CONNECTION_KEY "mod_registration"
