@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Idempotency-Key: what was registered under a key is answered once more, not done again."""
 
-import concurrent.futures
 import json
 import secrets
 import socket
@@ -15,6 +14,7 @@ from apis import MOUNTS, check_error, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_uuid
 from event_registrations import OTHER_ORGANIZATION, TENANT_MOUNT
 from faults import caller, own_postgres, postgres_to_break, statuses   # noqa: F401
+from idempotent import seen, send
 from scratch import OnScratch
 
 CROWD = 40
@@ -41,18 +41,6 @@ def other_body(body):
     return other
 
 
-def send(api, path, body, key, **headers):
-    return api.post(path, data=json.dumps(body),
-                    headers={"Content-Type": "application/json", "Idempotency-Key": key,
-                             **headers})
-
-
-def seen(answer):
-    """All that tells one answer from another."""
-    return (answer.status_code, answer.headers["Content-Type"], answer.headers.get("Location"),
-            answer.headers.get("ETag"), answer.content)
-
-
 @pytest.fixture
 def rows(sql):
     """rows("live", body): how many registrations there are of it."""
@@ -60,12 +48,6 @@ def rows(sql):
         table, column, field = ROWS[api]
         return sql(f"SELECT count(*) FROM {table} WHERE {column} = %s", body[field])[0][0]
     return count
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(CROWD) as pool:
-        yield pool
 
 
 # --- The same request ----------------------------------------------------------------------
@@ -200,30 +182,6 @@ def test_other_free_json_is_another_request(admin, free, name, change):
     assert first.status_code == 201, first.text
     place.update(change)
     check_error(send(admin, request.path, request.body, key), name, 422)
-
-
-def test_free_json_of_one_call_is_compared_by_request(service, group):
-    """Each request's with its own, whatever else the call carries."""
-    made, keys = group(), [new_uuid() for _ in range(3)]
-
-    def call(*attributes):
-        arrays = [[new_uuid() for _ in keys], [made.id] * 3, ["/g"] * 3, [made.code] * 3,
-                  [f"{key}@example.org" for key in keys], *[[None] * 3] * 8,
-                  [json.dumps(value) if value is not None else None for value in attributes],
-                  *[[None] * 3] * 4]
-        with service.cursor() as cursor:
-            texts = []
-            for array in arrays:
-                cursor.execute("SELECT %s::text[]::text", (array,))
-                texts += cursor.fetchone()
-            cursor.execute("SELECT outcome FROM registration.idempotent("
-                           "'groups_register', %s, %s, %s, VARIADIC %s) ORDER BY item",
-                           (keys, ["f"] * 3, [60] * 3, texts))
-            return [outcome for outcome, in cursor.fetchall()]
-    assert call({"a": 1, "b": 2}, None, {"c": [3]}) == ["created"] * 3
-    assert call({"b": 2, "a": 1}, None, {"c": [3]}) == ["created"] * 3
-    assert call({"a": 1}, {"a": 1}, {"c": [3]}) == ["key_reused", "key_reused", "created"]
-    assert call(None, None, None) == ["key_reused", "created", "key_reused"]
 
 
 @pytest.mark.parametrize("name", ["live", "groups"])
@@ -518,181 +476,6 @@ class TestWithoutLocks(OnScratch):
         answers = crowd(at_once, admin, good(each_api), new_uuid())
         with pytest.raises(AssertionError):
             check_one_registration(answers)
-
-
-# --- With others in one call ---------------------------------------------------------------
-
-@pytest.fixture
-def service(postgres):
-    connection = postgres.connect("registration")
-    yield connection
-    connection.close()
-
-
-def live_call(service, *requests, operation="live_register"):
-    """One call; requests are key, fingerprint, session and patient. The answers' outcomes
-    in their order, and the patients in their bodies."""
-    keys, prints, sessions, patients = (list(values) for values in zip(*requests))
-    arrays = [[new_uuid() for _ in requests], sessions, patients, [None] * len(requests),
-              ["host"] * len(requests), [None] * len(requests), [None] * len(requests)]
-    texts = ["{" + ",".join("NULL" if value is None else f'"{value}"' for value in array) + "}"
-             for array in arrays]
-    with service.cursor() as cursor:
-        cursor.execute("SELECT item, outcome, body::json->>'patient_id'"
-                       "  FROM registration.idempotent(%s, %s, %s, %s, VARIADIC %s)",
-                       (operation, keys, prints, [60] * len(requests), texts))
-        answers = sorted(cursor.fetchall())
-    assert [item for item, _, _ in answers] == list(range(1, len(requests) + 1))
-    return [answer[1:] for answer in answers]
-
-
-def test_requests_of_one_call_get_their_own_answers(service, live_session):
-    session, unknown = live_session(), new_uuid()
-    kept, twice, reused, failing, mended = (new_uuid() for _ in range(5))
-    assert live_call(service, (kept, "f", session, "a")) == [("created", "a")]
-    assert live_call(
-        service,
-        (new_uuid(), "f", session, "b"),
-        (twice, "f", session, "c"),
-        (kept, "other", session, "d"),     # was used before
-        (reused, "f", session, "e"),
-        (kept, "f", session, "a"),         # was answered before
-        (twice, "f", session, "c"),        # is answered from the other in this call
-        (reused, "other", session, "g"),   # comes too late
-        (failing, "f", unknown, "h"),
-        (failing, "f", unknown, "h"),
-        (mended, "f", unknown, "i"),       # fails, and the key is free again
-        (mended, "other", session, "j"),
-        (new_uuid(), "f", session, "b"),
-    ) == [("created", "b"), ("created", "c"), ("key_reused", None), ("created", "e"),
-          ("created", "a"), ("created", "c"), ("key_reused", None), ("not_found", None),
-          ("not_found", None), ("not_found", None), ("created", "j"), ("duplicate", None)]
-    assert live_call(service, (failing, "new", session, "k"), (mended, "other", session, "j"),
-                     (twice, "f", session, "c")) == [
-        ("created", "k"), ("created", "j"), ("created", "c")]
-
-
-@pytest.mark.parametrize("operation", ["events_delete", "recount", "forget_idempotency_keys",
-                                       "live_register(NULL)", "", "LIVE_REGISTER"])
-def test_no_other_function_is_called_under_a_key(service, live_session, expect_log, operation):
-    expect_log("cannot be called under a key")
-    with pytest.raises(psycopg2.errors.RaiseException):
-        live_call(service, (new_uuid(), "f", live_session(), "p"), operation=operation)
-
-
-class TestBesideAnotherVersion(OnScratch):
-    """One that takes a parameter more, and is not the one that is meant."""
-    broken = """
-        DO $$
-        DECLARE one record;
-        BEGIN
-            FOR one IN SELECT proname, array_to_string(
-                                  array_fill('text[]'::text, ARRAY[pronargs + 1]), ', ') AS types
-                         FROM pg_proc
-                        WHERE pronamespace = 'registration'::regnamespace
-                          AND proname IN ('live_register', 'groups_register',
-                                          'families_register', 'events_create')
-            LOOP
-                EXECUTE format('CREATE FUNCTION %I(%s) RETURNS TABLE (item integer,'
-                               ' outcome text, detail text, body text) LANGUAGE sql'
-                               ' AS $f$ SELECT 1, text ''full'', text '''', text '''' $f$',
-                               one.proname, one.types);
-            END LOOP;
-        END $$;
-    """
-
-    def test_every_operation_is_found(self, admin, good, sql, each_api):
-        assert sql("SELECT count(*) FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
-                   " AND proname ~ '^(live_register|groups_register|families_register"
-                   "|events_create)$'") == [(8,)]
-        request, key = good(each_api), new_uuid()
-        first = send(admin, request.path, request.body, key)
-        assert first.status_code == 201, first.text
-        assert seen(send(admin, request.path, request.body, key)) == seen(first)
-
-
-class TestAloneWithADefault(OnScratch):
-    """As after the migration, while modules of the version before are still at work."""
-    broken = """
-        DO $$ DECLARE old text := pg_get_functiondef('live_register'::regproc);
-        BEGIN
-            DROP FUNCTION live_register;
-            EXECUTE replace(old, 'request_ids text[])',
-                            'request_ids text[], more integer[] DEFAULT NULL)');
-            GRANT EXECUTE ON FUNCTION live_register TO registration;
-        END $$;"""
-
-    def test_the_default_is_taken(self, admin, good, sql):
-        request, key = good("live"), new_uuid()
-        first = send(admin, request.path, request.body, key)
-        assert first.status_code == 201, first.text
-        assert seen(send(admin, request.path, request.body, key)) == seen(first)
-
-
-class TestByNameAlone(OnScratch):
-    """The control: an operation that is looked for by its name is not found then."""
-    broken = TestBesideAnotherVersion.broken + """
-        DO $$ BEGIN EXECUTE replace(pg_get_functiondef('idempotent'::regproc),
-            'WHERE p.pronamespace = ''registration''::regnamespace',
-            'WHERE p.oid = format(''registration.%I'', operation)::regproc'); END $$;"""
-
-    def test_it_would_be_noticed(self, admin, good, expect_log):
-        expect_log("REG0303: .* 42725", "more than one function named")
-        request = good("live")
-        assert send(admin, request.path, request.body, new_uuid()).status_code == 500
-
-
-def test_a_second_call_waits_for_the_first(service, postgres, live_session, expect_log):
-    expect_log("canceling statement due to lock timeout")
-    other = postgres.connect("registration")
-    session, key = live_session(), new_uuid()
-    other.cursor().execute("SET lock_timeout = '50ms'")
-    try:
-        service.autocommit = False
-        for end in (service.rollback, service.commit):
-            assert live_call(service, (key, "f", session, "p")) == [("created", "p")]
-            with pytest.raises(psycopg2.errors.LockNotAvailable):
-                live_call(other, (key, "other", new_uuid(), "q"))
-            assert live_call(other, (new_uuid(), "f", new_uuid(), "r")) == [
-                ("not_found", None)]
-            end()
-        assert live_call(other, (key, "other", session, "q")) == [("key_reused", None)]
-    finally:
-        other.close()
-
-
-def register_together(one, postgres, pool, session, patients):
-    """Registers them while the session is locked, so that they wait together; the answers."""
-    path, keys = f"/v1/sessions/{session}/register", [new_uuid() for _ in patients]
-    with postgres.locked(session):
-        answers = [pool.submit(send, one, path, {"patient_id": patient}, key)
-                   for patient, key in zip(patients, keys)]
-        time.sleep(0.5)
-    return [answer.result() for answer in answers]
-
-
-def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool):
-    one, session = caller(combining=True), postgres_to_break.live_session()
-    answers = register_together(one, postgres_to_break, pool, session,
-                                [new_uuid() for _ in range(CROWD)])
-    assert statuses(answers) == [201] * CROWD
-    [[transactions]] = postgres_to_break.query(
-        "SELECT count(DISTINCT k.xmin::text) FROM idempotency_keys AS k"
-        " WHERE k.body::json->>'session_id' = %s", session)
-    assert transactions <= 4
-
-
-def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
-                                                    expect_log):
-    expect_log("violates check constraint")
-    one, session = caller(combining=True), postgres_to_break.live_session()
-    patients = [new_uuid() for _ in range(20)]
-    with postgres_to_break.refusing(patients[7]):
-        answers = register_together(one, postgres_to_break, pool, session, patients)
-    assert statuses(answers) == [201] * 7 + [400] + [201] * 12
-    kept = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
-                                   " WHERE body::json->>'session_id' = %s", session)
-    assert kept == [(19,)]
 
 
 # --- What it is for ------------------------------------------------------------------------

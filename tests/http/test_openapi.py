@@ -7,7 +7,6 @@ whatever any other test gets from the shared httpd is held against it by the Cli
 
 import json
 import secrets
-import subprocess
 import types
 
 import jsonschema
@@ -19,94 +18,6 @@ import samples
 import servers
 from conftest import new_object_id, new_uuid
 from openapi import DOCUMENT, OPERATIONS
-
-VALIDATOR = servers.ROOT / "build" / "venv-openapi" / "bin" / "openapi-spec-validator"
-
-
-# --- The document --------------------------------------------------------------------------
-
-def test_it_is_valid_openapi():
-    if not VALIDATOR.exists():
-        pytest.fail("make check installs it")
-    result = subprocess.run([VALIDATOR, servers.ROOT / "src" / "openapi.json"], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert result.returncode == 0, result.stdout
-
-
-def test_its_version_is_the_package_s():
-    version = (servers.ROOT / "debian" / "changelog").read_text().partition("(")[2]
-    changes = (servers.ROOT / "CHANGES.md").read_text().partition("## ")[2]
-    assert DOCUMENT["info"]["version"] == version.partition(")")[0]
-    assert changes.startswith(DOCUMENT["info"]["version"])
-
-
-def test_control_the_validator_finds_a_mistake(tmp_path):
-    wrong = json.loads(json.dumps(DOCUMENT))
-    wrong["paths"]["/v1/families"]["post"]["responses"]["201"].pop("description")
-    (tmp_path / "openapi.json").write_text(json.dumps(wrong))
-    assert subprocess.run([VALIDATOR, tmp_path / "openapi.json"], stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL).returncode
-
-
-def media_types(node):
-    """Every schema with examples in a part of the document."""
-    if isinstance(node, dict):
-        if "schema" in node:
-            yield node
-        node = node.values()
-    if isinstance(node, (list, type({}.values()))):
-        for part in node:
-            yield from media_types(part)
-
-
-def test_every_schema_is_one():
-    schemas = [*DOCUMENT["components"]["schemas"].values(),
-               *(part["schema"] for part in media_types(DOCUMENT))]
-    for schema in schemas:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    assert len(schemas) > 50
-
-
-def test_every_example_fits_its_schema():
-    found = 0
-    for part in media_types(DOCUMENT):
-        values = [*openapi.examples(part).values(), *(
-            [part["example"]] if "example" in part else [])]
-        for value in values:
-            openapi.check_schema(value, part["schema"])
-        found += len(values)
-    assert found > 80
-
-
-def fields_of(schema):
-    """The names of the fields of a request, at any depth, that hold no others."""
-    schema = openapi.resolved(schema)
-    for name, field in schema.get("properties", {}).items():
-        inner = list(fields_of(field))
-        yield from inner or [name]
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_whatever_may_be_sent_is_looked_at(operation):
-    """Each field of a body and each parameter of a query is at fault in an example of an
-    error, and each example of an error is provoked below."""
-    node = OPERATIONS[operation].node
-    names = [parameter["name"] for parameter in map(openapi.resolved,
-                                                    node.get("parameters", []))
-             if parameter["in"] == "query"]
-    if "requestBody" in node:
-        names += fields_of(openapi.content(node["requestBody"])["schema"])
-    told = [json.dumps(openapi.examples(openapi.content(response)))
-            for status, response in OPERATIONS[operation].responses.items()
-            if status in ("400", "422")]
-    assert [name for name in names if not any(name in text for text in told)] == []
-
-
-def test_nothing_in_it_is_unused():
-    text = json.dumps(DOCUMENT)
-    for kind, parts in DOCUMENT["components"].items():
-        for name in parts if kind != "securitySchemes" else ():
-            assert f'"#/components/{kind}/{name}"' in text, f"{kind}/{name}"
 
 
 # --- Its mount -----------------------------------------------------------------------------
