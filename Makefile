@@ -152,7 +152,8 @@ check-valgrind: $(VALGRIND_UNIT) $(MODULE)
 	    HTTP_TESTS='$(VALGRIND_HTTP:%=tests/http/test_%.py)'
 
 # The tests with threads, under ThreadSanitizer.
-THREAD_TESTS = test_gate test_limiter test_combine test_dispatch test_dispatch_hosts test_kept test_metrics
+THREAD_TESTS = test_gate test_limiter test_combine test_combine_deadlines test_dispatch \
+    test_dispatch_hosts test_dispatch_locks test_kept test_metrics
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)

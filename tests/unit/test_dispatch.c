@@ -1,229 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Which requests share a call, and how many connections they take up. On a real
- * PostgreSQL, by whose locks they are told apart. */
+/* Which requests share a call, and how many connections they take up. */
 
-#include "store_fixture.h"
-
-#include "dispatch.h"
-
-#include <errno.h>
-#include <pthread.h>
-
-#define MOST_CLIENTS 20
-#define MOST_CONNECTIONS 8
-
-/* Time for some calls to find a row locked. */
-#define A_WHILE apr_time_from_msec(3 * REG_LOCK_TIMEOUT)
-
-/* A request for a row. Its text is its key as well: what it competes for. */
-#define ROW(id)                                                                          \
-    "UPDATE marks SET value = value + 1 WHERE id = " #id                                 \
-    " RETURNING $1, 'updated', NULL, NULL"
-
-/* A request that lasts until the administrator lets it end. */
-#define STALLED "SELECT $1, 'created', NULL, stall()"
+#include "dispatch_fixture.h"
 
 static const reg_operation_t echo = {.name = "echo", .parameters = 2};
 static const reg_operation_t lone_run = {.name = "run", .parameters = 1, .alone = 1};
-
-/* A thread with a request. */
-typedef struct {
-    pthread_t thread;
-    struct service_t *service;
-    const reg_operation_t *operation;
-    const char *values[2];
-    apr_interval_time_t patience;
-    reg_item_t item;
-    int created;
-} client_t;
-
-/* What a child process of httpd has for one database, and its clients. */
-typedef struct service_t {
-    store_t *store;
-    PGconn *observer; /* an administrator who is in no transaction */
-    reg_dispatch_t *dispatch;
-    reg_connections_t connections;
-    pthread_mutex_t mutex; /* of who uses which connection */
-    reg_connection_t list[MOST_CONNECTIONS];
-    int is_used[MOST_CONNECTIONS];
-    int used;
-    int is_exhausted; /* who wants a connection waits for one in vain */
-    client_t clients[MOST_CLIENTS];
-    int count;
-} service_t;
-
-static void check_in(void *baton, reg_connection_t *connection)
-{
-    service_t *service = baton;
-
-    pthread_mutex_lock(&service->mutex);
-    service->is_used[connection - service->list] = 0;
-    service->used--;
-    pthread_mutex_unlock(&service->mutex);
-}
-
-static reg_connection_t *check_out(void *baton, apr_time_t deadline)
-{
-    service_t *service = baton;
-    int i = 0;
-
-    while (__atomic_load_n(&service->is_exhausted, __ATOMIC_SEQ_CST)) {
-        if (apr_time_now() >= deadline) {
-            return NULL;
-        }
-        apr_sleep(apr_time_from_msec(1));
-    }
-    pthread_mutex_lock(&service->mutex);
-    while (i < MOST_CONNECTIONS && service->is_used[i]) {
-        i++;
-    }
-    if (i < MOST_CONNECTIONS) {
-        service->is_used[i] = 1;
-        service->used++;
-    }
-    pthread_mutex_unlock(&service->mutex);
-    if (i < MOST_CONNECTIONS && !reg_connection_refresh(&service->list[i])) {
-        check_in(service, &service->list[i]);
-        return NULL;
-    }
-    return i < MOST_CONNECTIONS ? &service->list[i] : NULL;
-}
-
-static void ignore_report(void *baton, const char *message)
-{
-    (void)baton;
-    (void)message;
-}
-
-static int make_service(void **state)
-{
-    service_t *service;
-    store_t *store;
-
-    make_store(state);
-    store = *state;
-    service = *state = apr_pcalloc(store->pool, sizeof(*service));
-    service->store = store;
-    service->observer = connect_administrator(store->pool, database_name(store->pool));
-    service->dispatch = reg_dispatch_make(store->pool, 64, 1, NULL);
-    service->connections =
-        (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
-    pthread_mutex_init(&service->mutex, NULL);
-    for (int i = 0; i < MOST_CONNECTIONS; i++) {
-        service->list[i].pg = connect_service(store->pool);
-    }
-    sql(store->administrator,
-        "INSERT INTO marks SELECT id, 0 FROM generate_series(1, 3) AS id");
-    return 0;
-}
-
-static int destroy_service(void **state)
-{
-    service_t *service = *state;
-    int used = service->used;
-
-    for (int i = 0; i < MOST_CONNECTIONS; i++) {
-        PQfinish(service->list[i].pg);
-    }
-    PQfinish(service->observer);
-    pthread_mutex_destroy(&service->mutex);
-    *state = service->store;
-    return destroy_store(state) || used;
-}
-
-#define DISPATCH_TEST(function)                                                          \
-    cmocka_unit_test_setup_teardown(function, make_service, destroy_service)
-
-static void *join(void *data)
-{
-    client_t *client = data;
-    service_t *service = client->service;
-
-    apr_pool_create(&client->item.pool, NULL);
-    reg_dispatch_run(service->dispatch, &service->connections, client->item.pool,
-                     client->operation, &client->item, apr_time_now() + client->patience);
-    apr_pool_destroy(client->item.pool);
-    return NULL;
-}
-
-static client_t *begin(service_t *service, const reg_operation_t *operation,
-                       const char *value, apr_interval_time_t patience)
-{
-    client_t *client = &service->clients[service->count++];
-
-    assert_in_range(service->count, 1, MOST_CLIENTS);
-    *client = (client_t){.service = service,
-                         .operation = operation,
-                         .values = {value, NULL},
-                         .patience = patience};
-    client->item.values = client->values;
-    assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
-    return client;
-}
-
-static client_t *begin_many(service_t *service, int count, const char *script)
-{
-    client_t *first = &service->clients[service->count];
-
-    for (int i = 0; i < count; i++) {
-        begin(service, &run_operation, script, SOON);
-    }
-    return first;
-}
-
-static void await(client_t *clients, int count, reg_outcome_t outcome)
-{
-    for (int i = 0; i < count; i++) {
-        pthread_join(clients[i].thread, NULL);
-        assert_text(clients[i].values[0], outcome_name(clients[i].item.answer.outcome),
-                    outcome_name(outcome));
-    }
-}
-
-static void assert_waiting(const client_t *clients, int count)
-{
-    for (int i = 0; i < count; i++) {
-        assert_int_equal(pthread_tryjoin_np(clients[i].thread, NULL), EBUSY);
-    }
-}
-
-#define WAIT_FOR(condition)                                                              \
-    for (apr_time_t end = apr_time_now() + SOON; !(condition);                           \
-         apr_sleep(apr_time_from_msec(1))) {                                             \
-        assert_true(apr_time_now() < end);                                               \
-    }
-
-/* How many connections wait for a lock. */
-static int held_up(const service_t *service)
-{
-    return sql_number(service->observer,
-                      "SELECT count(*) FROM pg_stat_activity"
-                      " WHERE usename = 'registration' AND wait_event_type = 'Lock'"
-                      "   AND datname = current_database()");
-}
-
-/* The most connections that are seen to wait for a lock in a while. */
-static int most_held_up(const service_t *service)
-{
-    apr_time_t end = apr_time_now() + A_WHILE;
-    int most = 0;
-
-    while (apr_time_now() < end) {
-        int now = held_up(service);
-
-        most = now > most ? now : most;
-        apr_sleep(apr_time_from_msec(2));
-    }
-    return most;
-}
-
-static int value_of(const service_t *service, int id)
-{
-    return sql_number(
-        service->observer,
-        apr_psprintf(service->store->pool, "SELECT value FROM marks WHERE id = %d", id));
-}
 
 /*
  * Calls
@@ -333,30 +115,33 @@ static void more_operations_than_there_is_room_for_are_not_called(void **state)
  * Requests that take long
  */
 
-#define SLOW(seconds) "SELECT $1, 'created', NULL, pg_sleep(" #seconds ")::text -- slow"
-
-/* Behind one that takes long, and in one batch with another. Each of these is done as
- * well, by itself. */
+/* Behind one that takes long, and in one batch with another. Each of these is made again
+ * by itself, and is done in the end. */
 static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **state)
 {
     service_t *service = *state;
-    const apr_interval_time_t patience = apr_time_from_sec(10);
+    const apr_interval_time_t patience = apr_time_from_sec(15);
     apr_time_t start = apr_time_now();
     client_t *slow, *quick;
 
-    slow = begin(service, &run_operation, SLOW(3), patience);
+    for (int i = 0; i < MOST_CONNECTIONS; i++) {
+        sql(service->list[i].pg, "SET statement_timeout = 0");
+    }
+    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
+    slow = begin(service, &run_operation, STALLED, patience);
     WAIT_FOR(runs(service->store) == 1);
     quick = begin_many(service, 3, ROW(1));
-    begin(service, &run_operation, SLOW(3), patience);
+    begin(service, &run_operation, STALLED, patience);
     begin_many(service, 12, ROW(1));
     for (int i = 0; i < 16; i++) {
         if (i != 3) {
             await(&quick[i], 1, REG_UPDATED);
         }
     }
-    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), apr_time_from_sec(6));
+    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), patience);
     assert_waiting(slow, 1);
     assert_waiting(&quick[3], 1);
+    sql(service->observer, "DELETE FROM stalled");
     await(slow, 1, REG_CREATED);
     await(&quick[3], 1, REG_CREATED);
     assert_int_equal(value_of(service, 1), 15);
@@ -386,177 +171,8 @@ static void no_more_are_called_by_themselves_than_the_gate_lets_in(void **state)
 }
 
 /*
- * Locked rows
+ * Connections that break
  */
-
-static void a_locked_row_holds_up_only_those_who_want_it(void **state)
-{
-    service_t *service = *state;
-    client_t *locked, *late;
-    int before;
-
-    sql(service->store->administrator,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
-    locked = begin_many(service, 6, ROW(1));
-    WAIT_FOR(runs(service->store) >= 8); /* All have come back from the first queue. */
-
-    /* Nobody meets one of them in a call, and then has to be called once more. */
-    before = runs(service->store);
-    for (int i = 0; i < 10; i++) {
-        await(begin(service, &run_operation, ROW(2), SOON), 1, REG_UPDATED);
-    }
-    assert_in_range(runs(service->store) - before, 10, 15);
-    assert_waiting(locked, 6);
-
-    /* One more does not wait in another place. */
-    late = begin(service, &run_operation, ROW(1), SOON);
-    assert_int_equal(most_held_up(service), 1);
-
-    sql(service->store->administrator, "COMMIT");
-    await(locked, 6, REG_UPDATED);
-    await(late, 1, REG_UPDATED);
-    assert_int_equal(value_of(service, 1), 107);
-    assert_int_equal(value_of(service, 2), 10);
-}
-
-/* They would wait for the lock on the connection of the others who have come since. */
-static void who_came_before_the_row_was_found_locked_is_not_called(void **state)
-{
-    service_t *service = *state;
-    client_t *stalled, *locked;
-
-    sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-    stalled = begin_many(service, 1, STALLED);
-    WAIT_FOR(runs(service->store) >= 1);
-    sql(service->store->administrator,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
-    locked = begin_many(service, 8, ROW(1)); /* more than one batch */
-    apr_sleep(apr_time_from_msec(100));      /* for all to queue up */
-    sql(service->observer, "DELETE FROM stalled");
-    assert_int_equal(most_held_up(service), 1);
-    assert_waiting(locked, 8);
-    sql(service->store->administrator, "COMMIT");
-    await(stalled, 1, REG_CREATED);
-    await(locked, 8, REG_UPDATED);
-    assert_int_equal(value_of(service, 1), 108);
-}
-
-static void a_row_that_is_free_again_does_not_wait_for_another(void **state)
-{
-    service_t *service = *state;
-    client_t *first, *second;
-
-    sql(service->store->administrator,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 2");
-    sql(service->store->connection.pg,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
-    first = begin_many(service, 4, ROW(1));
-    second = begin_many(service, 4, ROW(2));
-    WAIT_FOR(runs(service->store) >= 14);
-    assert_int_equal(most_held_up(service), 1);
-
-    sql(service->store->connection.pg, "COMMIT");
-    await(first, 4, REG_UPDATED);
-    assert_waiting(second, 4);
-    sql(service->store->administrator, "COMMIT");
-    await(second, 4, REG_UPDATED);
-    assert_int_equal(value_of(service, 1), 104);
-    assert_int_equal(value_of(service, 2), 104);
-}
-
-/* Where nothing is combined as well, and then each in a transaction of its own. */
-static void
-who_waits_for_a_row_shares_a_connection_where_nothing_is_combined(void **state)
-{
-    service_t *service = *state;
-    client_t *locked, *others;
-    int before;
-
-    service->dispatch = reg_dispatch_make(service->store->pool, 1, 1, NULL);
-    sql(service->store->administrator,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
-    locked = begin_many(service, 6, ROW(1));
-    apr_sleep(A_WHILE); /* until each has found it locked */
-    assert_int_equal(most_held_up(service), 1);
-    others = begin_many(service, 6, ROW(2));
-    await(others, 6, REG_UPDATED);
-    assert_waiting(locked, 6);
-    before = runs(service->store);
-    sql(service->store->administrator, "COMMIT");
-    await(locked, 6, REG_UPDATED);
-    assert_in_range(runs(service->store) - before, 5, 50); /* one under way */
-    assert_int_equal(value_of(service, 1), 106);
-}
-
-static void who_waits_in_vain_is_told_so_and_leaves_nothing_behind(void **state)
-{
-    service_t *service = *state;
-    const apr_interval_time_t patience = apr_time_from_sec(1);
-    apr_time_t start = apr_time_now();
-    client_t *patient;
-
-    sql(service->store->administrator,
-        "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
-    patient = begin(service, &run_operation, ROW(1), SOON);
-    for (int i = 0; i < 3; i++) {
-        begin(service, &run_operation, ROW(1), patience);
-    }
-    await(patient + 1, 3, REG_UNAVAILABLE);
-    assert_in_range(apr_time_now() - start, 0, SOON / 2);
-    assert_waiting(patient, 1);
-
-    /* A call that was cut off at its deadline goes on for as long as it waits for locks.
-     */
-    apr_sleep(apr_time_from_msec(2 * REG_LOCK_TIMEOUT));
-    sql(service->store->administrator, "ROLLBACK");
-    await(patient, 1, REG_UPDATED);
-    await(begin(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
-    assert_int_equal(value_of(service, 1), 2);
-}
-
-/* A client that goes on and on, from row to row. */
-static void *keep_busy(void *data)
-{
-    static const char *const scripts[] = {ROW(1), ROW(2), ROW(3)};
-    client_t *client = data;
-    reg_outcome_t outcome = REG_UPDATED;
-
-    for (int i = 0; i < 200 && outcome == REG_UPDATED; i++) {
-        client->values[0] = scripts[i % 3];
-        join(client);
-        outcome = client->item.answer.outcome;
-    }
-    return NULL;
-}
-
-static void every_request_is_done_once_while_rows_are_locked_now_and_then(void **state)
-{
-    service_t *service = *state;
-    client_t *clients = service->clients;
-    int done = 0;
-
-    for (int i = 0; i < MOST_CLIENTS; i++) {
-        clients[i] =
-            (client_t){.service = service, .operation = &run_operation, .patience = SOON};
-        clients[i].item.values = clients[i].values;
-        assert_int_equal(
-            0, pthread_create(&clients[i].thread, NULL, keep_busy, &clients[i]));
-    }
-    for (int id = 1; id <= 3; id++) {
-        sql(service->store->administrator,
-            apr_psprintf(service->store->pool,
-                         "BEGIN; UPDATE marks SET value = value WHERE id = %d", id));
-        apr_sleep(A_WHILE / 2);
-        sql(service->store->administrator, "COMMIT");
-        apr_sleep(apr_time_from_msec(20));
-    }
-    await(clients, MOST_CLIENTS, REG_UPDATED);
-    for (int id = 1; id <= 3; id++) {
-        done += value_of(service, id);
-    }
-    assert_int_equal(done, 200 * MOST_CLIENTS);
-    assert_in_range(runs(service->store), 1, 200 * MOST_CLIENTS / 2);
-}
 
 #define ROWS_OF_A_CLIENT 100
 
@@ -629,12 +245,6 @@ int main(void)
         DISPATCH_TEST(more_operations_than_there_is_room_for_are_not_called),
         DISPATCH_TEST(one_that_takes_long_holds_up_others_for_a_part_of_their_time),
         DISPATCH_TEST(no_more_are_called_by_themselves_than_the_gate_lets_in),
-        DISPATCH_TEST(a_locked_row_holds_up_only_those_who_want_it),
-        DISPATCH_TEST(who_came_before_the_row_was_found_locked_is_not_called),
-        DISPATCH_TEST(a_row_that_is_free_again_does_not_wait_for_another),
-        DISPATCH_TEST(who_waits_for_a_row_shares_a_connection_where_nothing_is_combined),
-        DISPATCH_TEST(who_waits_in_vain_is_told_so_and_leaves_nothing_behind),
-        DISPATCH_TEST(every_request_is_done_once_while_rows_are_locked_now_and_then),
         DISPATCH_TEST(what_is_confirmed_is_done_while_connections_are_ended),
     };
 

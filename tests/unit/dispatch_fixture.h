@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_DISPATCH_FIXTURE_H
+#define REGISTRATION_DISPATCH_FIXTURE_H
+
+/**
+ * What a child process of httpd has for one database, and clients in threads of their
+ * own. The database is a real PostgreSQL, by whose locks requests are told apart.
+ */
+
+#include "store_fixture.h"
+
+#include "dispatch.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define MOST_CLIENTS 20
+#define MOST_CONNECTIONS 8
+
+/* Time for some calls to find a row locked. */
+#define A_WHILE apr_time_from_msec(3 * REG_LOCK_TIMEOUT)
+
+/* A request for a row. Its text is its key as well: what it competes for. */
+#define ROW(id)                                                                          \
+    "UPDATE marks SET value = value + 1 WHERE id = " #id                                 \
+    " RETURNING $1, 'updated', NULL, NULL"
+
+/* A request that lasts until the administrator lets it end. */
+#define STALLED "SELECT $1, 'created', NULL, stall()"
+
+/* A thread with a request. */
+typedef struct {
+    pthread_t thread;
+    struct service_t *service;
+    const reg_operation_t *operation;
+    const char *values[2];
+    apr_interval_time_t patience;
+    reg_item_t item;
+    int created;
+} client_t;
+
+/* What a child process of httpd has for one database, and its clients. */
+typedef struct service_t {
+    store_t *store;
+    PGconn *observer; /* an administrator who is in no transaction */
+    reg_dispatch_t *dispatch;
+    reg_connections_t connections;
+    pthread_mutex_t mutex; /* of who uses which connection */
+    reg_connection_t list[MOST_CONNECTIONS];
+    int is_used[MOST_CONNECTIONS];
+    int used;
+    int is_exhausted; /* who wants a connection waits for one in vain */
+    client_t clients[MOST_CLIENTS];
+    int count;
+} service_t;
+
+static inline void check_in(void *baton, reg_connection_t *connection)
+{
+    service_t *service = baton;
+
+    pthread_mutex_lock(&service->mutex);
+    service->is_used[connection - service->list] = 0;
+    service->used--;
+    pthread_mutex_unlock(&service->mutex);
+}
+
+static inline reg_connection_t *check_out(void *baton, apr_time_t deadline)
+{
+    service_t *service = baton;
+    int i = 0;
+
+    while (__atomic_load_n(&service->is_exhausted, __ATOMIC_SEQ_CST)) {
+        if (apr_time_now() >= deadline) {
+            return NULL;
+        }
+        apr_sleep(apr_time_from_msec(1));
+    }
+    pthread_mutex_lock(&service->mutex);
+    while (i < MOST_CONNECTIONS && service->is_used[i]) {
+        i++;
+    }
+    if (i < MOST_CONNECTIONS) {
+        service->is_used[i] = 1;
+        service->used++;
+    }
+    pthread_mutex_unlock(&service->mutex);
+    if (i < MOST_CONNECTIONS && !reg_connection_refresh(&service->list[i])) {
+        check_in(service, &service->list[i]);
+        return NULL;
+    }
+    return i < MOST_CONNECTIONS ? &service->list[i] : NULL;
+}
+
+static inline void ignore_report(void *baton, const char *message)
+{
+    (void)baton;
+    (void)message;
+}
+
+static inline int make_service(void **state)
+{
+    service_t *service;
+    store_t *store;
+
+    make_store(state);
+    store = *state;
+    service = *state = apr_pcalloc(store->pool, sizeof(*service));
+    service->store = store;
+    service->observer = connect_administrator(store->pool, database_name(store->pool));
+    service->dispatch = reg_dispatch_make(store->pool, 64, 1, NULL);
+    service->connections =
+        (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
+    pthread_mutex_init(&service->mutex, NULL);
+    for (int i = 0; i < MOST_CONNECTIONS; i++) {
+        service->list[i].pg = connect_service(store->pool);
+    }
+    sql(store->administrator,
+        "INSERT INTO marks SELECT id, 0 FROM generate_series(1, 3) AS id");
+    return 0;
+}
+
+static inline int destroy_service(void **state)
+{
+    service_t *service = *state;
+    int used = service->used;
+
+    for (int i = 0; i < MOST_CONNECTIONS; i++) {
+        PQfinish(service->list[i].pg);
+    }
+    PQfinish(service->observer);
+    pthread_mutex_destroy(&service->mutex);
+    *state = service->store;
+    return destroy_store(state) || used;
+}
+
+#define DISPATCH_TEST(function)                                                          \
+    cmocka_unit_test_setup_teardown(function, make_service, destroy_service)
+
+static inline void *join(void *data)
+{
+    client_t *client = data;
+    service_t *service = client->service;
+
+    apr_pool_create(&client->item.pool, NULL);
+    reg_dispatch_run(service->dispatch, &service->connections, client->item.pool,
+                     client->operation, &client->item, apr_time_now() + client->patience);
+    apr_pool_destroy(client->item.pool);
+    return NULL;
+}
+
+static inline client_t *begin(service_t *service, const reg_operation_t *operation,
+                              const char *value, apr_interval_time_t patience)
+{
+    client_t *client = &service->clients[service->count++];
+
+    assert_in_range(service->count, 1, MOST_CLIENTS);
+    *client = (client_t){.service = service,
+                         .operation = operation,
+                         .values = {value, NULL},
+                         .patience = patience};
+    client->item.values = client->values;
+    assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
+    return client;
+}
+
+static inline client_t *begin_many(service_t *service, int count, const char *script)
+{
+    client_t *first = &service->clients[service->count];
+
+    for (int i = 0; i < count; i++) {
+        begin(service, &run_operation, script, SOON);
+    }
+    return first;
+}
+
+static inline void await(client_t *clients, int count, reg_outcome_t outcome)
+{
+    for (int i = 0; i < count; i++) {
+        pthread_join(clients[i].thread, NULL);
+        assert_text(clients[i].values[0], outcome_name(clients[i].item.answer.outcome),
+                    outcome_name(outcome));
+    }
+}
+
+static inline void assert_waiting(const client_t *clients, int count)
+{
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(pthread_tryjoin_np(clients[i].thread, NULL), EBUSY);
+    }
+}
+
+#define WAIT_FOR(condition)                                                              \
+    for (apr_time_t end = apr_time_now() + SOON; !(condition);                           \
+         apr_sleep(apr_time_from_msec(1))) {                                             \
+        assert_true(apr_time_now() < end);                                               \
+    }
+
+/* How many connections wait for a lock. */
+static inline int held_up(const service_t *service)
+{
+    return sql_number(service->observer,
+                      "SELECT count(*) FROM pg_stat_activity"
+                      " WHERE usename = 'registration' AND wait_event_type = 'Lock'"
+                      "   AND datname = current_database()");
+}
+
+/* The most connections that are seen to wait for a lock in a while, which lasts until one
+ * is. */
+static inline int most_held_up(const service_t *service)
+{
+    apr_time_t end = apr_time_now() + A_WHILE;
+    int most = 0;
+
+    while (apr_time_now() < (most > 0 ? end : end + SOON)) {
+        int now = held_up(service);
+
+        most = now > most ? now : most;
+        apr_sleep(apr_time_from_msec(2));
+    }
+    return most;
+}
+
+static inline int value_of(const service_t *service, int id)
+{
+    return sql_number(
+        service->observer,
+        apr_psprintf(service->store->pool, "SELECT value FROM marks WHERE id = %d", id));
+}
+
+#endif
