@@ -8,6 +8,7 @@
 
 #include <http_protocol.h>
 #include <http_request.h>
+#include <string.h>
 #include <util_filter.h>
 
 static ap_filter_rec_t *filter_handle;
@@ -61,6 +62,10 @@ static const char *make_body(request_rec *r, request_rec *refused)
     reg_request_t *request;
     const char *allow;
 
+    if (r->status == HTTP_NOT_IMPLEMENTED) {
+        /* httpd takes it for the method's, and adds an empty Allow. */
+        apr_table_unset(r->headers_out, "Allow");
+    }
     if (is_without_tls(refused)) {
         return "{\"error\":\"validation_error\","
                "\"message\":\"This port takes TLS only: use https.\"}";
@@ -129,6 +134,24 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
     return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
 }
 
+/* The status that says more than httpd's 400: for a coding that httpd does not know (RFC
+ * 9112, section 6.1) and for header fields over a limit (RFC 6585, section 5), which only
+ * its note tells; that of plain HTTP is mod_ssl's. */
+static int exact_status(const request_rec *r, const request_rec *refused)
+{
+    const char *note = apr_table_get(refused->notes, "error-notes");
+
+    if (r->status != HTTP_BAD_REQUEST) {
+        return r->status;
+    }
+    if (reg_request_has_other_coding(refused)) {
+        return HTTP_NOT_IMPLEMENTED;
+    }
+    return note && strstr(note, "request header field") && strstr(note, "exceed")
+               ? HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE
+               : r->status;
+}
+
 /* Has the body replaced when it answers a request under a mount, or one that has no path.
  * An ErrorDocument of the site's own is another request, to a page outside the mount. */
 static void insert(request_rec *r)
@@ -146,9 +169,10 @@ static void insert(request_rec *r)
     }
     reg_request_protect(r, NULL);
     if (ap_is_HTTP_ERROR(r->status)) {
-        /* httpd's 400 for a coding that it does not know (RFC 9112, section 6.1). */
-        if (r->status == HTTP_BAD_REQUEST && reg_request_has_other_coding(refused)) {
-            r->status = HTTP_NOT_IMPLEMENTED;
+        int status = exact_status(r, refused);
+
+        if (status != r->status) {
+            r->status = status;
             r->status_line = NULL;
         }
         ap_add_output_filter_handle(filter_handle, refused, r, r->connection);

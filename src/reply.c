@@ -44,13 +44,15 @@ static const struct words_t {
     {429, "Too Many Requests", "too_many_requests",
      "Too many requests; try again later."},
     {431, "Request Header Fields Too Large", "headers_too_large",
-     "The request's header fields are too large."},
+     "The request has too many header fields, or one that is too long."},
     {451, "Unavailable For Legal Reasons", "unavailable_for_legal_reasons",
      "This may not be shown, for legal reasons."},
     {500, "Internal Server Error", "internal_error",
      "The server made an error; it has been logged. Please try again later."},
     {501, "Not Implemented", "not_implemented",
-     "The request asks for what is not there."},
+     "The request needs what this server does not implement. The only Transfer-Encoding "
+     "that "
+     "it implements is chunked."},
     {502, "Bad Gateway", "bad_gateway", "Please try again later."},
     {503, "Service Unavailable", "unavailable",
      "The request could not be answered. Please try again in a moment."},
