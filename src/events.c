@@ -95,17 +95,26 @@ static const char *most_bytes(const reg_request_t *request)
     return apr_itoa(request->pool, request->settings->max_fields);
 }
 
-/* The reply to a request whose condition does not hold. A POST has no target that could
- * have a tag: the registration does not exist yet. */
+/* Why a request whose condition does not hold is refused. A POST has no target that could
+ * have a tag: the registration does not exist yet. A read looks at If-None-Match only to
+ * answer 304; a write does not say which of both has failed. */
+static const char *failed_condition(const reg_request_t *request)
+{
+    if (request->method == REG_METHOD_POST) {
+        return "If-Match cannot hold for a registration that does not exist yet";
+    }
+    if (request->method == REG_METHOD_GET || !request->if_none_match) {
+        return "The registration has been changed in the meantime";
+    }
+    return request->if_match
+               ? "Nothing was changed: the registration does not match If-Match, or it "
+                 "matches If-None-Match"
+               : "Nothing was changed: the registration matches If-None-Match";
+}
+
 static reg_reply_t *refuse_condition(reg_request_t *request)
 {
-    const reg_error_t error = {
-        .status = 412,
-        .message = request->method == REG_METHOD_POST
-                       ? "There is nothing yet that If-Match could name"
-                   : request->if_none_match
-                       ? "The registration is what If-None-Match or If-Match excludes"
-                       : "The registration has been changed in the meantime"};
+    const reg_error_t error = {.status = 412, .message = failed_condition(request)};
 
     return reg_reply_error(request, &error);
 }

@@ -55,6 +55,11 @@ def check(api, registration, method, if_match=None, if_none_match=None):
         assert (after.json(), after.headers["ETag"]) == (before.json(), tag)
     if status == 412 and method != "HEAD":
         error(answer, 412)
+        message = answer.json()["message"]
+        named = {name for name in ("If-Match", "If-None-Match") if name in message}
+        assert named == ({name for name in headers if if_none_match}
+                         if method in WRITES else set()), message
+        assert named or message == "The registration has been changed in the meantime"
     if status == 304:
         assert (answer.text, answer.headers["ETag"]) == ("", tag)
 
