@@ -124,6 +124,11 @@ BEGIN
             IF new_status <> registration.status THEN
                 PERFORM events_promote(target, places_taken, callers[item],
                                        request_ids[item]);
+                -- Promoted itself: for the client that is one change, not two.
+                UPDATE event_registrations AS r
+                   SET version = registration.version + 1
+                 WHERE r.id = registration.id AND r.occurrence_id = target
+                   AND r.version > registration.version + 1;
             END IF;
 
             SELECT a.version, a.body

@@ -153,6 +153,28 @@ def test_a_cancelled_one_put_on_the_list_goes_to_its_end(api, queue):
     assert waiting(api, people) == [1]
 
 
+def version(api, registration):
+    return int(re.match('"([0-9]+)-', get(api, registration).headers["ETag"])[1])
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("after", STATUSES)
+@pytest.mark.parametrize("before", [*HOLDING, "CANCELLED"])
+def test_a_change_of_status_raises_the_version_by_one(api, occurrence, before, after, is_full):
+    """Also of one that is put on the waiting list and gets a place from it at once."""
+    one = occurrence(capacity=1)
+    registration = created(api, one, "first", status=before)
+    neighbour = created(api, one, "second") if is_full else None
+    versions = [version(api, of) for of in (registration, neighbour) if of]
+    answer = update(api, registration, status=after)
+    is_done = not (is_full and before == "CANCELLED" and after in HOLDING)
+    assert answer.status_code == (200 if is_done else 409)
+    is_promoted = is_full and before in HOLDING and after not in HOLDING
+    raised = [is_done and after != before, is_promoted][:len(versions)]
+    assert [version(api, of) for of in (registration, neighbour) if of] == [
+        number + by for number, by in zip(versions, raised)]
+
+
 def test_nobody_waits_while_a_place_is_free(api, occurrence):
     cancelled = created(api, occurrence(capacity=1), status="CANCELLED")
     assert updated(api, cancelled, status="WAITING_LIST")["status"] == "CONFIRMED"
