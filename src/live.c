@@ -71,7 +71,8 @@ reg_reply_t *reg_live_register(reg_request_t *request)
     const char *role = reg_field(&problems, request->json, "", "role", check_role);
     reg_answer_t answer = {.outcome = REG_NOT_FOUND};
 
-    if (!problems.list && !patient && !guest) {
+    if (!reg_json_get(request->json, "patient_id")
+        && !reg_json_get(request->json, "guest_email")) {
         patient = read_caller(request, &problems);
     }
     if (problems.list) {

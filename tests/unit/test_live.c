@@ -73,6 +73,8 @@ static const struct {
     {"{\"patient_id\":\"p\",\"role\":\"Host\"}", {"role"}},
     {"{\"patient_id\":\"p\",\"role\":null}", {"role"}},
     {"{\"patient_id\":\"p\",\"role\":{}}", {"role"}},
+    {"{\"role\":1}", {"role", "patient_id", "guest_email"}},
+    {"{\"role\":1,\"patientId\":\"p\"}", {"role", "patientId"}},
     {"{\"role\":1,\"patient_id\":1,\"guest_email\":1}",
      {"role", "patient_id", "guest_email"}},
 };
