@@ -17,6 +17,7 @@ static const struct words_t {
 } words[] = {
     {400, "Bad Request", "validation_error", "The request is malformed."},
     {401, "Unauthorized", "unauthenticated", "Authentication is required."},
+    {402, "Payment Required", "payment_required", "This has to be paid for."},
     {403, "Forbidden", "forbidden", "You are not allowed to do this."},
     {404, "Not Found", "not_found", "There is nothing at this address."},
     {405, "Method Not Allowed", "method_not_allowed",
@@ -40,7 +41,12 @@ static const struct words_t {
     {421, "Misdirected Request", "misdirected_request",
      "This server does not answer for the host on this connection."},
     {422, "Unprocessable Entity", "unprocessable_entity", "The request cannot be done."},
+    {423, "Locked", "locked", "What is at this address is locked."},
+    {424, "Failed Dependency", "failed_dependency",
+     "Another request failed on which this one depends."},
     {426, "Upgrade Required", "upgrade_required", "Another protocol is required."},
+    {428, "Precondition Required", "precondition_required",
+     "The request must be conditional."},
     {429, "Too Many Requests", "too_many_requests",
      "Too many requests; try again later."},
     {431, "Request Header Fields Too Large", "headers_too_large",
@@ -59,7 +65,13 @@ static const struct words_t {
     {504, "Gateway Timeout", "gateway_timeout", "Please try again later."},
     {505, "HTTP Version Not Supported", "http_version_not_supported",
      "The request's version of HTTP is not supported."},
+    {506, "Variant Also Negotiates", "variant_also_negotiates",
+     "Please try again later."},
     {507, "Insufficient Storage", "insufficient_storage", "Please try again later."},
+    {508, "Loop Detected", "loop_detected", "Please try again later."},
+    {510, "Not Extended", "not_extended", "The request lacks an extension."},
+    {511, "Network Authentication Required", "network_authentication_required",
+     "The network requires authentication."},
 };
 
 /* Where something was to be written, it may have been. */

@@ -75,6 +75,8 @@ def check_families(status, body):
     if status == 403:
         assert body["message"] == "FORBIDDEN"
         assert body["description"] == "Authorization failed due to insufficient permissions."
+    if status in (500, 503):
+        assert "description" in body   # what the caller can do
     if status == 500:
         assert body["message"] == "An internal server error has occurred."
     if status == 503:

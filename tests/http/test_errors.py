@@ -246,6 +246,31 @@ def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, 
         check_error(one.get(path), "live", 404)
 
 
+# Those that httpd has a reason phrase for, but 401: that one takes a challenge.
+REFUSALS = [402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421,
+            422, 423, 424, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508,
+            510, 511]
+
+
+def test_every_status_that_a_module_refuses_with_has_the_shape_of_the_api(start_httpd, client,
+                                                                         admin_token):
+    rules = "\n".join(f'RewriteRule "/refused-{status}$" - [R={status}]' for status in REFUSALS)
+    one = client(admin_token, start_httpd(modules=[*servers.MODULES, "rewrite"],
+                                          inside=f"RewriteEngine On\n{rules}"))
+    codes = set()
+    for status in REFUSALS:
+        for api, path in MOUNTS.items():
+            answer = one.post(f"{path}/refused-{status}", data="{}")
+            body = check_error(answer, api, status)
+            if api == "live":
+                codes.add(body["error"])
+            if api == "events":
+                assert body["error"] == answer.reason
+            if api == "families" and status not in (403, 500, 503):
+                assert (body["message"], "description" in body) == (answer.reason, True)
+    assert len(codes) == len(REFUSALS)
+
+
 # --- ErrorDocument --------------------------------------------------------------------------
 
 STATUSES = [400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 500, 503]
