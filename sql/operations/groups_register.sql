@@ -84,6 +84,7 @@ DECLARE
     zone text;                  -- the same as IANA spells it; null: it is not known
     first_day date;
     last_day date;
+    wrong_sizes text;
     wrong_code text;
     wrong_email text;
     wrong_zone text;
@@ -119,17 +120,6 @@ BEGIN
               FROM groups AS g
              WHERE g.id = coalesce(group_ids[item], plan.group_id);
         END IF;
-        detail := concat_ws(' ',
-            CASE WHEN octet_length(tags[item]::text) > max_fields[item]
-                 THEN 'tags_too_large' END,
-            CASE WHEN octet_length(attributes[item]::text) > max_fields[item]
-                 THEN 'attributes_too_large' END);
-        IF detail <> '' THEN
-            outcome := 'invalid';
-            body := NULL;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
         IF home.id IS NULL AND group_ids[item] IS NOT NULL THEN
             outcome := 'not_found';
             detail := NULL;
@@ -138,6 +128,11 @@ BEGIN
             CONTINUE;
         END IF;
 
+        wrong_sizes := concat_ws(' ',
+            CASE WHEN octet_length(tags[item]::text) > max_fields[item]
+                 THEN 'tags_too_large' END,
+            CASE WHEN octet_length(attributes[item]::text) > max_fields[item]
+                 THEN 'attributes_too_large' END);
         wrong_code := CASE
             WHEN plan.id IS NULL THEN 'code_unknown'
             WHEN plan.group_id <> home.id THEN 'code_of_another_group'
@@ -167,7 +162,7 @@ BEGIN
         END IF;
 
         wrong_email := NULL;
-        IF concat(wrong_code, wrong_zone, wrong_dates) = '' THEN
+        IF concat(wrong_sizes, wrong_code, wrong_zone, wrong_dates) = '' THEN
             INSERT INTO member_emails (email, member_id, group_id)
             VALUES (lower(emails[item] COLLATE "C"), ids[item], home.id)
                 ON CONFLICT DO NOTHING;
@@ -178,7 +173,8 @@ BEGIN
                              WHERE e.email = lower(emails[item] COLLATE "C"));
         END IF;
 
-        detail := concat_ws(' ', wrong_code, wrong_email, wrong_zone, wrong_dates);
+        detail := concat_ws(' ', wrong_code, wrong_email, wrong_zone, wrong_dates,
+                            nullif(wrong_sizes, ''));
         IF detail = '' THEN
             members := members || item;
             member_plans := member_plans || plan.id;

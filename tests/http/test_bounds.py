@@ -187,6 +187,30 @@ def test_attributes_and_tags_are_bounded(api, sql, group):
         assert answer.status_code == 201, answer.text
 
 
+def test_a_size_is_told_like_all_else_that_the_database_knows(api, group):
+    """After a missing group, with the other faults; and no e-mail is taken."""
+    one, email = group(), samples.new_email()
+    large = {"tags": tags_of_size(LIMIT + 1)}
+    for where in ("x", "00000000-0000-4000-8000-000000000000"):
+        check_error(api.post(f"/api/v1/groups/{where}/members",
+                             json=member_with(one.code, **large)), "groups", 404)
+
+    def told(code, zone, **more):
+        body = samples.member(code, {"email": email, "timeZone": zone}, **large, **more)
+        error = check_error(api.post("/api/v1/users", json=body), "groups", 422)
+        return [problem["field"] for problem in error["errors"]]
+
+    size = "groupMember.tags"
+    assert told("x", "Mars/Olympus") == ["inviteCode", "groupMember.user.timeZone", size]
+    assert told(one.code, "UTC", planSettings={"endDate": "2001-01-01"}) == [
+        "groupMember.planSettings.endDate", size]
+    assert told(one.code, "UTC") == [size]
+    assert api.post("/api/v1/users",
+                    json=samples.member(one.code, {"email": email})).status_code == 201
+    assert told(one.code, "UTC") == ["groupMember.user.email", size]
+    assert told("x", "UTC") == ["inviteCode", size]
+
+
 # --- The directive -----------------------------------------------------------------------------
 
 @pytest.fixture
