@@ -12,6 +12,7 @@ import threading
 import pytest
 
 import servers
+from apis import good   # noqa: F401, a fixture
 from event_registrations import MOUNT, UNKNOWN, created, error, get, path, updated
 
 OTHER = '"99-0123456789abcdef"'
@@ -125,6 +126,19 @@ def test_the_description_heeds_both_headers(anonymous, form):
                                        headers={name: value_of(form, tag)})
             assert answer.status_code == expected(
                 method, **{"if_match": None, "if_none_match": None, keyword: form})
+
+
+@pytest.mark.parametrize("headers", [{name: value} for name in ("If-Match", "If-None-Match")
+                                     for value in ("*", OTHER, "nonsense", "W/" + OTHER)], ids=str)
+def test_where_there_is_no_entity_tag_a_condition_is_ignored(admin, good, headers):
+    for name in ("live", "groups", "users", "families"):
+        one = good(name)
+        made = admin.post(one.path, json=one.body, headers=headers)
+        assert made.status_code == 201 and "ETag" not in made.headers
+        if "Location" in made.headers:
+            for method in READS:
+                read = admin.request(method, made.headers["Location"], headers=headers)
+                assert read.status_code == 200 and "ETag" not in read.headers
 
 
 # --- Writes compare under the lock -----------------------------------------------------------

@@ -356,6 +356,13 @@ def test_a_username_is_taken(post, body):
     assert post(body(username=sent["username"].upper())).status_code == 201
 
 
+def test_a_child_may_be_of_several_families(post, body, school):
+    made = [post(body(children=children)).json()
+            for children in (school[1], school[1][::-1], school[1][:1])]
+    assert [[child["id"] for child in one["children"]] for one in made] == [
+        school[1], school[1][::-1], school[1][:1]]
+
+
 def test_a_child_s_username_is_not_taken(post, body, child, school):
     name = f"child {new_object_id()}"
     child(school[0], name)

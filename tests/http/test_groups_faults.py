@@ -65,7 +65,7 @@ NOT_STRINGS = [1, 0.5, True, False, [], {}, ["x"]]
 NOT_OBJECTS = [1, "x", "", True, [], [{}]]
 
 WRONG = {
-    "inviteCode": [MISSING, None, "", "x" * 256, *NOT_STRINGS],
+    "inviteCode": [MISSING, None, "", *NOT_STRINGS, *samples.TOO_LONG, *samples.CONTROLS],
     USER + "email": [MISSING, None, *NOT_STRINGS, *samples.BAD_EMAILS],
     USER + "gender": ["", "Male", "MALE", "m", "preferNotToSay ", "prefernottosay", "unknown",
                       *NOT_STRINGS],
@@ -76,7 +76,8 @@ WRONG = {
         "+1 919 555 1212", "+1-919-555-1212", "+1(919)5551212", "+1919555121x", " +19195551212",
         "+19195551212 ", "+19195551212\n", "++19195551212", "tel:+19195551212", "+１９１９５５５",
         "+٩٩٩٩٩٩٩", *NOT_STRINGS],
-    USER + "timeZone": ["", *NOT_STRINGS],
+    USER + "timeZone": ["", *NOT_STRINGS, *samples.TOO_LONG, *samples.CONTROLS],
+    USER + "timezone": ["", *NOT_STRINGS],
     USER + "locale": [
         "", "e", "en_US", "en-", "-en", "en--US", "en US", " en", "en-US ", "en-US\n", "1", "12-34",
         "abcdefghi", "en-abcdefghi", "en-US-a", "en-a", "a-en", "en-x", "x", "x-", "x-abcdefghi",
@@ -95,10 +96,12 @@ WRONG = {
 
 @pytest.mark.parametrize("field", WRONG)
 def test_a_wrong_field(register, group, field):
+    """It is told before the database is asked: also where there is no such group."""
     made = group()
     good = member(made.code)
     for value in WRONG[field]:
-        assert_error(register(made.id, changed(good, field, value)), 422, field)
+        for where in (made.id, "x", new_uuid()):
+            assert_error(register(where, changed(good, field, value)), 422, field)
     assert register(made.id, good).status_code == 201
 
 

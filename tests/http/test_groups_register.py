@@ -170,6 +170,13 @@ def test_timezone_is_accepted_as_time_zone(register, group):
     assert user["timeZone"] == "Asia/Tokyo" and "timezone" not in user
 
 
+def test_of_time_zone_and_timezone_the_first_counts(register, group):
+    user = register.registered(group(), {"timezone": "Asia/Tokyo", "timeZone": "Europe/Rome"})
+    assert user["user"]["timeZone"] == "Europe/Rome"
+    user = register.registered(group(), {"timezone": "Asia/Tokyo", "timeZone": None})
+    assert user["user"]["timeZone"] == "Asia/Tokyo"
+
+
 def test_two_members_share_a_code(register, group):
     made = group()
     assert (register.registered(made)["user"]["uuid"]

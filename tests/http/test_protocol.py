@@ -213,17 +213,17 @@ def with_type(value):
 
 
 @pytest.mark.parametrize("value", JSON_TYPES)
-def test_json_is_taken_under_its_names_and_under_none(api, live_session, value):
-    answer = api.post(f"/v1/sessions/{live_session()}/register",
-                      data=b'{"patient_id": "one"}', headers=with_type(value))
+def test_json_is_taken_under_its_names_and_under_none(admin, good, each_api, value):
+    request = good(each_api)
+    answer = admin.post(request.path, data=request.text.encode(), headers=with_type(value))
     assert answer.status_code == 201, answer.text
 
 
 @pytest.mark.parametrize("value", OTHER_TYPES)
-def test_a_body_of_another_type_is_415(api, live_session, value):
-    answer = api.post(f"/v1/sessions/{live_session()}/register",
-                      data=b'{"patient_id": "one"}', headers=with_type(value))
-    check_error(answer, "live", 415)
+def test_a_body_of_another_type_is_415(admin, good, each_api, value):
+    request = good(each_api)
+    answer = admin.post(request.path, data=request.text.encode(), headers=with_type(value))
+    check_error(answer, each_api, 415)
 
 
 def test_another_type_is_415_in_every_api(admin, each_api):
