@@ -80,6 +80,21 @@ def test_both_headers_have_to_hold(api, occurrence, method):
         check(api, created(api, one, f"user {n}"), method, first, second)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("method", ("GET", "HEAD", "DELETE"))
+def test_a_trashed_one_heeds_each_header(api, occurrence, method, header, form):
+    registration = created(api, occurrence())
+    tag = api.delete(path(registration)).headers["ETag"]
+    trashed = path(registration) + "?withTrashed=true"
+    before = api.get(trashed).json()
+    answer = api.request(method, trashed, headers={header: value_of(form, tag)})
+    assert answer.status_code == expected(
+        method, *((form, None) if header == "If-Match" else (None, form)))
+    assert answer.headers.get("ETag", tag) == tag
+    assert api.get(trashed).json() == before
+
+
 def test_a_read_compares_the_whole_tag_and_a_write_the_version(api, occurrence):
     one = occurrence()
     registration = created(api, one)

@@ -65,18 +65,6 @@ def test_a_malformed_request_is_refused_in_the_shape_of_the_api(wire, each_api, 
     check_error(one.answer(), each_api, status)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "chunked, chunked"])
-def test_another_transfer_coding_is_501_that_says_what_is_implemented(wire, each_api,
-                                                                     admin_token, coding):
-    """Also a coding that httpd itself would take for a fault of the method."""
-    one = wire()
-    one.send(message("POST", post_path(each_api), b"2\r\n{}\r\n0\r\n\r\n", admin_token,
-                     Transfer_Encoding=coding))
-    answer = one.answer()
-    assert "chunked" in json.dumps(check_error(answer, each_api, 501))
-    assert "Allow" not in answer.headers
-
-
 def test_a_malformed_request_elsewhere_keeps_httpds_own_error(wire, expect_log):
     expect_log(INVALID_PATH)
     for what, (octets, _) in malformed("/elsewhere").items():

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import samples
 from conftest import ORGANIZATION, new_uuid
 from event_registrations import (DEMO_EVENT, DEMO_OCCURRENCE, HOLDING, MOUNT, NO_OBJECT,
                                  OTHER_ORGANIZATION, TIMESTAMP, UNKNOWN, check_keys, create,
@@ -236,6 +237,16 @@ def test_what_is_not_well_formed_is_kept_but_not_taken_for_the_user(api, sql, oc
     assert registration["fields"] == given
     assert sql("SELECT email, first_name, last_name, phone FROM event_users WHERE id = %s",
                registration["user"]["id"]) == [(None, None, None, None)]
+
+
+@pytest.mark.parametrize("email", samples.GOOD_EMAILS + samples.BAD_EMAILS,
+                         ids=lambda email: ascii(email)[:60])
+def test_an_address_is_taken_for_the_user_when_it_is_one(api, occurrence, email):
+    """By the grammar of the HTML standard's input type=email; in fields it is kept anyway."""
+    registration = created(api, occurrence(), new_uuid(), fields={"email": email})
+    assert registration["fields"] == {"email": email}
+    assert registration["user"]["email"] == (
+        email if email in samples.GOOD_EMAILS else None)
 
 
 def test_a_known_user_is_left_as_it_is(api, occurrence):

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from conftest import ORGANIZATION
-from event_registrations import (MOUNT, category_of, created, crowd, ids, person, search,
+from event_registrations import (MOUNT, category_of, created, crowd, error, ids, person, search,
                                  updated)
 
 
@@ -172,6 +172,21 @@ def test_link_is_well_formed_whatever_the_query_holds(api, raw, token, occurrenc
         assert links and "<y" not in answer.headers["Link"]
     else:
         assert answer.status == 400
+
+
+def test_the_directive_bounds_a_page(start_httpd, client, token, api, occurrence):
+    one = occurrence()
+    crowd(api, one, 12)
+    for most in (1, 3, 10, 11):
+        limited = client(token, start_httpd(change=lambda site: site.replace(
+            "RegistrationAPI events", f"RegistrationAPI events\nRegistrationMaxPageSize {most}")))
+        for limit, count in ((None, min(most, 10)), (most, most)):
+            answer = limited.get(MOUNT, params={"occurrenceId": one, "limit": limit})
+            assert len(answer.json()) == count
+            assert ("next" in answer.links) == (count < 12)
+        for limit in (most + 1, 1000):
+            assert error(limited.get(MOUNT, params={"limit": limit}), 400) == {
+                "limit": f"must be from 1 to {most}"}
 
 
 @pytest.fixture(scope="module")

@@ -67,15 +67,19 @@ def test_another_s_occurrence_is_404_as_an_unknown_one_is(two):
 
 
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}, {"If-None-Match": "*"}], ids=str)
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 def test_another_s_registration_is_404_as_an_unknown_one_is(two, method, headers):
     own, other = two
     answers = [own.api.request(method, f"{TENANT_MOUNT}/{id}?withTrashed=1",
                                json={"status": "CANCELLED"}, headers=headers)
                for id in (other.registration["id"], UNKNOWN)]
     for answer in answers:
-        error(answer, 404, "Registration not found")
+        assert answer.status_code == 404
+        assert "ETag" not in answer.headers
+        if method != "HEAD":
+            error(answer, 404, "Registration not found")
     assert answers[0].text == answers[1].text
+    assert answers[0].headers["Content-Length"] == answers[1].headers["Content-Length"]
     assert other.api.get(other.url).json() == other.registration
 
 
@@ -84,6 +88,24 @@ def test_another_s_trashed_registration_is_404_too(two):
     other.api.delete(other.url)
     for method in ("GET", "DELETE"):
         error(own.api.request(method, other.url + "?withTrashed=true"), 404)
+
+
+@pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson"])
+def test_a_whole_list_is_of_one_s_own_only(two, accept):
+    own, other = two
+    text = own.api.get(TENANT_MOUNT, headers={"Accept": accept}).text
+    assert own.registration["id"] in text
+    assert other.registration["id"] not in text and other.id not in text
+
+
+def test_a_waiting_one_of_another_s_cannot_be_given_a_place(two, sql):
+    own, other = two
+    sql("UPDATE occurrences SET capacity = 1 WHERE id = %s", other.occurrence)
+    waiting = create(other.api, other.occurrence, "another", mount=TENANT_MOUNT).json()
+    assert waiting["status"] == "WAITING_LIST"
+    for method in ("PUT", "DELETE"):
+        error(own.api.request(method, other.url, json={"status": "CANCELLED"}), 404)
+    assert other.api.get(f"{TENANT_MOUNT}/{waiting['id']}").json()["status"] == "WAITING_LIST"
 
 
 @pytest.mark.parametrize("filter", [
@@ -141,6 +163,12 @@ def test_a_token_of_no_organization_is_403(of, organization):
 
 def test_403_comes_before_all_that_is_wrong_with_the_request(of):
     nobody = of(None)
+    assert nobody.options(TENANT_MOUNT).status_code == 204   # A browser asks without a token.
+    for method in ("GET", "HEAD", "POST"):
+        assert nobody.request(method, TENANT_MOUNT, json={}).status_code == 403
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        answer = nobody.request(method, f"{TENANT_MOUNT}/{UNKNOWN}", json={})
+        assert answer.status_code == 403
     for method, url in (("PATCH", TENANT_MOUNT), ("GET", f"{TENANT_MOUNT}/x/y"),
                         ("GET", f"{TENANT_MOUNT}?limit=x"), ("PUT", f"{TENANT_MOUNT}/x")):
         answer = nobody.request(method, url, data="no json",

@@ -168,13 +168,16 @@ def test_another_type_is_415_for_its_type(admin, each_api):
 
 # --- Transfer-Encoding ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "x", "chunked, gzip"])
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "x", "chunked, gzip",
+                                    "chunked, chunked"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_another_transfer_coding_is_501(wire, admin_token, each_api, coding, method):
     one = wire()
     one.send(message(method, post_path(each_api), chunked(b"{}"), admin_token,
                      Transfer_Encoding=coding, Content_Type="application/json"))
-    check_error(one.answer(), each_api, 501)
+    answer = one.answer()
+    assert "chunked" in json.dumps(check_error(answer, each_api, 501))
+    assert "Allow" not in answer.headers   # httpd takes some for a fault of the method
 
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked"])
