@@ -196,7 +196,23 @@ def guarded(start_httpd):
         RewriteRule "^(.*)/slow-down$" - [R=429]
         RewriteRule "^(.*)/later$" - [R=503]
         RewriteRule "^(.*)/legal$" - [R=451]
-        RewriteRule "^(.*)/moved$" https://example.org/ [R=301]""")
+        RewriteRule "^(.*)/moved$" https://example.org/ [R=301]""" + "".join(f"""
+        RewriteRule "^(.*)/status/{status}$" - [R={status}]""" for status in ANY_STATUS))
+
+
+# What a module may answer: every status of httpd's table that is an error.
+ANY_STATUS = [400, 401, 402, 403, *range(404, 418), 421, 422, 423, 424, 426, 428, 429, 431, 451,
+              500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511]
+
+
+def test_any_error_of_another_module_has_the_shape_of_the_api(guarded, client, token):
+    one = client(token, guarded)
+    for api, path in MOUNTS.items():
+        for status in ANY_STATUS:
+            for method in ("GET", "HEAD"):
+                answer = one.request(method, f"{path}/status/{status}")
+                check_error(answer, api, status, head=method == "HEAD")
+            assert status == 405 or "Allow" not in answer.headers
 
 
 def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, token,
