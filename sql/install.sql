@@ -126,7 +126,7 @@ BEGIN
             OR r.fields ->> 'email' IS NOT NULL AND r.email IS NULL
     LOOP
         UPDATE registration.event_registrations AS r
-           SET fields_email = nullif(lower(r.fields ->> 'email' COLLATE "C"),
+           SET fields_email = nullif(left(lower(r.fields ->> 'email' COLLATE "C"), 255),
                                      lower(r.email COLLATE "C"))
          WHERE r.id = one.id AND r.occurrence_id = one.occurrence_id;
         COMMIT;

@@ -31,9 +31,10 @@ ALTER TABLE group_members
 -- What export_person() and erase_person() look for. Hash indexes, where a name has few rows:
 -- they keep four bytes of a name. The audit's callers, below, and addresses in fields have
 -- many rows of one name, which B-trees keep once. Group members are found by member_emails, event
--- users by their address in search_text. Each reads its table under a lock; where tables have
--- more than a few million rows, make them before, as here but CREATE INDEX CONCURRENTLY, the
--- column fields_email before its index.
+-- users by their address in search_text. An index takes no entry of more than 2,704 bytes:
+-- where a client may write more, it has the first 255 characters. Each reads its table under a
+-- lock; where tables have more than a few million rows, make them before, as here but CREATE
+-- INDEX CONCURRENTLY, the column fields_email before its index.
 CREATE INDEX IF NOT EXISTS live_registrations_by_patient
     ON live_registrations USING hash (lower(patient_id)) WHERE patient_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS live_registrations_by_guest
@@ -48,15 +49,15 @@ ALTER TABLE event_registrations ADD COLUMN IF NOT EXISTS fields_email text COLLA
 CREATE INDEX IF NOT EXISTS event_registrations_by_fields_email
     ON event_registrations (fields_email) WHERE fields_email IS NOT NULL;
 COMMENT ON COLUMN event_registrations.fields_email IS
-    'The address in fields, in lower case, where it is not that of the user; kept by a '
-    'trigger.';
+    'The address in fields, in lower case, its first 255 characters, where it is not that of '
+    'the user; kept by a trigger.';
 
 CREATE FUNCTION events_fields_email()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    NEW.fields_email := nullif(lower(NEW.fields ->> 'email' COLLATE "C"),
+    NEW.fields_email := nullif(left(lower(NEW.fields ->> 'email' COLLATE "C"), 255),
                                lower(NEW.email COLLATE "C"));
     RETURN NEW;
 END
@@ -68,7 +69,7 @@ COMMENT ON FUNCTION events_fields_email IS 'Trigger: keeps fields_email.';
 CREATE TRIGGER event_registrations_fields_email
     BEFORE INSERT OR UPDATE OF fields, email ON event_registrations
     FOR EACH ROW WHEN (NEW.fields_email IS DISTINCT FROM
-                       nullif(lower(NEW.fields ->> 'email' COLLATE "C"),
+                       nullif(left(lower(NEW.fields ->> 'email' COLLATE "C"), 255),
                               lower(NEW.email COLLATE "C")))
     EXECUTE FUNCTION events_fields_email();
 
@@ -93,7 +94,7 @@ BEGIN
         lower(answer ->> 'guest_email' COLLATE "C"),
         lower(answer ->> 'username' COLLATE "C"),
         lower("user" ->> 'email' COLLATE "C"),
-        lower(answer -> 'fields' ->> 'email' COLLATE "C"),
+        left(lower(answer -> 'fields' ->> 'email' COLLATE "C"), 255),
         answer ->> 'id', "user" ->> 'id', "user" ->> 'uuid'], NULL);
 END
 $$;
@@ -137,7 +138,7 @@ ALTER TABLE idempotency_keys SET
 --         CHECK (at < '2027-01-01 00:00+00') NOT VALID;
 --     ALTER TABLE registration.audit VALIDATE CONSTRAINT audit_oldest;
 --     CREATE INDEX CONCURRENTLY audit_oldest_by_caller
---         ON registration.audit (lower(caller)) WHERE caller IS NOT NULL;
+--         ON registration.audit (left(lower(caller), 255)) WHERE caller IS NOT NULL;
 --
 -- The new values of the types must not be used in this transaction: only the body of a
 -- PL/pgSQL function, which is not analyzed before it runs, may name one. New types instead
@@ -164,7 +165,7 @@ CREATE TABLE audit (LIKE audit_oldest INCLUDING DEFAULTS INCLUDING COMMENTS)
     PARTITION BY RANGE (at);
 CREATE INDEX audit_by_id ON audit (id);
 -- Takes an index of audit_oldest that is like it. Also for export_person().
-CREATE INDEX audit_by_caller ON audit (lower(caller)) WHERE caller IS NOT NULL;
+CREATE INDEX audit_by_caller ON audit (left(lower(caller), 255)) WHERE caller IS NOT NULL;
 
 CREATE TRIGGER append_only
     BEFORE UPDATE OR DELETE ON audit

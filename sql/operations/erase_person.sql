@@ -120,7 +120,8 @@ BEGIN
     UPDATE audit AS a SET caller = 'erased'
       FROM (SELECT e.tableoid, e.ctid
               FROM audit AS e
-             WHERE lower(e.caller) = name AND person_is(person, e.caller, NULL)
+             WHERE left(lower(e.caller), 255) = left(name, 255)
+               AND person_is(person, e.caller, NULL)
                AND e.caller <> 'erased'
              LIMIT 1000
                FOR UPDATE) AS found

@@ -65,7 +65,8 @@ BEGIN
         SELECT 'audit', to_jsonb(a), a.at::text
           FROM audit AS a
          WHERE a.id = ANY (ids)
-            OR lower(a.caller) = name AND person_is(person, a.caller, NULL))
+            OR left(lower(a.caller), 255) = left(name, 255)
+               AND person_is(person, a.caller, NULL))
     SELECT coalesce(jsonb_object_agg(t.table_name, t.rows), '{}')
       INTO exported
       FROM (SELECT e.table_name, jsonb_agg(e.content ORDER BY e.position COLLATE "C") AS rows

@@ -61,7 +61,8 @@ BEGIN
      UNION
     SELECT 'event_registration'::audit_kind, r.id::text, r.occurrence_id::text
       FROM event_registrations AS r
-     WHERE r.fields_email = name);
+     WHERE r.fields_email = left(name, 255)
+       AND person_is(person, NULL, r.fields ->> 'email'));
 END
 $$;
 
@@ -78,7 +79,7 @@ SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    names text[] := array_append(row_ids, lower(person COLLATE "C"));
+    names text[] := array_append(row_ids, left(lower(person COLLATE "C"), 255));
 BEGIN
     RETURN QUERY
     SELECT k.*

@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import secrets
 import threading
 
 import psycopg2.errors
@@ -11,6 +12,7 @@ import pytest
 import samples
 import servers
 from apis import check_error
+from conftest import ORGANIZATION
 from event_registrations import (MOUNT, create, created, delete, error, get, update,
                                  updated)
 
@@ -152,6 +154,40 @@ def test_the_conditions_and_404_come_first(api, occurrence):
     error(update(api, registration, if_match='"9-0"', fields=of_size(LIMIT + 1)), 412)
     delete(api, registration)
     error(update(api, registration, fields=of_size(LIMIT + 1)), 404)
+
+
+# --- Names that are longer than an entry of an index ------------------------------------------
+
+# Random, so that it is not compressed.
+LONG = secrets.token_urlsafe(4000)
+
+
+def test_an_email_in_fields_may_be_of_any_length(api, sql, occurrence):
+    """It is found by its whole text."""
+    one, key = occurrence(), {"Idempotency-Key": secrets.token_hex(8)}
+    body = {"occurrenceId": one, "externalUserId": "keyed", "fields": {"email": LONG}}
+    answers = [api.post(MOUNT, json=body, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].text == answers[1].text
+    registration = created(api, one, fields={"email": LONG})
+    assert updated(api, registration, fields={"email": {"no": LONG}})
+    mine = updated(api, registration, fields={"email": LONG + "@example.org"})
+    [[found]] = sql("SELECT array_agg(id::uuid) FROM person_rows(%s)", LONG + "@example.org")
+    assert str(mine["id"]) in str(found) and found.count(",") == 0
+    assert sql("SELECT 1 FROM person_rows(%s)", LONG[:255]) == []
+    [[exported]] = sql("SELECT export_person(%s)", LONG)
+    assert {table: len(rows) for table, rows in exported.items() if table != "audit"} == {
+        "event_registrations": 1, "idempotency_keys": 1}
+
+
+def test_a_callers_name_may_be_long(client, issuer, sql, occurrence):
+    name = LONG[:3500]
+    caller = client(issuer.token(name, org=ORGANIZATION))
+    assert get(caller, created(caller, occurrence())).status_code == 200
+    assert caller.get(MOUNT).status_code == 200
+    assert sql("SELECT count(*) FROM audit WHERE caller = %s", name) == [(2,)]
+    assert sql("CALL erase_person(%s)", name[:255])[0][0]["audit"] == 0
+    assert sql("CALL erase_person(%s)", name)[0][0]["audit"] == 2
 
 
 # --- attributes and tags -----------------------------------------------------------------------
