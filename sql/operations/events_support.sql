@@ -159,10 +159,12 @@ COMMENT ON COLUMN event_registration_answers.body IS 'The JSON the client gets.'
 -- RFC 7396. Neither of PostgreSQL's own means will do: || is shallow, and
 -- jsonb_strip_nulls drops nulls that were stored on purpose. Each level is merged in one
 -- pass: || and - copy the whole object, and one of them a key makes the cost quadratic,
--- under the occurrence's lock. SQL's null is a key that one side does not have.
+-- under the occurrence's lock. So would hashing them: anybody can make keys that have one
+-- hash. SQL's null is a key that one side does not have.
 CREATE OR REPLACE FUNCTION json_merge_patch(target jsonb, patch jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
+SET enable_hashjoin = off
 AS $$
 BEGIN
     IF jsonb_typeof(patch) <> 'object' THEN
