@@ -24,7 +24,7 @@ APLOG_USE_MODULE(registration);
 #define WINDOW apr_time_from_sec(20)
 #define LEAST_RATE 10000 /* bytes a second */
 
-/* Whole lists that this process is sending. */
+/* Whole lists and other long answers that this process is sending. */
 static apr_uint32_t sending;
 
 void reg_lists_init(apr_pool_t *pool, server_rec *main_server)
@@ -51,8 +51,8 @@ int reg_lists_enter(reg_request_t *request)
     if (!request->is_list) {
         apr_atomic_dec32(&sending);
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "REG0204: %d whole lists are being sent, which is "
-                      "RegistrationListThreads; returning 503",
+                      "REG0204: %d whole lists or other long answers are being sent, "
+                      "which is RegistrationListThreads; returning 503",
                       most);
     }
     return request->is_list;

@@ -4,8 +4,9 @@
 
 /**
  * Answers that keep a thread busy for as long as their readers like: whole lists, and
- * large bodies. Each child process sends no more whole lists at a time than
- * RegistrationListThreads, and a reader that is too slow is cut off.
+ * large bodies. Each child process sends no more of them at a time than
+ * RegistrationListThreads, but for those that answer a write, and a reader that is too slow
+ * is cut off.
  */
 
 #include "httpd_config.h"
@@ -17,7 +18,7 @@
 /** Sets the default of RegistrationListThreads; in a child process. */
 void reg_lists_init(apr_pool_t *pool, server_rec *main_server);
 
-/** Whether another whole list may be sent: reg_host_t's `enter_list`. */
+/** Whether another whole list, or long answer, may be sent: reg_host_t's `enter_list`. */
 int reg_lists_enter(reg_request_t *request);
 
 /** Ends what reg_lists_enter() began, if it did, once the reply has been sent. */

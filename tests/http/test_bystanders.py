@@ -211,10 +211,10 @@ NDJSON = {"Accept": "application/x-ndjson"}
 class Reader(Meanwhile):
     """A client that asks for the whole list and reads so many bytes a second of it."""
 
-    def __init__(self, one, rate):
+    def __init__(self, one, rate, path=MOUNT):
         self.rate, self.read, self.is_cut = rate, 0, False
         self.wire = Wire(one.httpd, receive_buffer=4096)
-        self.wire.send(message("GET", MOUNT, **NDJSON))
+        self.wire.send(message("GET", path, **NDJSON))
         assert self.wire.socket.recv(12) == b"HTTP/1.1 200"
 
     def is_reset(self):
@@ -248,7 +248,7 @@ def lists_at_a_time(one, postgres):
 
 
 def test_whole_lists_have_a_part_of_the_threads(site, many, expect_log):
-    expect_log("REG0204: 2 whole lists are being sent")
+    expect_log("REG0204: 2 whole lists or other long answers are being sent")
     one = site("RegistrationListThreads 2", postgres=many)
     third = lists_at_a_time(one, many)
     check_error(third, "events", 503)
@@ -259,6 +259,33 @@ def test_whole_lists_have_a_part_of_the_threads(site, many, expect_log):
     servers.wait_until(is_sent, 10, "no list was sent")
 
 
+def pages_at_a_time(one, postgres):
+    """As above, of pages; and a whole list."""
+    session = postgres.live_session()
+    with Reader(one, 0, PAGE), Reader(one, 0, PAGE):
+        answers = [one.get(path, headers=NDJSON, stream=True) for path in (PAGE, MOUNT)]
+        assert one.register(session).status_code == 201
+        assert one.get(f"{MOUNT}?limit=20").status_code == 200
+    return answers
+
+
+PAGE = f"{MOUNT}?limit=1000"
+
+
+def test_so_have_long_pages(site, many, expect_log):
+    expect_log("REG0204: 2 whole lists or other long answers are being sent")
+    for answer in pages_at_a_time(site("RegistrationListThreads 2", postgres=many), many):
+        check_error(answer, "events", 503)
+        assert answer.headers["Retry-After"]
+
+
+def test_control_with_more_threads_there_is_another_page(site, many):
+    answers = pages_at_a_time(site("RegistrationListThreads 4", postgres=many), many)
+    assert statuses(answers) == [200, 200]
+    for answer in answers:
+        answer.close()
+
+
 def test_control_with_more_threads_there_is_another(site, many):
     third = lists_at_a_time(site("RegistrationListThreads 3", postgres=many), many)
     assert third.status_code == 200
@@ -266,7 +293,7 @@ def test_control_with_more_threads_there_is_another(site, many):
 
 
 def test_by_default_it_is_a_quarter_of_the_threads(site, many, expect_log):
-    expect_log("REG0204: 16 whole lists are being sent")
+    expect_log("REG0204: 16 whole lists or other long answers are being sent")
     one = site(postgres=many)   # which has 64 in its only child
     with contextlib.ExitStack() as stack:
         for _ in range(16):
