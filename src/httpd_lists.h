@@ -5,8 +5,8 @@
 /**
  * Answers that keep a thread busy for as long as their readers like: whole lists, and
  * large bodies. Each child process sends no more of them at a time than
- * RegistrationListThreads, but for those that answer a write, and a reader that is too slow
- * is cut off.
+ * RegistrationListThreads, but for those that answer a write, and a reader that is too
+ * slow is cut off.
  */
 
 #include "httpd_config.h"

@@ -155,7 +155,8 @@ typedef struct reg_host_t {
     void (*call)(reg_request_t *request, const reg_operation_t *operation,
                  const char *const *values, reg_answer_t *answer);
     /** Whether the reply may be a whole list, which may keep a thread for long; it is one
-     *  of few then until it has been sent. A long reply to a GET becomes one by itself. */
+     *  of few then until it has been sent. A long reply to a GET becomes one by itself.
+     */
     int (*enter_list)(reg_request_t *request);
     /**
      * Waits until this request may use a processor for long, to hash a password: the host
