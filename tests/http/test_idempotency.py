@@ -9,6 +9,7 @@ import time
 import psycopg2
 import pytest
 
+import samples
 import servers
 from apis import MOUNTS, check_error, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_uuid
@@ -108,6 +109,23 @@ def test_the_answer_stays_what_it_was(admin, sql, good):
         assert sql("SELECT remove_group_member(%s)",
                    first[api].headers["Location"].split("/")[-1]) == [(True,)]
     check_all()
+
+
+def test_a_repeat_is_answered_where_a_new_request_would_be_refused(api, sql, live_session,
+                                                                   group):
+    """The session is full, then over; the code is used up, then expired."""
+    session, made, key = live_session(1), group(max_uses=1), new_uuid()
+    for path, bodies, change, where in [
+            (f"/v1/sessions/{session}/register", [{"patient_id": "p"}, {"patient_id": "q"}],
+             "live_sessions SET status = 'ended' WHERE id", session),
+            (f"/api/v1/groups/{made.id}/members", [samples.member(made.code) for _ in range(2)],
+             "invite_codes SET expires_at = now() WHERE code", made.code)]:
+        first = send(api, path, bodies[0], key)
+        assert first.status_code == 201, first.text
+        for _ in range(2):
+            assert seen(send(api, path, bodies[0], key)) == seen(first)
+            assert send(api, path, bodies[1], new_uuid()).status_code in (412, 422)
+            sql(f"UPDATE {change} = %s", where)
 
 
 def test_a_password_is_not_compared(admin, good):

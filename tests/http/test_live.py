@@ -344,13 +344,13 @@ def test_cancelling_gives_the_place_back(register, registered, live_session, sql
     assert_error(register(session, {"patient_id": "q"}), 412, "session_full")
 
 
-def test_cancelling_what_is_not_there_changes_nothing(registered, live_session, sql):
-    session = live_session(1)
+def test_cancelling_gives_one_place_back_and_again_none(registered, live_session, sql):
+    session = live_session(2)
     made = registered(session, {"patient_id": "p"})
-    sql("SELECT cancel_live_registration(%s)", new_uuid())
-    sql("SELECT cancel_live_registration(%s)", made["id"])
-    sql("SELECT cancel_live_registration(%s)", made["id"])
-    assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", session) == [(0,)]
+    registered(session, {"patient_id": "q"})
+    for cancelled, done in ((new_uuid(), False), (made["id"], True), (made["id"], False)):
+        assert sql("SELECT cancel_live_registration(%s)", cancelled) == [(done,)]
+    assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", session) == [(1,)]
 
 
 def test_a_session_has_defaults_for_all_but_its_title(register, sql):

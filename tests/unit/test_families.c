@@ -328,6 +328,20 @@ static void without_a_turn_to_hash_it_is_503(void **state)
     assert_int_equal(host.hashing, 0);
 }
 
+/* bcrypt takes no cost over 31. */
+static void a_password_that_cannot_be_hashed_is_500(void **state)
+{
+    static const reg_settings_t settings = {.max_body = 1048576, .password_cost = 32};
+    fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
+    reg_request_t *request =
+        request_for(&host, REG_API_FAMILIES, REG_METHOD_POST, "", GOOD);
+
+    request->settings = &settings;
+    assert_int_equal(reg_serve(request)->status, 500);
+    assert_int_equal(host.calls, 1);
+    assert_int_equal(host.hashing, 0);
+}
+
 static void an_outcome_is_worded_as_the_service_words_it(void **state)
 {
     static const struct {
@@ -388,6 +402,7 @@ int main(void)
         POOL_TEST(a_password_is_hashed_when_the_rest_is_right),
         POOL_TEST(after_a_wait_it_is_checked_again),
         POOL_TEST(without_a_turn_to_hash_it_is_503),
+        POOL_TEST(a_password_that_cannot_be_hashed_is_500),
         POOL_TEST(an_outcome_is_worded_as_the_service_words_it),
     };
 
