@@ -56,9 +56,8 @@ static const struct words_t {
     {500, "Internal Server Error", "internal_error",
      "The server made an error; it has been logged. Please try again later."},
     {501, "Not Implemented", "not_implemented",
-     "The request needs what this server does not implement. The only Transfer-Encoding "
-     "that "
-     "it implements is chunked."},
+     "The request needs what this server does not implement. It implements no other "
+     "Transfer-Encoding than chunked."},
     {502, "Bad Gateway", "bad_gateway", "Please try again later."},
     {503, "Service Unavailable", "unavailable",
      "The request could not be answered. Please try again in a moment."},

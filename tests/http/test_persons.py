@@ -342,6 +342,10 @@ def test_somebody_in_several_organizations_is_erased_in_all(person, admin, sql, 
 
 # --- While clients register ----------------------------------------------------------------
 
+# Requests wait for locked rows, and are tried again; hashing takes time on a busy machine.
+CROWDED = ("canceling statement due to lock timeout", "REG0315")
+
+
 def erase_in_a_crowd(tools, admin, at_once, sql):
     """Persons are erased, two at a time, while others come to the same places, and some of
     the persons once more. The answers' statuses; what was erased."""
@@ -394,10 +398,10 @@ def check_counts(sql, first, persons):
 
 def test_it_may_be_done_while_clients_register(postgres, tools, admin, at_once, sql,
                                                expect_log):
-    expect_log("canceling statement due to lock timeout")   # They wait for it, and try again.
+    expect_log(*CROWDED)
     tools.connect = postgres.connect
     first, persons, statuses, erased = erase_in_a_crowd(tools, admin, at_once, sql)
-    assert statuses <= {201, 409, 412, 422}
+    assert statuses <= {201, 409, 412, 422, 503}
     assert len(erased) == 12
     assert all(one["event_registrations"] for one in erased)
     check_counts(sql, first, persons)
@@ -425,7 +429,7 @@ class TestWithoutCare(OnScratch):
 
     def test_places_that_are_lost_are_noticed(self, database, tools, admin, at_once, sql,
                                               expect_log):
-        expect_log("canceling statement due to lock timeout")
+        expect_log(*CROWDED)
         tools.connect = database.connect
         first, persons, _, _ = erase_in_a_crowd(tools, admin, at_once, sql)
         with pytest.raises(AssertionError):

@@ -32,8 +32,10 @@ class Postgres(Server):
         self.passfile = self.directory / "pgpass"
         self.durable = durable
         self.settings = settings
+        # Autovacuum comes when it likes, and ends for a lock of others and for a restart.
         self.log = Log(self.directory / "postgresql.log",
-                       r" (WARNING|ERROR|FATAL|PANIC):  ")
+                       r" (WARNING|ERROR|FATAL|PANIC):  "
+                       r"(?!(terminating autovacuum process|canceling autovacuum task) )")
 
     @staticmethod
     def binary(name):
