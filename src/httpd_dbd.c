@@ -202,19 +202,30 @@ static int connect_timeout(apr_pool_t *pool, const reg_dbd_t *dbd)
     return seconds > 0 ? MAX(seconds, 2) : 0;
 }
 
-/* The first directive of another module's that uses mod_dbd; sections within are looked
- * into, but for virtual hosts. */
-static const ap_directive_t *find_user(const ap_directive_t *node)
+/* Whether a directive is another module's and uses mod_dbd. */
+static int is_user(const ap_directive_t *node)
 {
     static const char *const users[] = {"AuthDBD", "AuthzDBD", "SessionDBD",
                                         "DBDPrepareSQL"};
+
+    for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++) {
+        if (ap_cstr_casecmpn(node->directive, users[i], strlen(users[i])) == 0) {
+            return 1;
+        }
+    }
+    return ap_cstr_casecmp(node->directive, "RewriteMap") == 0
+           && ap_strcasestr(node->args, "dbd:"); /* or fastdbd: */
+}
+
+/* The first directive of that kind; sections within are looked into, but for virtual
+ * hosts. */
+static const ap_directive_t *find_user(const ap_directive_t *node)
+{
     const ap_directive_t *found = NULL;
 
     for (; node && !found; node = node->next) {
-        for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++) {
-            if (ap_cstr_casecmpn(node->directive, users[i], strlen(users[i])) == 0) {
-                return node;
-            }
+        if (is_user(node)) {
+            return node;
         }
         if (ap_cstr_casecmp(node->directive, "<VirtualHost") != 0) {
             found = find_user(node->first_child);

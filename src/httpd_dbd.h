@@ -30,8 +30,8 @@ const char *reg_dbd_unverified_host(apr_pool_t *pool, const reg_dbd_t *dbd);
 
 /**
  * A directive of another module that uses the connections of a server's pool: those of
- * mod_authn_dbd, mod_authz_dbd and mod_session_dbd, or DBDPrepareSQL. NULL: there is
- * none.
+ * mod_authn_dbd, mod_authz_dbd and mod_session_dbd, DBDPrepareSQL, or a RewriteMap of
+ * type dbd. NULL: there is none.
  * @param main_server the first of all servers.
  */
 const ap_directive_t *reg_dbd_other_user(apr_pool_t *pool, const server_rec *server,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other modules that use the connections of mod_dbd, with the module's own requests.
 
-mod_authn_dbd and mod_session_dbd take a connection with the first question and keep it until
-the request has ended, so each thread may hold one while its request waits for the module.
+mod_authn_dbd, mod_session_dbd and mod_rewrite take a connection with the first question and
+keep it until the request has ended, so each thread may hold one while its request waits for the module.
 """
 
 import base64
@@ -23,7 +23,7 @@ CLIENTS = THREADS = 64   # of faults.CHILD
 CONNECTIONS = 4
 
 MODULES = ("authn_core", "authz_core", "authz_user", "auth_basic", "authn_dbd", "dbd",
-           "session", "session_dbd", "session_cookie", "env")
+           "session", "session_dbd", "session_cookie", "env", "rewrite")
 
 AUTHENTICATION = """
     AuthType Basic
@@ -52,6 +52,14 @@ DBDPrepareSQL "DELETE FROM sessions WHERE key = %s" delete_session
 """
 
 
+REWRITING = """
+RewriteEngine On
+RewriteMap passwords "dbd:SELECT password FROM passwords WHERE name = %s"
+RewriteCond "${passwords:jane}" "SHA"
+RewriteRule "^" "-" [env=known]
+"""
+
+
 def site(postgres, inside, most=THREADS + CONNECTIONS, extra=""):
     return f"""
 {CHILD}
@@ -64,7 +72,8 @@ RegistrationConnections {CONNECTIONS}
 </Location>"""
 
 
-USERS = {"authentication": (AUTHENTICATION, ""), "sessions": (SESSION, STATEMENTS)}
+USERS = {"authentication": (AUTHENTICATION, ""), "sessions": (SESSION, STATEMENTS),
+         "rewriting": ("Require env known", REWRITING)}
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +124,7 @@ def test_too_few_connections_do_not_start(start_httpd, postgres_to_break, user):
     for word in ("REG0101", f"DBDMax {few}", f"ThreadsPerChild {THREADS}",
                  f"RegistrationConnections {CONNECTIONS}", f"DBDMax {few + 1}"):
         assert word in refusal
-    assert re.search(r"(AuthDBD|SessionDBD|DBDPrepare)\w+ \(.*httpd.conf:\d+\)", refusal)
+    assert re.search(r"(AuthDBD|SessionDBD|DBDPrepare|Rewrite)\w+ \(.*httpd.conf:\d+\)", refusal)
 
 
 def test_without_a_number_the_module_leaves_others_enough(start_httpd, postgres_to_break):
