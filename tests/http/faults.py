@@ -421,7 +421,7 @@ def caller(start_httpd, postgres_to_break):
 
 # --- What is checked again and again -------------------------------------------------------
 
-def check_unavailable(answer, api="live", seconds=TIMEOUT + GRACE):
+def check_unavailable(answer, api="live", seconds=TIMEOUT + 2 * GRACE):
     check_error(answer, api, 503)
     assert answer.seconds < seconds
 

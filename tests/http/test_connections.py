@@ -42,16 +42,21 @@ class Watch(Meanwhile):
                 self.most = max(self.most, cursor.fetchone()[0])
         connection.close()
 
+    def wait_for(self, connections):
+        servers.wait_until(lambda: self.most >= connections, TIMEOUT,
+                           f"there were not {connections} connections")
+
 
 # --- How many -------------------------------------------------------------------------------
 
-def most_calls(one, postgres, pool):
+def most_calls(one, postgres, pool, expected):
     """How many are made at a time for 40 requests, all held up by a lock."""
     session = postgres.live_session()
     with Watch(postgres) as watch:
         with postgres.locked(session):
             answers = pool.submit(one.register_many, session, 40)
-            time.sleep(0.5)
+            watch.wait_for(expected)
+            time.sleep(0.5)   # for one too many
         assert statuses(answers.result()) == [201] * 40
     return watch.most
 
@@ -60,12 +65,12 @@ def most_calls(one, postgres, pool):
 def test_no_more_calls_are_made_at_a_time_than_configured(caller, postgres_to_break, pool,
                                                           limit):
     one = caller(most=10, timeout=PATIENT, inside=f"RegistrationConnections {limit}")
-    assert most_calls(one, postgres_to_break, pool) == limit
+    assert most_calls(one, postgres_to_break, pool, limit) == limit
 
 
 def test_control_a_higher_limit_lets_more_through(caller, postgres_to_break, pool):
     one = caller(most=10, timeout=PATIENT)   # RegistrationConnections is DBDMax by default
-    assert most_calls(one, postgres_to_break, pool) == 10
+    assert most_calls(one, postgres_to_break, pool, 10) == 10
 
 
 def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_to_break,
@@ -80,7 +85,9 @@ def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_
     assert two.register(other).status_code == 201
     with postgres_to_break.slow(10, *slow), Watch(postgres_to_break) as watch:
         held_up = [pool.submit(one.register, session) for session in slow]
-        time.sleep(0.5)
+        servers.wait_until(lambda: postgres_to_break.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == [(2,)],
+            TIMEOUT, "they do not take the connections")
         for answer in two.register_many(other, 10):
             check_unavailable(answer)
         for each in held_up:
@@ -269,7 +276,8 @@ def test_hosts_with_the_same_database_share_its_connections(start_httpd, postgre
         with postgres_to_break.locked(session):
             answers = [pool.submit(Caller(httpd, f"{name}.example.org").register_many,
                                    session, 15) for name in ("one", "two")]
-            time.sleep(0.5)
+            watch.wait_for(3)
+            time.sleep(0.5)   # for one too many
         for each in answers:
             assert statuses(each.result()) == [201] * 15
     assert watch.most == 3

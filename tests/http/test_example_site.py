@@ -199,7 +199,7 @@ def at_once(count, function):
 def forge(wire, httpd):   # noqa: F811
     """A forged token for each thread."""
     forger = servers.TokenIssuer(kid="forged")
-    at_once(THREADS, lambda: wire(httpd, timeout=3).send(
+    at_once(THREADS, lambda: wire(httpd, timeout=PATIENCE).send(
         message("GET", "/nothing", token=good_token(forger))))
 
 
@@ -219,7 +219,7 @@ def test_control_with_an_address_they_do(pinned, publisher, wire, expect_log):  
     publisher.released.clear()
     asked = publisher.asked
     forge(wire, pinned)
-    servers.wait_until(lambda: publisher.asked >= asked + THREADS - 4, 10, "few were fetched")
+    servers.wait_until(lambda: publisher.asked >= asked + THREADS - 4, 30, "few were fetched")
     assert not others_are_served(wire, pinned)
     publisher.released.set()
 
@@ -231,7 +231,7 @@ class SlowBodies:
     rate above the least that was asked for before."""
 
     def __init__(self, wire, httpd):   # noqa: F811
-        self.begin = lambda: self.open.append(begun(wire(httpd, timeout=3)))
+        self.begin = lambda: self.open.append(begun(wire(httpd, timeout=PATIENCE)))
         self.open = []
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.go_on, daemon=True)

@@ -14,6 +14,9 @@ import servers
 from conftest import new_uuid
 from scratch import OnScratch
 
+# Seconds that no request waits for, also on a busy machine; one that does waits for longer.
+LONG = 2
+
 EXPIRED = """INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
     SELECT sha256(n::text::bytea), sha256(n::text::bytea), '{}', now() - interval '1 hour'
       FROM generate_series(1, %s) AS n"""
@@ -234,7 +237,7 @@ class TestOldAudit(OldAudit):
                                                               expect_log):
         expect_log("canceling statement due to lock timeout", "the audit is being read")
         before = self.partitions(sql)
-        assert self.longest_while_dropping(database, register) < 1
+        assert self.longest_while_dropping(database, register) < LONG
         status, said = run(f"registration-schema maintain --keep-audit 12 {database.database}",
                            database, "postgres")
         assert status == 0, said
@@ -267,7 +270,7 @@ class TestControlOfWaits(OldAudit):
     def test_control_without_the_lock_timeout_registrations_wait(self, database, register,
                                                                  expect_log):
         expect_log("canceling statement due to lock timeout", "REG03")
-        assert self.longest_while_dropping(database, register) > 1
+        assert self.longest_while_dropping(database, register) > LONG
 
 
 class TestUnderLoad(OnScratch):
@@ -309,7 +312,7 @@ class TestUnderLoad(OnScratch):
             for thread in threads:
                 thread.join()
         assert status == 0, said
-        assert statuses == {201} and max(waits) < 1
+        assert statuses == {201} and max(waits) < LONG
         assert sql("SELECT count(*) FROM idempotency_keys WHERE expires_at < now()") == [(0,)]
         assert sql("SELECT count(*) FROM live_sessions WHERE title = 'Past'") == [(0,)]
         assert sql("SELECT * FROM recount()") == []

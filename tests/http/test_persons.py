@@ -539,7 +539,7 @@ class AmongMany(OnScratch):
 
     def check_nobody_waits(self, crowded, erase, sql):
         longest, statuses = self.while_others_register(crowded, erase)
-        assert statuses == {201} and longest < 1
+        assert statuses == {201} and longest < 2   # seconds, on a machine that is busy
         assert traces_but_audit(sql, crowded.text) == {}
 
 
@@ -583,7 +583,7 @@ class TestAmongManyAtOnce(AmongMany):
                BEGIN
                    PERFORM erase_person_row(k.kind, k.id, k.belongs_to)
                       FROM (SELECT * FROM person_rows(person) ORDER BY kind DESC) AS k;
-                   FOR turn IN 1 .. 5 LOOP
+                   FOR turn IN 1 .. 10 LOOP
                        PERFORM FROM audit AS a WHERE person_is(person, a.caller || turn, a.id);
                    END LOOP;
                END $$""")

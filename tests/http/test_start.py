@@ -317,7 +317,8 @@ def test_a_resolver_that_does_not_answer_does_not_hold_up_the_start(start_httpd,
     begin = time.monotonic()
     status, lines = configtest(httpd, *names.within)
     assert status == 0, lines
-    assert 2.5 < time.monotonic() - begin < 5   # The control: it does not answer.
+    # The control: it does not answer, for ten seconds.
+    assert 2.5 < time.monotonic() - begin < 9
 
 
 # --- Without TLS -------------------------------------------------------------------------------

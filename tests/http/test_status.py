@@ -158,7 +158,7 @@ def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, brow
         begin = time.monotonic()
         wait_for(page, lambda: shown(page, "#state.bad") == ["No answer for 6 seconds"],
                  "it stays green")
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 30
         assert stale(page) == {"cards", "all"} | BUSIEST
         assert re.match(r"the numbers are those of \d", shown(page, "#when")[0])
         page.screenshot("status-hung-dark" if dark else "status-hung")
