@@ -84,7 +84,7 @@ const reg_json_t *reg_field_object(reg_problems_t *problems, const reg_json_t *o
 const char *reg_field_free(reg_problems_t *problems, const reg_json_t *object,
                            const char *prefix, const char *key, const char *raw);
 
-/** What is wrong with free JSON that is larger than settings->max_fields; the database
+/** The message for free JSON that is larger than settings->max_fields; the database
  *  measures it, as it is stored. Lives in the request's pool. */
 const char *reg_check_size_message(const reg_request_t *request);
 

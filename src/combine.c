@@ -18,7 +18,7 @@ typedef struct {
 
 struct reg_queue_t {
     apr_thread_mutex_t *mutex; /* of all that follows, and of who is queued */
-    reg_waiters_t waiters;     /* those nobody has taken */
+    reg_waiters_t waiters;     /* not taken yet */
     int last;                  /* how many the last batch was */
     int free_lanes;
     reg_queue_settings_t settings;
@@ -39,7 +39,7 @@ reg_queue_t *reg_queue_make(apr_pool_t *pool, const reg_queue_settings_t *settin
 }
 
 /* Lets the first waiter lead the next batch, or leaves the lane free. A lane is free only
- * while nobody waits. */
+ * while none waits. */
 static void pass_lane(reg_queue_t *queue)
 {
     reg_waiter_t *next = NULL;

@@ -51,7 +51,7 @@ typedef struct reg_queue_settings_t {
     int batch;        /* the most requests carried together, at least 1 */
     apr_size_t bytes; /* the most bytes carried together, but for a single request */
     int parts;        /* into how many the clients are divided: with two, one half is read
-                         and answered while the other is run; with one, nobody waits for a
+                         and answered while the other is run; with one, none waits for a
                          second batch */
     int lanes;        /* how many batches may be run at the same time, at least 1 */
 } reg_queue_settings_t;
@@ -70,7 +70,7 @@ reg_queue_t *reg_queue_make(apr_pool_t *pool, const reg_queue_settings_t *settin
 int reg_queue_run(reg_queue_t *queue, apr_pool_t *pool, void *request, apr_size_t size,
                   void *leader, apr_time_t deadline);
 
-/** How many requests are waiting that nobody has taken. */
+/** How many requests are waiting that have not been taken. */
 int reg_queue_length(reg_queue_t *queue);
 
 #endif

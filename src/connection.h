@@ -61,7 +61,7 @@ typedef struct reg_item_t {
     reg_answer_t answer;
     int batch;                /* requests of the call that carried it */
     apr_interval_time_t took; /* all its calls, waiting for a connection included */
-    int unsettled; /* it was sent, and nobody knows what became of it; 0 to begin with */
+    int unsettled; /* it was sent, and its outcome is not known; 0 to begin with */
 } reg_item_t;
 
 /** One call being made. */
@@ -87,11 +87,11 @@ typedef enum {
     REG_CALL_CONFLICT,    /* rolled back in favour of another transaction: again */
     REG_CALL_UNPREPARED,  /* what was prepared is not there or not valid any more */
     REG_CALL_REFUSED,     /* a value of some request is at fault */
-    REG_CALL_LOCKED,      /* somebody else holds what some request needs */
+    REG_CALL_LOCKED,      /* another transaction holds a lock that a request needs */
     REG_CALL_SLOW,        /* it was cancelled at its limit; nothing was done */
     REG_CALL_CANCELLED,   /* by a time-out of PostgreSQL's or by an administrator */
-    REG_CALL_BROKEN,      /* the connection is no good; if it was sent, nobody knows what
-                             became of it */
+    REG_CALL_BROKEN,      /* the connection is no good; if it was sent, its outcome is not
+                             known */
     REG_CALL_UNAVAILABLE, /* 503 */
     REG_CALL_FAULT        /* 500 */
 } reg_verdict_t;

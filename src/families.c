@@ -244,8 +244,8 @@ static const char *hash_password(reg_request_t *request, const char *password)
 }
 
 /* Adds the hash to the values of a family that was found acceptable, when it is this
- * request's turn. Whoever had to wait asks again before: of many that ask for the same,
- * one is hashed. */
+ * request's turn. A request that had to wait asks the database again before: of many that
+ * ask for the same, one is hashed. */
 static void add_hash(reg_request_t *request, const char *password, const char **values,
                      reg_answer_t *answer)
 {

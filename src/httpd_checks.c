@@ -94,7 +94,7 @@ static int is_required(apr_pool_t *pool, const ap_directive_t *node, const char 
     return 0;
 }
 
-/* What is mounted by a section; NULL: nothing. */
+/* The RegistrationAPI of a section; NULL: there is none. */
 static const ap_directive_t *mounted(apr_pool_t *pool, const ap_directive_t *node,
                                      const char **path)
 {
@@ -120,8 +120,8 @@ static int check_required(apr_pool_t *pool, const server_rec *server,
                 APLOG_MARK, APLOG_EMERG, 0, server,
                 "REG0103: no Require says who may use RegistrationAPI %s at %s (%s:%d); "
                 "write one in a <Location> of that path, outside of <If>, <Limit> and "
-                "<LocationMatch>, for example: Require valid-user, or, if everybody is "
-                "meant: Require all granted",
+                "<LocationMatch>, for example: Require valid-user, or, for every "
+                "caller: Require all granted",
                 api->args, path, api->filename, api->line_num);
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }

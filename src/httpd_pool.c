@@ -90,7 +90,7 @@ static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
                               conf->searches, conf->connections);
 }
 
-/* Settles what is unset in a server. @return what cannot work in it, or NULL. */
+/* Sets the defaults of a server. @return a sentence on what cannot work, or NULL. */
 static const char *configure(apr_pool_t *pool, server_rec *server,
                              const server_rec *main_server)
 {

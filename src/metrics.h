@@ -39,7 +39,7 @@ typedef enum {
     REG_REFUSALS
 } reg_refusal_t;
 
-/** Why an invite code let nobody in. */
+/** Why an invite code was refused. */
 typedef enum {
     REG_CODE_UNKNOWN,
     REG_CODE_OF_ANOTHER_GROUP,

@@ -20,18 +20,18 @@
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
  * Only mod_registration.c and httpd_*.c know httpd, only connection.c and httpd_dbd.c
  * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
- * what is named above, httpd_config.c has the directives, httpd_checks.c the warnings at
- * start, httpd_errors.c the errors that others make under a mount, httpd_lists.c sends
- * what is long, httpd_scope.c `Require registration-scope`; limiter.c keeps the
+ * the files named above, httpd_config.c has the directives, httpd_checks.c the checks at
+ * start, httpd_errors.c the errors that other modules make under a mount, httpd_lists.c
+ * sends whole lists, httpd_scope.c has `Require registration-scope`; limiter.c keeps the
  * connections, makes them in a thread of its own and hands them to requests in the
- * order that waiters.c keeps for it, for combine.c and for gate.c, which bounds what is
- * not combined; query.c reads query strings, etag.c entity tags, scope.c a token's
- * scopes, negotiate.c the headers Accept and Prefer, events_forms.c gives a list the
- * form that is wanted, csv.c writes the fields of a table, idempotency.c the
- * Idempotency-Key, audit.c who asks for a change. metrics.c counts what happens, over
- * all processes, and operate.c tells it and more to those who run all this, of which
- * kept.c keeps what the database has said for those who ask next; openapi.json, which
- * openapi.c serves, describes all of it to those who call it.
+ * order that waiters.c keeps for it, for combine.c and for gate.c, which bounds requests
+ * that are not combined; query.c reads query strings, etag.c entity tags, scope.c a
+ * token's scopes, negotiate.c the headers Accept and Prefer, events_forms.c gives a list
+ * the form that is wanted, csv.c writes the fields of a table, idempotency.c the
+ * Idempotency-Key, audit.c the caller of a change. metrics.c counts over all processes,
+ * and operate.c serves these counts, the health and the status page, for which kept.c
+ * keeps the database's last answer; openapi.c serves openapi.json, which describes all
+ * of it to clients.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */

@@ -8,7 +8,7 @@
  * What a failed call means for its requests is decided here and nowhere else: whether it
  * is made again, for which of them, and what they are answered. A call is made on the
  * connection that is held for it; one that broke is checked in, and another is checked
- * out. The store knows nothing of httpd: connections come from whoever runs it.
+ * out. The store knows nothing of httpd: connections come from its caller.
  */
 
 #include "connection.h"

@@ -9,9 +9,9 @@
 /**
  * A FIFO queue of waiting threads, each woken by itself.
  *
- * The queue's owner decides who is taken, and when; a waiter that nobody has taken leaves
- * at its deadline. All functions but reg_waiter_wake() and reg_waiters_wait() are called
- * with the owner's mutex held.
+ * The queue's owner decides who is taken, and when; a waiter that has not been taken
+ * leaves at its deadline. All functions but reg_waiter_wake() and reg_waiters_wait() are
+ * called with the owner's mutex held.
  */
 typedef struct reg_waiter_t {
     struct reg_waiter_t *next;

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Bounds for what is stored. A request is limited by RegistrationMaxFields; these
+-- Bounds for stored values. A request is limited by RegistrationMaxFields; these
 -- constraints are the largest value that the directive takes, for every other writer.
 -- NOT VALID: rows that exist already are not read while the tables are locked. A NOT VALID
 -- constraint still holds for each update, of other columns too: a registration that is larger
@@ -111,7 +111,7 @@ DROP FUNCTION IF EXISTS person_is_caller(text, text);
 DROP FUNCTION IF EXISTS person_answers(text, text[]);
 
 -- The counters change with each registration: their dead versions have to go while they
--- are few. What is only added to is vacuumed as it grows, so that index-only scans and
+-- are few. Tables that only grow are vacuumed as they do, so that index-only scans and
 -- freezing keep up with it. Keys live for a day.
 ALTER TABLE live_sessions SET
     (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
@@ -198,7 +198,7 @@ ALTER TABLE audit_default ENABLE ALWAYS TRIGGER append_only,
 COMMENT ON TABLE audit IS
     'Who registered, changed or deleted what, and when; written in the transaction that '
     'did it, by the operations and the functions for administrators, and by the promotion '
-    'that follows a raised capacity. What is written into other tables by hand is not in '
+    'that follows a raised capacity. Statements on other tables by hand are not in '
     'it. Entries are only added: a trigger refuses all else but that erase_person() puts '
     '"erased" in the place of a caller. Partitioned by month, in UTC.';
 COMMENT ON COLUMN audit.row_count IS

@@ -41,7 +41,7 @@ END
 $$;
 
 COMMENT ON FUNCTION guard_audit_partition IS
-    'Makes a new partition of the audit append-only for everybody.';
+    'Makes a new partition of the audit append-only for every role.';
 
 -- A partition is attached, not made as one: CREATE TABLE … PARTITION OF locks the audit
 -- against what adds entries. A month of which the default partition has entries gets none.

@@ -19,7 +19,7 @@ $$;
 COMMENT ON FUNCTION audit_erased IS
     'Notes that a row has been erased, if that was done; how many that is.';
 
--- Deleted as a client would do it, so that those who wait get the place; then for good.
+-- Deleted as a client would do it, so that the waiting list gets the place; then for good.
 CREATE OR REPLACE FUNCTION erase_event_registration(registration_id uuid, occurrence uuid)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -193,6 +193,6 @@ $$;
 
 COMMENT ON PROCEDURE erase_person IS
     'Erases all that export_person() shows, in many short transactions. Places are given back '
-    'and go to those who wait. The audit keeps its entries, but for the name of a caller who '
+    'and go to the waiting list. The audit keeps its entries, but for the name of a caller who '
     'is the person, and has one more for each row. Returns how many rows of each table '
     'were erased, or in the audit changed. For administrators.';

@@ -241,7 +241,7 @@ DROP FUNCTION IF EXISTS events_search(
 -- * With the deleted ones, by anything but time: all deleted ones are sorted.
 --
 -- A list is read on behind a registration at the same cost wherever that is. By what does
--- not change, time of creation, what is there from the first search to the last is met just
+-- not change, time of creation, a registration that is there from the first search to the last is met just
 -- once.
 --
 -- A page ends at 4 MiB, behind its first registration at the earliest; so does a part of a

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What is kept no longer than needed. Each call deletes a part of it in one transaction, and
--- what others have locked is left to the next call.
+-- Deletes rows that have been kept long enough. Each call deletes a part of them in one
+-- transaction, and leaves rows that are locked to the next call.
 
 CREATE OR REPLACE FUNCTION audit_purged(kind audit_kind, purged bigint)
 RETURNS void
@@ -17,7 +17,7 @@ $$;
 
 COMMENT ON FUNCTION audit_purged IS 'Notes how many rows of a kind have been purged.';
 
--- Who registers such a user at this moment waits for the lock, and makes a new one then.
+-- A registration of such a user at this moment waits for the lock, and makes a new user then.
 CREATE OR REPLACE FUNCTION purge_event_users(users uuid[])
 RETURNS void
 LANGUAGE plpgsql
@@ -78,7 +78,7 @@ COMMENT ON FUNCTION purge_deleted IS
     'and their users who have none left. Returns how many; call it again until that is 0. For '
     'administrators.';
 
--- Those who wait go first, so that nobody waits while a place is free.
+-- The waiting list is deleted first, so that it is empty once a place is free.
 CREATE OR REPLACE FUNCTION purge_past_occurrence(before timestamptz, most integer DEFAULT 1000)
 RETURNS integer
 LANGUAGE plpgsql

@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS audit_by_id ON audit (id);
 COMMENT ON TABLE audit IS
     'Who registered, changed or deleted what, and when; written in the transaction that '
     'did it, by the operations and the functions for administrators, and by the promotion '
-    'that follows a raised capacity. What is written into other tables by hand is not in '
+    'that follows a raised capacity. Statements on other tables by hand are not in '
     'it. Entries are only added: a trigger refuses all else but that erase_person() puts '
     '"erased" in the place of a caller.';
 COMMENT ON COLUMN audit.at IS 'When it was done, a moment before it was committed.';

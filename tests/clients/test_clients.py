@@ -44,7 +44,7 @@ def call(tmp_path, httpd, certificates, admin_token, world):
 
 
 def rows(sql, world):
-    """What is in the database for a world."""
+    """The rows in the database for a world."""
     return types.SimpleNamespace(
         live=sql("SELECT guest_email, role FROM live_registrations WHERE session_id = %s",
                  world["session"]),

@@ -171,7 +171,7 @@ def cancel_for_a_while(pair, seconds=2):
 
 
 class UnderKey:
-    """Registers under an Idempotency-Key, the same for each path whoever asks."""
+    """Registers under an Idempotency-Key, the same for each path and client."""
 
     def __init__(self, one):
         self.one = one

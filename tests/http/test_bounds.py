@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is stored is bounded: RegistrationMaxFields for fields, attributes and tags."""
+"""Stored values are bounded: RegistrationMaxFields for fields, attributes and tags."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ def test_fields_of_a_new_registration_are_bounded(api, sql, occurrence):
 
 
 def test_what_counts_is_the_text_that_is_stored(api, occurrence):
-    """Not what is sent: a number may be written short and stored long."""
+    """And not the text that is sent: a number may be written short and stored long."""
     short = '{"occurrenceId": "%s", "externalUserId": "x", "fields": {"n": [%s]}}' % (
         occurrence(), ",".join(["1e999"] * 66))
     assert len(short) < 1000

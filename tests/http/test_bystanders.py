@@ -152,7 +152,7 @@ def test_control_without_a_bound_all_of_them_are_one_batch(
 # --- Searches -------------------------------------------------------------------------------
 
 class Searches(Meanwhile):
-    """Clients that search on and on, far behind what is counted; the most searches that
+    """Clients that search on and on, far behind the counted pages; the most searches that
     were seen in PostgreSQL at a time."""
 
     def __init__(self, one, postgres, clients=20):
@@ -242,7 +242,8 @@ class Reader(Meanwhile):
 
 
 def lists_at_a_time(one, postgres):
-    """Whether a third list is sent while two are that nobody reads; what else is."""
+    """Asks for a third list while two are sent that are not read; the answer. Other requests
+    are answered meanwhile."""
     session = postgres.live_session()
     with Reader(one, 0), Reader(one, 0):
         third = one.get(MOUNT, headers=NDJSON, stream=True)

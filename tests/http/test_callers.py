@@ -113,7 +113,7 @@ def test_a_refusal_is_logged_with_the_id_and_the_hash(start_httpd, client, issue
     assert "registration:info" in line and f"[{answer.headers['X-Request-Id']}]" in line
     assert siphash(KEY, name) in line and name not in line
     assert noted(httpd, answer) == siphash(KEY, name)
-    # What is not a refusal of the caller is not logged as one.
+    # An answer that does not refuse the caller is not logged as one.
     assert ask(name, httpd).status_code == 404
     assert client(None, httpd).post(MOUNTS["families"], json={}).status_code == 401
     assert len(refusals(httpd)) == 1

@@ -56,7 +56,7 @@ ON_KINDS = {
           "SELECT * FROM {name}", "SELECT last_value FROM {name}", "DROP SEQUENCE {name}",
           "ALTER SEQUENCE {name} RESTART"],
 }
-# A partitioned table and a partition take no child, whoever asks.
+# A partitioned table and a partition take no child, from any role.
 ON_KINDS["p"] = [statement for statement in ON_KINDS["r"] if "INHERITS" not in statement]
 ON_KINDS["m"] = [*ON_KINDS["v"], "REFRESH MATERIALIZED VIEW {name}"]
 

@@ -126,7 +126,7 @@ def test_before_a_page_beyond_the_last_is_the_last(api, occurrence):
 
 
 def test_the_links_are_hardly_longer_than_the_request(api):
-    """However often a parameter is there, and however many nobody knows."""
+    """However often a parameter is there, and however many are unknown."""
     for query, most in [("x=" + "%3C" * 2500, 400), ("limit=1&" * 900, 400),
                         ("categories=" + f"{ORGANIZATION}," * 200, 9000)]:
         answer = api.get(f"{MOUNT}?{query}", headers={"Accept": "application/json"})

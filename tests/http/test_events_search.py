@@ -288,7 +288,7 @@ def test_unknown_parameters_are_ignored(api, occurrence):
     ("withtrashed", "withTrashed"), ("with_trashed", "withTrashed"), ("pages", "page"),
     ("Limit", "limit"), ("sorts", "sort"), ("BOM", "bom")])
 def test_a_parameter_that_is_misspelt_is_named(api, spelling, name):
-    """And not ignored: that would list what nobody has asked for."""
+    """And not ignored: that would list too much."""
     answer = api.get(MOUNT, params={spelling: UNKNOWN})
     assert error(answer, 400) == {name: "must be spelled exactly like this"}
 

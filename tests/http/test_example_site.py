@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What example-site.conf promises beside who may do what (test_rights.py): that slow clients
-and forged tokens hold up nobody else, and that the issuer's keys are renewed."""
+and forged tokens hold up no other client, and that the issuer's keys are renewed."""
 
 import concurrent.futures
 import contextlib
@@ -20,7 +20,7 @@ from wire import message, wire   # noqa: F401, a fixture
 
 KEYS = servers.ROOT / "conf" / "registration-keys"
 THREADS = 128     # of the servers that the tests start
-PATIENCE = 6      # seconds within which somebody else is served while others are slow
+PATIENCE = 6      # seconds within which a client is served while others are slow
 BUSY = ("AH00484", "AH10159")   # all threads, or nearly, are in use
 
 
@@ -178,7 +178,7 @@ def with_address(site, publisher):
 
 
 def others_are_served(wire, httpd):   # noqa: F811
-    """Does somebody who needs no token get an answer?"""
+    """Is a request that needs no token answered?"""
     try:
         one = wire(httpd, timeout=PATIENCE)
         one.send(message("GET", "/openapi.json", Connection="close"))
@@ -188,7 +188,7 @@ def others_are_served(wire, httpd):   # noqa: F811
 
 
 def at_once(count, function):
-    """Calls it so often; a connection that nobody takes care of is given up."""
+    """Calls it so often; a connection that no thread serves is given up."""
     def one(_):
         with contextlib.suppress(OSError):
             function()

@@ -282,11 +282,11 @@ def test_any_two_of_them(register, group, used_up, pair):
                  *(field if field == "inviteCode" else USER + field for field in pair))
 
 
-# --- Whoever has no good code --------------------------------------------------------------
+# --- Without a good code -------------------------------------------------------------------
 
 @pytest.fixture
 def bad_codes(group, used_up):
-    """Where a member is registered, and a code that does not let anybody in there: of each
+    """Where a member is registered, and a code that is no good there: of each
     kind, and at both addresses."""
     now = datetime.datetime.now(datetime.timezone.utc)
     expired, other = group(expires_at=now - datetime.timedelta(seconds=1)), group()
@@ -355,7 +355,7 @@ def test_refused_codes_are_counted(start_httpd, client, token, bad_codes, group)
         assert one.post(url, json=member(code)).status_code == 422
     expected = {"unknown": 2, "of_another_group": 3, "expired": 2, "used_up": 2}
     assert refused_codes(one) == expected
-    made = group()   # What else is wrong is not counted, nor is what is right.
+    made = group()   # Neither other errors nor good codes are counted.
     assert one.post(path(made.id),
                     json=member(made.code, {"timeZone": "Mars/Olympus"})).status_code == 422
     assert one.post(path(made.id), json=member(made.code)).status_code == 201

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashing families' passwords: what is refused costs none, and nobody is held up by it."""
+"""Hashing families' passwords: a refused request costs none, and no other is held up."""
 
 import os
 import threading

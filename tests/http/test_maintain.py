@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has been kept long enough goes, by the command that README has, and nobody waits."""
+"""Rows that have been kept long enough are deleted by the command in README; no request
+waits for it."""
 
 import contextlib
 import re
@@ -215,7 +216,8 @@ class OldAudit(OnScratch):
             reader.close()
 
     def longest_while_dropping(self, database, register):
-        """While somebody reads the audit, what a registration waits for dropping a partition."""
+        """How long a registration waits at most while a partition is to be dropped and a reader
+        has the audit locked."""
         with self.being_read(database):
             dropping = threading.Thread(target=run, args=(
                 f"registration-schema maintain --keep-audit 12 {database.database}", database,
@@ -245,7 +247,7 @@ class TestOldAudit(OldAudit):
         assert sql("SELECT 1 FROM audit WHERE id = 'old'") == []
         assert sql("SELECT id, row_count FROM audit WHERE kind = 'audit' ORDER BY at") == [
             ("audit_oldest", 2), ("audit_2020_02", 1)]
-        # What is younger stays, and nothing can be changed in it.
+        # Younger partitions stay.
         assert run(f"registration-schema maintain --keep-audit 0 {database.database}", database,
                    "postgres")[0] == 0
         assert len(self.partitions(sql)) == len(before) - 2

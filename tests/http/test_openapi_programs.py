@@ -137,7 +137,7 @@ OTHERS = [1, 1.5, True, None, [], {}]
 KEYS = ["a", "!", "~", '"a"', '"a', 'a"', '""', '"a\\"b"', '"a\\\\b"', '"a\\b"', "a b", '"a b"',
         "k" * 255, "k" * 256, f'"{"k" * 255}"', f'"{"k" * 256}"', "é", '"é"', '"a"b']
 
-# What is said of a value that is well formed: only the database or the calendar knows it.
+# Errors of a value that is well formed: only the database or the calendar knows them.
 KNOWN_ELSEWHERE = re.compile(
     "is already registered|is not an invite code|another group|must be an IANA|in the future|"
     "before the start|Another request was made|were verified without registration|"

@@ -268,7 +268,7 @@ def test_control_counted_by_the_path_as_sent_they_pass(limited, wire, spelling):
 def test_each_spelling_of_a_path_counts_for_its_caller(limited, wire, issuer, spelling):   # noqa: F811
     token = issuer.token(secrets.token_hex(8), scope=ALL_SCOPES)
     found = send_as_spelled(wire, limited(CALLER_LIMIT=3), spelling, 5, token)
-    if "openapi" in spelling:   # It takes no token, so nobody calls it.
+    if "openapi" in spelling:   # It takes no token, so it has no caller.
         assert set(found) == {200}
     else:
         assert 429 not in found[:3] and found[3:] == [429] * 2, found

@@ -125,7 +125,7 @@ def test_the_page_says_so_while_the_database_does_not_answer(one, postgres_to_br
 
 
 def stale(page):
-    """The ids of what is marked as not current."""
+    """The ids of the elements that are marked as not current."""
     return set(page.driver.execute_script(
         "return [...document.querySelectorAll('.stale')].map(e => e.id)"))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schemathesis makes requests of the description of the APIs, good ones and bad ones.
 
-Each answer is held against the description. What is not checked is in schemathesis.toml, with
+Each answer is held against the description. The checks that are left out are in schemathesis.toml, with
 its reason. REGISTRATION_SECONDS is how long it goes on, and REGISTRATION_SEED what it draws its
 values from: the same seed, the same first requests.
 """

@@ -99,7 +99,7 @@ class Postgres(Server):
             os.close(descriptor)
 
     def take_passwords(self):
-        """Closes one that an earlier version has made, which let everybody in."""
+        """Closes one that an earlier version has made, which let every user in."""
         rules = self.data / "pg_hba.conf"
         if "trust" in rules.read_text():
             self.set_password(self.administrator)

@@ -17,7 +17,7 @@
 
 #define A_MOMENT apr_time_from_msec(1)
 
-/* So long that whoever takes it has been forgotten. */
+/* So long that a client that waits for it has been forgotten. */
 #define FOR_EVER apr_time_from_sec(30)
 
 #define MOST_CLIENTS 20
@@ -64,7 +64,7 @@ typedef struct {
     apr_interval_time_t took;
 } client_t;
 
-/* A queue, what is behind it and who is in front of it. */
+/* A queue, the backend behind it and the clients in front of it. */
 typedef struct line_t {
     reg_queue_t *queue;
     backend_t backend;

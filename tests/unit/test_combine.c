@@ -206,6 +206,6 @@ int main(void)
         POOL_TEST(everything_is_run_once_whatever_the_interleaving),
     };
 
-    alarm(600); /* Who is forgotten would wait for ever, and this program with it. */
+    alarm(600); /* A forgotten client would wait for ever, and this program with it. */
     return RUN_TESTS(tests);
 }

@@ -138,7 +138,7 @@ static void nobody_s_time_is_cut_to_less_than_half(void **state)
     assert_text("batches", line.backend.order, "0 12 3456 7");
 }
 
-/* Whoever leads, is led or waits when a database answers no call before its deadline. */
+/* Leaders, followers and waiters, when a database answers no call before its deadline. */
 static void nobody_stays_longer_than_a_stalling_batch(void **state)
 {
     line_t line;
@@ -168,6 +168,6 @@ int main(void)
         POOL_TEST(nobody_stays_longer_than_a_stalling_batch),
     };
 
-    alarm(600); /* Who is forgotten would wait for ever, and this program with it. */
+    alarm(600); /* A forgotten client would wait for ever, and this program with it. */
     return RUN_TESTS(tests);
 }

@@ -9,7 +9,7 @@
 /* Long enough for a thread to have begun to wait; nothing fails if it has not. */
 #define A_MOMENT apr_time_from_msec(50)
 
-/* So long that whoever takes it has been forgotten. */
+/* So long that a thread that waits for it has been forgotten. */
 #define FOR_EVER apr_time_from_sec(20)
 
 /* A visit to the gate in a thread of its own. cmocka's assertions work in the main thread
@@ -149,7 +149,7 @@ static void a_limit_lowers_the_number_of_places_and_never_raises_it(void **state
 }
 
 /*
- * The place of one who leaves wakes somebody who waits. If that one gives up at this very
+ * A thread that leaves wakes the first that waits. If that one gives up at this very
  * moment, the next must get the place. The moment is met by luck, so it is tried often.
  */
 static void a_place_is_not_lost_on_one_who_gives_up(void **state)

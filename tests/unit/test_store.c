@@ -309,7 +309,7 @@ static void a_late_cancellation_ends_the_call(void **state)
     assert_non_null(strstr(store->reports, "57014"));
 }
 
-/* What the database cancels, or finds too large, takes nobody with it. */
+/* A request that the database cancels, or finds too large, fails no other. */
 static void a_call_that_fails_as_a_whole_is_made_again_one_by_one(void **state)
 {
     static const char *const culprits[][2] = {
