@@ -2,6 +2,7 @@
 """GET of every href an answer of the groups API holds."""
 
 import datetime
+import json
 
 import pytest
 
@@ -65,15 +66,24 @@ def test_ids_in_capitals_are_the_same_ids(api, made):
     assert found(api, f"{path}/users/{made.user.upper()}").text == made.text
 
 
-def test_what_was_changed_in_sql_shows(api, made, sql):
-    sql("UPDATE group_members SET account_status = 'invited', locked = true, type = 'guest',"
-        " settings = '{\"a\": 1}' WHERE id = %s", made.user)
-    user = found(api, made.body["href"]).json()["user"]
-    assert (user["accountStatus"], user["locked"], user["type"], user["settings"]) == (
-        "invited", True, "guest", {"a": 1})
-    assert user["created"] == made.body["user"]["created"]
+CHANGED = {"account_status": "invited", "locked": True, "verified": True,
+           "mobile_number_verified": True, "password_assigned": True, "guest": True,
+           "type": "guest", "settings": {"a": 1}, "notification_settings": {"b": 2}}
+
+
+@pytest.mark.parametrize("column", CHANGED)
+def test_what_was_changed_in_sql_shows(api, made, sql, column):
+    """Just that, and when it was changed."""
+    value = CHANGED[column]
+    sql(f"UPDATE group_members SET {column} = %s WHERE id = %s",
+        json.dumps(value) if isinstance(value, dict) else value, made.user)
+    first, *words = column.split("_")
+    key = first + "".join(word.capitalize() for word in words)
+    before, user = made.body["user"], found(api, made.body["href"]).json()["user"]
+    assert user[key] == value
+    assert {name for name in user if user[name] != before[name]} == {key, "modified"}
     assert (datetime.datetime.fromisoformat(user["modified"][:-1])
-            > datetime.datetime.fromisoformat(made.body["user"]["modified"][:-1]))
+            > datetime.datetime.fromisoformat(before["modified"][:-1]))
 
 
 def test_each_answers_head_too(api, made):
