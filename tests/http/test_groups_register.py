@@ -375,6 +375,16 @@ def test_removing_a_member(register, group, api, sql):
     assert register.in_(made.id, member(made.code)).status_code == 422
 
 
+def test_removing_a_member_frees_no_address_of_another(register, group, sql):
+    """Also where it was changed by hand, and not in member_emails."""
+    made = group()
+    first, second = (register.registered(made)["user"] for _ in range(2))
+    sql("UPDATE group_members SET email = %s WHERE id = %s", second["email"], first["uuid"])
+    assert sql("SELECT remove_group_member(%s)", first["uuid"]) == [(True,)]
+    assert register.in_(made.id,
+                        member(made.code, {"email": second["email"]})).status_code == 422
+
+
 def test_removing_who_is_not_there_changes_nothing(register, group, sql):
     made = group(max_uses=2)
     first = register.registered(made)["user"]["uuid"]

@@ -249,6 +249,13 @@ def test_recount_reports_and_mends(api, sql, live_session, group, occurrence):
                    session, made.code, event) == [(2, 2, 2)]
 
 
+def test_recount_leaves_the_uses_of_a_code_without_a_limit(api, sql, group):
+    """They are not kept."""
+    made = group()
+    assert api.post("/api/v1/users", json=samples.member(made.code)).status_code == 201
+    assert made.code not in {key for _, key, *_ in sql("SELECT * FROM recount()")}
+
+
 # --- Installing ----------------------------------------------------------------------------
 
 class TestInstallingAgain(OnScratch):
