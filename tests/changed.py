@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project with one text of its sources changed, for controls of what has no switch."""
+"""The project with texts of its sources changed, for controls of what has no switch."""
 
 import shutil
 import subprocess
@@ -9,9 +9,17 @@ import servers
 SOURCES = ("Makefile", "mod_registration.c", "src", "tests/fuzz")
 
 
-def changed_copy(directory, text, other):
-    """The sources in a directory of their own; the text must be there once, in any file of
-    the module."""
+def change_text(directory, text, other):
+    """The text must be there once, in any file of the module."""
+    found = [path for path in (directory / "src").iterdir()
+             for _ in range(path.read_text().count(text))]
+    assert len(found) == 1, f"in {len(found)} places is what is to be changed: {text}"
+    found[0].write_text(found[0].read_text().replace(text, other))
+
+
+def changed_copy(directory, *changes):
+    """The sources in a directory of their own; each text in them is followed here by the one
+    that replaces it."""
     directory.mkdir()
     for name in SOURCES:
         path = servers.ROOT / name
@@ -19,10 +27,8 @@ def changed_copy(directory, text, other):
             shutil.copytree(path, directory / name)
         else:
             shutil.copy2(path, directory / name)
-    found = [path for path in (directory / "src").iterdir()
-             for _ in range(path.read_text().count(text))]
-    assert len(found) == 1, f"in {len(found)} places is what is to be changed: {text}"
-    found[0].write_text(found[0].read_text().replace(text, other))
+    for text, other in zip(changes[::2], changes[1::2], strict=True):
+        change_text(directory, text, other)
 
 
 def make(directory, *arguments):
@@ -34,8 +40,8 @@ def make(directory, *arguments):
     return result.returncode, result.stdout
 
 
-def changed_module(directory, *change):
-    changed_copy(directory, *change)
+def changed_module(directory, *changes):
+    changed_copy(directory, *changes)
     status, said = make(directory)
     assert status == 0, said
     return directory / "build" / "mod_registration.so"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Headers that every answer of a mount has, and codings of the bodies that it takes."""
 
+import functools
 import gzip
 import json
 import re
@@ -16,6 +17,26 @@ from wire import chunked, message
 from wire import wire   # noqa: F401, a fixture
 
 INVALID_PATH = "AH10244: invalid URI path"
+
+
+@pytest.fixture(scope="module")
+def unguarded(tmp_path_factory):
+    """The module without the guards that the tests of this file are about."""
+    return changed_module(
+        tmp_path_factory.mktemp("unguarded") / "sources",
+        "    protect(r, reply);\n", "    (void)protect;\n",
+        "return coding && *coding && ap_cstr_casecmp(coding, \"identity\") != 0;",
+        "return 0 && coding;",
+        "return coding && ap_cstr_casecmp(coding, \"chunked\") != 0;", "return 0 && coding;",
+        "w->status == 503 && writes ?", "w->status == 503 && writes < 2 ?",
+        "    *id = reg_id_uuid(r->pool);\n    return OK;\n", "    return id ? DECLINED : OK;\n",
+        "other = reg_json_other_key(request->json, known);", "other = known[3];")
+
+
+@pytest.fixture
+def control(start_httpd, unguarded, client, token):
+    """A client of an httpd with that module."""
+    return client(token, start_httpd(registration=unguarded))
 
 
 def check_headers(answer, cache="no-store"):
@@ -133,11 +154,9 @@ def test_outside_the_mounts_nothing_is_added(api):
     assert "X-Content-Type-Options" not in answer.headers
 
 
-def test_control_without_the_headers_the_check_fails(start_httpd, client, token, tmp_path):
-    module = changed_module(tmp_path / "sources", "    protect(r, reply);\n", "    (void)protect;\n")
-    answer = client(token, start_httpd(registration=module)).get(MOUNTS["events"])
+def test_control_without_the_headers_the_check_fails(control):
     with pytest.raises(KeyError):
-        check_headers(answer)
+        check_headers(control.get(MOUNTS["events"]))
 
 
 # --- Content-Encoding ----------------------------------------------------------------------------
@@ -149,14 +168,24 @@ def test_a_body_that_is_not_encoded_is_taken(admin, good, each_api, coding):
         "Content-Encoding": coding, "Content-Type": "application/json"}).status_code == 201
 
 
+def check_encoded(client, api, path, octets, coding):
+    answer = client.post(path, data=octets, headers={
+        "Content-Encoding": coding, "Content-Type": "application/json"})
+    body = check_error(answer, api, 415)
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert "encoded" in body["message"]
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "x", "identity, gzip", "gzip, identity"])
 def test_an_encoded_body_is_415_and_says_what_is_accepted(admin, good, each_api, coding):
     one = good(each_api)
-    answer = admin.post(one.path, data=gzip.compress(one.text.encode()), headers={
-        "Content-Encoding": coding, "Content-Type": "application/json"})
-    body = check_error(answer, each_api, 415)
-    assert answer.headers["Accept-Encoding"] == "identity"
-    assert "encoded" in body["message"]
+    check_encoded(admin, each_api, one.path, gzip.compress(one.text.encode()), coding)
+
+
+def test_control_a_coding_that_is_not_heeded_is_noticed(control, good):
+    one = good("events")
+    with pytest.raises(AssertionError, match='"id"'):
+        check_encoded(control, "events", one.path, one.text, "gzip")
 
 
 def test_another_type_is_415_for_its_type(admin, each_api):
@@ -168,16 +197,27 @@ def test_another_type_is_415_for_its_type(admin, each_api):
 
 # --- Transfer-Encoding ---------------------------------------------------------------------------
 
+def check_transfer_coding(one, token, api, coding, method):
+    one.send(message(method, post_path(api), chunked(b"{}"), token,
+                     Transfer_Encoding=coding, Content_Type="application/json"))
+    answer = one.answer()
+    assert "chunked" in json.dumps(check_error(answer, api, 501))
+    assert "Allow" not in answer.headers   # httpd takes some for a fault of the method
+
+
 @pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "x", "chunked, gzip",
                                     "chunked, chunked"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_another_transfer_coding_is_501(wire, admin_token, each_api, coding, method):
-    one = wire()
-    one.send(message(method, post_path(each_api), chunked(b"{}"), admin_token,
-                     Transfer_Encoding=coding, Content_Type="application/json"))
-    answer = one.answer()
-    assert "chunked" in json.dumps(check_error(answer, each_api, 501))
-    assert "Allow" not in answer.headers   # httpd takes some for a fault of the method
+    check_transfer_coding(wire(), admin_token, each_api, coding, method)
+
+
+def test_control_a_transfer_coding_that_is_not_heeded_is_noticed(start_httpd, unguarded, wire,
+                                                                 admin_token):
+    """httpd itself looks at the last one only."""
+    with pytest.raises(AssertionError, match="occurrenceId"):
+        check_transfer_coding(wire(start_httpd(registration=unguarded)), admin_token, "events",
+                              "gzip, chunked", "POST")
 
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked"])
@@ -206,17 +246,30 @@ def test_http_1_0_with_a_transfer_coding_is_answered_and_closed(wire, admin_toke
 
 # --- The words of a 503 --------------------------------------------------------------------------
 
-def test_only_a_write_says_that_its_outcome_is_not_known(start_httpd, client, admin_token):
-    httpd = start_httpd(modules=[*servers.MODULES, "rewrite"], inside="""
-        RewriteEngine On
-        RewriteRule "^(.*)/later$" - [R=503]""")
-    one = client(admin_token, httpd)
-    for api, mount in MOUNTS.items():
-        for method, is_write in (("GET", False), ("OPTIONS", False), ("PATCH", False),
-                                 ("POST", True), ("PUT", True), ("DELETE", True)):
-            answer = one.request(method, mount + "/later")
-            text = json.dumps(check_error(answer, api, 503))
-            assert ("not known to be done" in text) == is_write, (api, method)
+@pytest.fixture
+def says_not_known(start_httpd, client, admin_token):
+    """Whether a 503 to a method says that the registration is not known to be done."""
+    def ask(methods, **options):
+        one = client(admin_token, start_httpd(
+            modules=[*servers.MODULES, "rewrite"], inside="""
+                RewriteEngine On
+                RewriteRule "^(.*)/later$" - [R=503]""", **options))
+        return {(api, method): "not known to be done" in json.dumps(
+            check_error(one.request(method, f"{mount}/later"), api, 503))
+            for api, mount in MOUNTS.items() for method in methods}
+    return ask
+
+
+WRITES, OTHERS = ("POST", "PUT", "DELETE"), ("GET", "OPTIONS", "PATCH")
+
+
+def test_only_a_write_says_that_its_outcome_is_not_known(says_not_known):
+    said = says_not_known(WRITES + OTHERS)
+    assert said == {(api, method): method in WRITES for api, method in said}
+
+
+def test_control_the_same_words_for_each_method_are_noticed(says_not_known, unguarded):
+    assert set(says_not_known(OTHERS, registration=unguarded).values()) == {True}
 
 
 # --- X-Request-Id --------------------------------------------------------------------------------
@@ -225,20 +278,37 @@ UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 
 
 @pytest.fixture
-def without_unique_id(start_httpd):
+def start_without_unique_id(start_httpd):
     """An httpd whose logs have the request's id."""
-    return start_httpd(modules=[name for name in servers.MODULES if name != "unique_id"],
-                       inside='ErrorLogFormat "[%l] [%L] %M"')
+    return functools.partial(
+        start_httpd, modules=[name for name in servers.MODULES if name != "unique_id"],
+        inside='ErrorLogFormat "[%l] [%L] %M"')
+
+
+@pytest.fixture
+def without_unique_id(start_without_unique_id):
+    return start_without_unique_id()
+
+
+def ids_of(httpd, client, wire):
+    """The ids of some requests, one of which httpd refuses by itself."""
+    one = client(httpd=httpd)
+    ids = [one.get(MOUNTS[api]).headers["X-Request-Id"] for api in APIS for _ in range(5)]
+    early = wire(httpd)
+    early.send(message("GET", MOUNTS["events"], Host=None))
+    return [*ids, early.answer().headers["X-Request-Id"]]
 
 
 def test_an_id_made_here_tells_nothing_of_the_process(without_unique_id, client, wire):
-    one = client(httpd=without_unique_id)
-    ids = {one.get(MOUNTS[api]).headers["X-Request-Id"] for api in APIS for _ in range(5)}
-    early = wire(without_unique_id)
-    early.send(message("GET", MOUNTS["events"], Host=None))
-    ids.add(early.answer().headers["X-Request-Id"])
-    assert len(ids) == 5 * len(APIS) + 1
+    ids = ids_of(without_unique_id, client, wire)
+    assert len(set(ids)) == len(ids)
     assert all(UUID_7.fullmatch(one) for one in ids), ids
+
+
+def test_control_the_ids_that_httpd_makes_are_noticed(start_without_unique_id, client, wire,
+                                                      unguarded):
+    ids = ids_of(start_without_unique_id(registration=unguarded), client, wire)
+    assert not any(UUID_7.fullmatch(one) for one in ids), ids
 
 
 def test_the_error_log_has_the_same_id(without_unique_id, client):
@@ -249,6 +319,14 @@ def test_the_error_log_has_the_same_id(without_unique_id, client):
 
 # --- A key that is not one of the three ------------------------------------------------------------
 
+def check_other_key(client, sql, session, body, key):
+    answer = client.post(f"/v1/sessions/{session}/register", json=body)
+    assert sql("SELECT count(*) FROM live_registrations WHERE session_id = %s",
+               session) == [(0,)]
+    error = check_error(answer, "live", 400)
+    assert error["message"].startswith((key or "a field") + " ")
+
+
 @pytest.mark.parametrize("body, key", [
     ({"patientId": "alice"}, "patientId"), ({"guestEmail": "a@b"}, "guestEmail"),
     ({"role": "host", "user": 1}, "user"), ({"Patient_id": "x"}, "Patient_id"),
@@ -256,10 +334,15 @@ def test_the_error_log_has_the_same_id(without_unique_id, client):
 def test_a_body_that_names_no_person_but_has_another_key_is_400(api, sql, live_session, body,
                                                                key):
     session = live_session()
-    answer = check_error(api.post(f"/v1/sessions/{session}/register", json=body), "live", 400)
-    assert answer["message"].startswith((key or "a field") + " ")
-    assert sql("SELECT count(*) FROM live_registrations WHERE session_id = %s",
-               session) == [(0,)]
+    check_other_key(api, sql, session, body, key)
+
+
+def test_control_the_caller_in_the_place_of_another_is_noticed(control, sql, live_session):
+    session = live_session()
+    with pytest.raises(AssertionError):
+        check_other_key(control, sql, session, {"patientId": "alice"}, "patientId")
+    assert sql("SELECT patient_id FROM live_registrations WHERE session_id = %s",
+               session) == [("somebody",)]
 
 
 def test_another_key_beside_a_person_is_ignored(api, live_session):
