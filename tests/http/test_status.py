@@ -27,14 +27,29 @@ SERVER_STATUS = """
     SetHandler server-status
 </Location>
 """
+PAGE = servers.ROOT / "src" / "status.html"
 EVIL = """<img src=x onerror="document.title='broken'"><script>document.title='broken'</script>"""
 
 
 @pytest.fixture
-def one(start_httpd, postgres_to_break):
-    """A Caller of an httpd whose database is the breakable one."""
-    site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING + SERVER_STATUS
-    return Caller(start_httpd(site, modules=(*MODULES, "status")))
+def start_one(start_httpd, postgres_to_break):
+    """A Caller of an httpd whose database is the breakable one; httpd may put another text
+    in the place of one of the page's."""
+    def start(text=None, other=""):
+        site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING + SERVER_STATUS
+        if text:
+            assert PAGE.read_text().count(text) == 1
+            site += (f'<Location "/status">\nSetOutputFilter SUBSTITUTE\n'
+                     f'Substitute "s|{text}|{other}|n"\n</Location>\n')
+        one = Caller(start_httpd(site, modules=(*MODULES, "status", "substitute")))
+        assert not text or text not in one.get("/status").text
+        return one
+    return start
+
+
+@pytest.fixture
+def one(start_one):
+    return start_one()
 
 
 def fill(postgres, title, places, taken):
@@ -130,6 +145,17 @@ def stale(page):
         "return [...document.querySelectorAll('.stale')].map(e => e.id)"))
 
 
+def opened(browser, one, **options):
+    page = browser(**options)
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
+    return page
+
+
+def cards(page):
+    return dict(text.split("\n") for text in shown(page, "#cards div"))
+
+
 BUSIEST = {"busiest-sessions", "busiest-occurrences"}
 
 
@@ -150,9 +176,7 @@ def hanging(httpd):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, browser, dark):
     fill(postgres_to_break, "Nearly full", 8, 7)
-    page = browser(dark=dark)
-    page.driver.get(f"{one.base}/status")
-    wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
+    page = opened(browser, one, dark=dark)
     assert stale(page) == set()
     with hanging(one.httpd):
         begin = time.monotonic()
@@ -169,6 +193,22 @@ def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, brow
     assert stale(page) == set()
 
 
+def test_control_without_a_timeout_the_page_stays_green(start_one, browser):
+    one = start_one("signal: AbortSignal.timeout(PATIENCE)")
+    page = opened(browser, one)
+    with hanging(one.httpd):
+        time.sleep(15)
+        assert shown(page, "#state.good") == ["Database answers"] and stale(page) == set()
+
+
+def test_control_numbers_that_are_not_marked_are_noticed(start_one, browser):
+    one = start_one("markStale(true,", "markStale(false,")
+    page = opened(browser, one)
+    with hanging(one.httpd):
+        wait_for(page, lambda: shown(page, "#state.bad"), "it stays green")
+        assert stale(page) == set()
+
+
 def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
     """The page is opened while the database is away."""
     postgres_to_break.stop("immediate")
@@ -176,8 +216,8 @@ def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
     page.driver.get(f"{one.base}/status")
     wait_for(page, lambda: shown(page, "#state.bad") == ["Database does not answer"],
              "the outage was not shown")
-    cards = dict(text.split("\n") for text in shown(page, "#cards div"))
-    assert cards["Database errors"] == cards["Failures (5xx)/s"] == "–"
+    values = cards(page)
+    assert values["Database errors"] == values["Failures (5xx)/s"] == "–"
     assert shown(page, ".columns p") == ["Not known while the database does not answer."] * 2
     assert stale(page) == BUSIEST
     page.screenshot("status-first-outage")
@@ -187,6 +227,17 @@ def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
     wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "it stays red")
     assert stale(page) == set()
     assert "Not known" not in " ".join(shown(page, ".columns p"))
+
+
+def test_control_a_number_in_the_place_of_what_is_not_known_is_noticed(
+        start_one, postgres_to_break, browser):
+    one = start_one("now.database ? whole", "true ? whole")
+    postgres_to_break.stop("immediate")
+    page = browser()
+    page.driver.get(f"{one.base}/status")
+    wait_for(page, lambda: shown(page, "#state.bad") == ["Database does not answer"],
+             "the outage was not shown")
+    assert cards(page)["Database errors"].isdigit()
 
 
 def test_control_a_script_that_is_not_the_page_s_own_is_not_run(one, browser):
