@@ -11,11 +11,13 @@ import secrets
 import pytest
 
 import servers
+from changed import changed_module
 
 
 class OnScratch:
     broken = ""      # SQL that breaks the database once it is installed
     directives = ""  # more configuration for httpd, at the end of its virtual host
+    changes = ()     # of the module's sources, as changed.py takes them
 
     site = staticmethod(servers.example_site)
 
@@ -41,8 +43,10 @@ class OnScratch:
         port = servers.free_port()
         site = self.site(port, certificates, issuer, database)
         site = site.replace("</VirtualHost>", f"{self.directives}\n</VirtualHost>")
+        module = servers.MODULE if not self.changes else changed_module(
+            tmp_path_factory.mktemp("changed") / "sources", *self.changes)
         httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), self.change(site), port,
-                              log_level="info")
+                              log_level="info", registration=module)
         httpd.start()
         yield httpd
         httpd.stop()

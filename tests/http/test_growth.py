@@ -382,7 +382,7 @@ def check_is_noticed(w, row, most):
         check_growth(w, operation, most, change, succeeds)
 
 
-class TestWhatIsQuadratic(World):
+class TestWhatIsQuadraticInPostgres(World):
     """The controls: the way in which fields were merged once, a key at a time."""
 
     broken = """
@@ -417,3 +417,15 @@ class TestWhereKeysAreHashed(World):
 
     def test_it_is_noticed(self, w):
         check_is_noticed(w, "keys that have one hash", 1150)
+
+
+class TestWhatIsQuadraticInHttpd(World):
+    """The length of the body once more for each byte of it."""
+
+    changes = ("for (char *p = text; *p; p = (char *)end) {",
+               "for (char *p = text; strlen(text) > (size_t)(p - text); p = (char *)end) {")
+
+    def test_it_is_noticed(self, w):
+        [param] = [one for one in MATRIX if one.id == "createEventRegistration-blanks"]
+        with pytest.raises(AssertionError, match="httpd"):
+            check_growth(w, *param.values)
