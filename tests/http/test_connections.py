@@ -108,7 +108,7 @@ def left_at_work(start_httpd, postgres, module):
         check_unavailable(one.register(session))
         begin = time.monotonic()
         assert one.register(other).status_code == 201
-        while postgres.query("SELECT FROM pg_stat_activity WHERE state = 'active'"
+        while postgres.query("SELECT 1 FROM pg_stat_activity WHERE state = 'active'"
                              " AND application_name = 'mod_registration'"):
             time.sleep(0.02)
     return time.monotonic() - begin
@@ -118,9 +118,53 @@ def test_a_call_that_a_deadline_ends_is_cancelled(start_httpd, postgres_to_break
     assert left_at_work(start_httpd, postgres_to_break, servers.MODULE) < GRACE
 
 
-def test_control_without_the_cancel_it_goes_on(start_httpd, postgres_to_break, tmp_path):
-    module = changed_module(tmp_path / "changed", "pg_cancel_backend(pid)", "pid")
-    assert left_at_work(start_httpd, postgres_to_break, module) > GRACE
+@pytest.fixture(scope="module")
+def unguarded(tmp_path_factory):
+    """A module that cancels nothing, and gives an expired connection another lease only."""
+    return changed_module(tmp_path_factory.mktemp("unguarded") / "sources",
+                          "pg_cancel_backend(pid)", "pid",
+                          "reg_connection_close(&p->connection);",
+                          "p->used_at = apr_time_now();")
+
+
+def test_control_without_the_cancel_it_goes_on(start_httpd, postgres_to_break, unguarded):
+    assert left_at_work(start_httpd, postgres_to_break, unguarded) > GRACE
+
+
+# --- Connections that have expired -----------------------------------------------------------
+
+def backends_after_a_rest(start_httpd, postgres, exptime, module=servers.MODULE):
+    """The backends that served a request, and another one after two idle seconds."""
+    site = CHILD + MOUNTS + database(postgres.dsn(), most=1)
+    assert site.count("DBDExptime 0") == 1
+    one = Caller(start_httpd(site.replace("DBDExptime 0", f"DBDExptime {exptime}"),
+                             modules=MODULES, registration=module))
+    session = postgres.live_session()
+    backends = []
+    for _ in range(2):
+        assert one.register(session).status_code == 201
+        servers.wait_until(lambda: postgres.query(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'mod_registration'"
+            " AND state = 'idle' AND state_change < clock_timestamp() - interval '2 s'"), 30,
+            "no connection was idle")
+        backends.append(postgres.backends())
+    return backends
+
+
+def test_an_expired_connection_is_made_anew(start_httpd, postgres_to_break):
+    [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 1)
+    assert before != after
+
+
+def test_one_that_does_not_expire_is_kept(start_httpd, postgres_to_break):
+    [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 0)
+    assert before == after
+
+
+def test_control_an_expired_connection_that_is_kept_is_noticed(start_httpd, postgres_to_break,
+                                                               unguarded):
+    [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 1, unguarded)
+    assert before == after
 
 
 # --- Locks of others, and PostgreSQL's own timeouts -----------------------------------------
