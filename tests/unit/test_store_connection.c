@@ -343,6 +343,35 @@ static void a_deadline_that_has_passed_is_met(void **state)
     assert_text("afterwards", run(store, SOON, CREATED), "created");
 }
 
+/* On a connection that is held already. */
+static void call_held(const reg_call_t *call)
+{
+    *call->held = call->connections->checkout(call->connections->baton, call->deadline);
+    reg_store_call(call);
+}
+
+/* It would be cut off, which costs the connection. */
+static void a_call_without_time_is_not_begun(void **state)
+{
+    static const char *const values[] = {CREATED};
+    const char *const *batch[] = {values};
+    store_t *store = *state;
+    int before, checkouts;
+
+    assert_text("before", run(store, SOON, CREATED), "created");
+    before = backend(store);
+    checkouts = store->checkouts;
+    assert_text("no time", run(store, REG_CALL_TIME / 3, CREATED), "UNAVAILABLE");
+    assert_int_equal(store->checkouts, checkouts);
+    assert_number(
+        "held",
+        call_as(call_held, store, &run_operation, batch, 1, REG_CALL_TIME / 3)->outcome,
+        REG_UNAVAILABLE);
+    assert_int_equal(runs(store), 1);
+    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_int_equal(backend(store), before);
+}
+
 /* A server told to look whether its client is still there stops what nobody waits for. */
 static void a_late_call_is_hung_up_on(void **state)
 {
@@ -426,6 +455,7 @@ int main(void)
         STORE_TEST(a_read_only_server_is_not_available),
         STORE_TEST(a_slow_call_is_answered_at_the_deadline),
         STORE_TEST(a_deadline_that_has_passed_is_met),
+        STORE_TEST(a_call_without_time_is_not_begun),
         STORE_TEST(a_late_call_is_hung_up_on),
         STORE_TEST(a_frozen_server_is_answered_for_at_the_deadline),
         STORE_TEST(what_was_late_is_not_done_again),
