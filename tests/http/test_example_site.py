@@ -78,9 +78,9 @@ def key_of(issuer, **changed):
     return {**json.loads(issuer.jwk()), **changed}
 
 
-def renew(key_file, *arguments, text=None, expect=0):
+def renew(key_file, *arguments, text=None, expect=0, command=KEYS):
     """Runs registration-keys and gives what it says."""
-    result = subprocess.run([sys.executable, "-B", KEYS, "--file", key_file, *arguments],
+    result = subprocess.run([sys.executable, "-B", command, "--file", key_file, *arguments],
                             input=text, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, timeout=60)
     assert result.returncode == expect, result.stdout
@@ -153,13 +153,35 @@ def test_what_is_no_set_of_keys_changes_nothing(pinned, publisher, key_file, iss
         assert file.read() == before
 
 
-def test_keys_that_httpd_refuses_are_put_back(pinned, publisher, key_file, issuer):
+# Commands in the place of httpd: one that fails with -t, and one that fails to reload.
+FAILING = {"test": "false", "reload": "sh -c '[ $1 = -t ]' sh"}
+
+
+def are_put_back(publisher, key_file, issuer, httpd, command=KEYS):
+    """Whether the file is as before, after new keys that httpd was not told to read."""
     with open(key_file) as file:
         before = file.read()
     publisher.keys = [key_of(issuer, kid="another")]
-    assert "as they were" in renew(key_file, "--renew", "--httpd", "false", expect=1)
+    assert "as they were" in renew(key_file, "--renew", "--httpd", httpd, expect=1,
+                                   command=command)
     with open(key_file) as file:
-        assert file.read() == before
+        return file.read() == before
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_keys_that_httpd_does_not_read_are_put_back(pinned, publisher, key_file, issuer,
+                                                    failing):
+    assert are_put_back(publisher, key_file, issuer, FAILING[failing])
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_control_keys_that_are_not_put_back_are_noticed(pinned, publisher, key_file, issuer,
+                                                        failing, tmp_path):
+    text = KEYS.read_text()
+    assert text.count("replace(path, before)") == 2
+    command = tmp_path / "registration-keys"
+    command.write_text(text.replace("replace(path, before)", "pass"))
+    assert not are_put_back(publisher, key_file, issuer, FAILING[failing], command)
 
 
 def test_a_private_part_of_a_key_is_left_out(key_file, issuer):
