@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit's table: its entries are there for good, in a partition for each month."""
 
-import contextlib
 import datetime
 
 import psycopg2
@@ -113,22 +112,6 @@ def test_there_are_partitions_for_this_month_and_the_next_twelve(sql):
                       " AND (p.lower_bound IS NULL OR"
                       "      now() + make_interval(months => ahead) >= p.lower_bound)")
     assert covered == 13 and len(partitions(sql)) == 12 + 2
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland"])
-def test_no_month_is_left_out(postgres, zone):
-    """However far ahead, and also where some days have 23 or 25 hours."""
-    with contextlib.closing(postgres.connect()) as connection:
-        cursor = connection.cursor()
-        cursor.execute("BEGIN; SET LOCAL search_path = registration, public;"
-                       f" SET LOCAL TimeZone = '{zone}'; SELECT make_audit_partitions(48)")
-        cursor.execute(
-            "SELECT count(*) FROM audit_partitions() AS p WHERE p.upper_bound"
-            " < (SELECT max(upper_bound) FROM audit_partitions())"
-            " AND NOT EXISTS (SELECT FROM audit_partitions() AS q"
-            "                  WHERE q.lower_bound = p.upper_bound)")
-        assert cursor.fetchall() == [(0,)]
-        cursor.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
