@@ -40,10 +40,6 @@ $$;
 
 COMMENT ON FUNCTION event_user_made IS 'A user by external id, made if there is none.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS events_create(
-    uuid[], uuid[], text[], jsonb[], uuid[], text[], text[], text[], text[], uuid[]);
-
 -- Registers users for occurrences. The requests are taken occurrence by occurrence, in
 -- the order of the occurrences' ids, so that two calls lock in the same order. An
 -- occurrence's row stays locked from its first request on: everything that changes who

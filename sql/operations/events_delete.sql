@@ -1,9 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Other versions of it may be there, with fewer parameters.
-DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[]);
-DROP FUNCTION IF EXISTS events_delete(uuid[], boolean[], text[], uuid[], uuid[]);
-
 -- Deletes event registrations: they stay, with the time. Locks as events_update does.
 --
 -- versions holds what If-Match accepts: null is no condition, '' accepts none. What

@@ -216,11 +216,6 @@ $$;
 COMMENT ON FUNCTION events_list_statement IS
     'The statement that finds the first of a list.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS events_search(
-    integer[], integer[], text[], boolean[], uuid[], uuid[], text[], text[], text[],
-    boolean[], uuid[]);
-
 -- Searches event registrations, each search in three steps: how many there are, which of
 -- them are on the page, and only for those all that is shown. The function is STABLE, so
 -- that the three see the same rows. The statements are put together from the texts here;

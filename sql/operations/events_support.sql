@@ -203,9 +203,6 @@ RETURN excluded = '*' OR version::text = ANY (string_to_array(excluded, ' '));
 COMMENT ON FUNCTION event_version_excluded IS
     'Whether a version is one of those that If-None-Match names.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS events_promote(uuid, integer);
-
 -- Adds to the count of places held and gives free places to those who wait, the
 -- longest-waiting first. The occurrence's lock makes the count and the order exact.
 -- Returns how many were promoted.

@@ -1,9 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Other versions of it may be there, with fewer parameters.
-DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[]);
-DROP FUNCTION IF EXISTS events_update(uuid[], text[], jsonb[], text[], uuid[], uuid[]);
-
 -- Changes the status and the fields of event registrations. An id alone does not say
 -- which occurrence to lock, so that is looked up first; under the lock the registration
 -- is read again, for it may have changed while the call waited.

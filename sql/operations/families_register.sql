@@ -27,9 +27,6 @@ $$;
 
 COMMENT ON FUNCTION families_body IS 'A family as the client sees it.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS families_register(text[], text[], text[], text[], text[]);
-
 -- Registers families, in the order of their usernames, so that two calls that register
 -- the same ones wait for each other in the same order. A request without a hash is only
 -- checked, so that no password is hashed for one that would be refused.

@@ -29,11 +29,6 @@ $$;
 
 COMMENT ON FUNCTION groups_lock_code IS 'Locks an invite code for a registration.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS groups_register(
-    uuid[], uuid[], text[], text[], text[], date[], text[], text[], text[], text[], text[],
-    text[], jsonb[], jsonb[], date[], date[]);
-
 -- Registers members of groups. The codes are locked first, in their own order, then the
 -- requests are taken in the order of their e-mails, so that two calls lock in the same
 -- order. An e-mail is claimed only when everything else is right, and looked up

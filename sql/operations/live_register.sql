@@ -16,9 +16,6 @@ $$;
 COMMENT ON FUNCTION live_registration_body IS
     'A live registration as the client sees it.';
 
--- Another version of it may be there, with two parameters less.
-DROP FUNCTION IF EXISTS live_register(uuid[], uuid[], text[], text[], text[]);
-
 -- Registers for live sessions. First places are taken in the sessions, in the order of their
 -- ids, so that two calls lock in the same order. Everything that makes or deletes a session's
 -- registrations holds that lock, so the count is exact. Who asks for the last places gets
