@@ -18,6 +18,9 @@
 /* How long having a call cancelled may take. */
 #define CANCELLING_TIME apr_time_from_msec(500)
 
+/* SQLSTATE of a write, an audit's entry too, on a standby or in a read-only session. */
+#define READ_ONLY "25006"
+
 /* The outcomes as the SQL names them. */
 static const struct {
     const char *name;
@@ -69,7 +72,7 @@ static const struct {
     {"55P03", REG_CALL_LOCKED},     /* lock_not_available */
     {"57014", REG_CALL_CANCELLED},  /* query_canceled */
     {"57P0", REG_CALL_BROKEN},      /* shutting down, starting up */
-    {"25006", REG_CALL_BROKEN},     /* read_only_sql_transaction: a standby */
+    {READ_ONLY, REG_CALL_BROKEN},   /* read_only_sql_transaction */
     {"08", REG_CALL_BROKEN},        /* connection exceptions */
     {"53", REG_CALL_UNAVAILABLE},   /* insufficient resources */
     {"58", REG_CALL_UNAVAILABLE},   /* system errors */
@@ -241,8 +244,11 @@ static reg_verdict_t judge(const reg_call_t *call, const PGresult *result,
         || verdict == REG_CALL_UNAVAILABLE || verdict == REG_CALL_FAULT) {
         reg_call_report(call,
                         apr_psprintf(call->pool,
-                                     "REG0303: operation %s failed with SQLSTATE %s",
-                                     call->operation->name, state));
+                                     "REG0303: operation %s failed with SQLSTATE %s%s",
+                                     call->operation->name, state,
+                                     strcmp(state, READ_ONLY) == 0
+                                         ? ": the server is read-only, a standby?"
+                                         : ""));
     }
     return verdict;
 }

@@ -15,6 +15,7 @@ import pytest
 import servers
 from apis import APIS, check_error, post_path
 from conftest import new_uuid
+from event_registrations import MOUNT
 from faults import (GRACE, RECOVERY, check_recovers, check_unavailable, statuses, warm_up)
 from faults import caller, own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
 
@@ -197,6 +198,29 @@ def test_when_it_refuses_it_is_503_until_it_does_not(caller, postgres_to_break, 
     finally:
         alter(allow)
     check_recovers(one, session)
+
+
+def test_on_a_read_only_server_lists_are_503_and_the_log_says_why(caller, postgres_to_break,
+                                                                  expect_log):
+    """Each list has an entry in the audit; what is read by its id has none."""
+    expect_log("ERROR:  cannot execute INSERT in a read-only transaction")
+    one = caller()
+    [[occurrence]] = postgres_to_break.query(
+        "INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1 RETURNING id")
+    made = one.post(MOUNT, json={"occurrenceId": occurrence, "externalUserId": "x"})
+    listed = "SELECT count(*) FROM audit WHERE action = 'listed'"
+    before = postgres_to_break.query(listed)
+    with postgres_to_break.setting("default_transaction_read_only", "on"):
+        postgres_to_break.terminate(postgres_to_break.backends())
+        assert one.get(made.headers["Location"]).json() == made.json()
+        for accept in ("application/json", "text/csv", "application/x-ndjson"):
+            check_unavailable(one.get(MOUNT, headers={"Accept": accept}), "events")
+    assert "REG0303: operation events_search failed with SQLSTATE 25006: the server is " \
+           "read-only" in one.httpd.log.text()
+    postgres_to_break.terminate(postgres_to_break.backends())
+    assert postgres_to_break.query(listed) == before
+    servers.wait_until(lambda: one.get(MOUNT).status_code == 200, RECOVERY, "no list")
+    assert postgres_to_break.query(listed) == [(before[0][0] + 1,)]
 
 
 # --- Silent ---------------------------------------------------------------------------------
