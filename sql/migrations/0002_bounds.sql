@@ -4,29 +4,30 @@
 -- constraints are the largest value that the directive takes, for every other writer.
 -- NOT VALID: rows that exist already are not read while the tables are locked. A NOT VALID
 -- constraint still holds for each update, of other columns too: a registration that is larger
--- could not be deleted or promoted any more. Where there is one, those made until now are left
--- out. Only values that may be larger are read: pglz and lz4 compress to 1/255 at best.
+-- could not be deleted or promoted any more, nor a member's account be locked. Where there is
+-- one, the rows made until now are left out. Only values that may be larger are read: pglz and
+-- lz4 compress to 1/255 at best.
 
 DO $$
 DECLARE
-    older text := '';
+    bounded record;
+    is_exceeded boolean;
 BEGIN
-    IF EXISTS (SELECT FROM event_registrations AS r
-                WHERE pg_column_size(r.fields) > 4000
-                  AND octet_length(r.fields::text) > 1048576) THEN
-        older := format(' OR created_at < %L', clock_timestamp());
-    END IF;
-    EXECUTE 'ALTER TABLE event_registrations
-                 ADD CONSTRAINT event_registrations_fields_size
-                     CHECK (octet_length(fields::text) <= 1048576' || older || ') NOT VALID';
+    FOR bounded IN
+        SELECT * FROM (VALUES ('event_registrations', 'fields'), ('group_members', 'attributes'),
+                              ('group_members', 'tags')) AS b (name, value)
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I AS t WHERE pg_column_size(t.%2$I) > 4000
+                            AND octet_length(t.%2$I::text) > 1048576)',
+                       bounded.name, bounded.value) INTO is_exceeded;
+        EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I
+                            CHECK (octet_length(%I::text) <= 1048576%s) NOT VALID',
+                       bounded.name, concat_ws('_', bounded.name, bounded.value, 'size'),
+                       bounded.value, CASE WHEN is_exceeded
+                           THEN format(' OR created_at < %L', clock_timestamp()) END);
+    END LOOP;
 END
 $$;
-
-ALTER TABLE group_members
-    ADD CONSTRAINT group_members_attributes_size
-        CHECK (octet_length(attributes::text) <= 1048576) NOT VALID,
-    ADD CONSTRAINT group_members_tags_size
-        CHECK (octet_length(tags::text) <= 1048576) NOT VALID;
 
 -- What export_person() and erase_person() look for. Hash indexes, where a name has few rows:
 -- they keep four bytes of a name. The audit's callers, below, and addresses in fields have

@@ -104,20 +104,28 @@ def constrain(sql):
     sql(text[begin:text.index("$$;", begin) + 3])
 
 
+BOUNDED = [("event_registrations", "fields"), ("group_members", "attributes"),
+           ("group_members", "tags")]
+
+
+def drop_constraints(sql):
+    for table, column in BOUNDED:
+        sql(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_size")
+
+
 @pytest.fixture
 def from_version_1(api, sql, occurrence):
     """A registration that is larger than the constraint allows, and waits for a place. It
     was there before the migration."""
-    drop = "ALTER TABLE event_registrations DROP CONSTRAINT event_registrations_fields_size"
     one = occurrence(capacity=1)
     first, waiting = created(api, one, "first"), created(api, one, "second")
-    sql(drop)
+    drop_constraints(sql)
     sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
         json.dumps(of_size(1100000)), waiting["id"])
     constrain(sql)
     yield first, waiting
     sql("UPDATE event_registrations SET fields = '{}' WHERE id = %s", waiting["id"])
-    sql(drop)
+    drop_constraints(sql)
     constrain(sql)
 
 
@@ -245,6 +253,57 @@ def test_a_size_is_told_like_all_else_that_the_database_knows(api, group):
                     json=samples.member(one.code, {"email": email})).status_code == 201
     assert told(one.code, "UTC") == ["groupMember.user.email", size]
     assert told("x", "UTC") == ["inviteCode", size]
+
+
+def new_member(api, group):
+    answer = api.post(f"/api/v1/groups/{group.id}/members", json=member_with(group.code))
+    return answer.json()["user"]["uuid"]
+
+
+@pytest.fixture(params=["attributes", "tags"])
+def member_from_version_1(request, api, sql, group):
+    """A member that has more than the constraint allows, from before the migration."""
+    one = group()
+    member = new_member(api, one)
+    drop_constraints(sql)
+    large = of_size(1100000) if request.param == "attributes" else tags_of_size(1100000)
+    assert sql(f"UPDATE group_members SET {request.param} = %s WHERE id = %s RETURNING 1",
+               json.dumps(large), member) == [(1,)]
+    constrain(sql)
+    yield one, member
+    sql("DELETE FROM group_members WHERE id = %s", member)
+    drop_constraints(sql)
+    constrain(sql)
+
+
+LOCK = "UPDATE group_members SET locked = true WHERE id = %s"
+
+
+def test_a_member_from_before_the_constraint_is_changed_read_and_removed(
+        api, sql, member_from_version_1, expect_log):
+    expect_log("violates check constraint")
+    one, member = member_from_version_1
+    sql(LOCK, member)
+    assert api.get(f"/api/v1/groups/{one.id}/members/{member}").status_code == 200
+    newer = new_member(api, one)
+    for column, value in (("attributes", of_size(1048577)), ("tags", tags_of_size(1048577))):
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            sql(f"UPDATE group_members SET {column} = %s WHERE id = %s", json.dumps(value),
+                newer)
+    sql("SELECT remove_group_member(%s)", member)
+
+
+def test_control_a_constraint_for_all_members_lets_none_of_them_be_changed(
+        sql, member_from_version_1, expect_log):
+    expect_log("violates check constraint")
+    _, member = member_from_version_1
+    sql("ALTER TABLE group_members ADD CONSTRAINT for_all CHECK (octet_length("
+        "attributes::text) + octet_length(tags::text) <= 1048576) NOT VALID")
+    try:
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            sql(LOCK, member)
+    finally:
+        sql("ALTER TABLE group_members DROP CONSTRAINT for_all")
 
 
 # --- The directive -----------------------------------------------------------------------------
