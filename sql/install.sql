@@ -6,9 +6,10 @@
 --
 --     psql -X -d DATABASE -f sql/install.sql
 --
--- It is one transaction and safe to run again, also while requests are served: what the
--- database has already is not touched. What it makes is in schema "registration" and
--- belongs to registration_owner, a role nobody logs in as. The module connects as role
+-- It is one transaction, but for values of new columns, which are filled in after it. It
+-- is safe to run again, also while requests are served: what the database has already is
+-- not touched. What it makes is in schema "registration" and belongs to
+-- registration_owner, a role nobody logs in as. The module connects as role
 -- "registration", which may execute the operations and do nothing else; members of role
 -- "registration_admin" may execute the functions for administrators. "registration" gets
 -- no password here: set one, or let pg_hba.conf decide.
@@ -101,7 +102,9 @@ SELECT make_audit_partitions() AS made \gset
 \ir operations/export_person.sql
 \ir operations/erase_person.sql
 
-INSERT INTO schema_version (version) SELECT generate_series(:installed + 1, :newest);
+-- Version 2 has a column to fill in, below, where there were tables before.
+INSERT INTO schema_version (version, is_filled)
+SELECT added, added <> 2 OR :installed = 0 FROM generate_series(:installed + 1, :newest) AS added;
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM PUBLIC;
 \ir operations/administrators.sql
@@ -112,25 +115,39 @@ RESET ROLE;
 
 COMMIT;
 
--- Fills in a column of version 2, row by row, which takes as long as reading the table.
-SELECT :installed = 1 AS filled \gset
-\if :filled
+-- Fills in fields_email, a column of version 2, row by row: each change is a transaction of its
+-- own, as locks of several rows could deadlock with requests. It takes as long as reading the
+-- table. An upgrade that was cut off here goes on when it is repeated.
+SELECT EXISTS (SELECT FROM registration.schema_version WHERE NOT is_filled) AS unfilled \gset
+\if :unfilled
 DO $$
 DECLARE
-    one record;
+    last uuid := '00000000-0000-0000-0000-000000000000';
+    part uuid[];
+    one uuid;
 BEGIN
-    FOR one IN
-        SELECT r.id, r.occurrence_id
-          FROM registration.event_registrations AS r
-         WHERE lower(r.fields ->> 'email' COLLATE "C") <> lower(r.email COLLATE "C")
-            OR r.fields ->> 'email' IS NOT NULL AND r.email IS NULL
     LOOP
-        UPDATE registration.event_registrations AS r
-           SET fields_email = nullif(left(lower(r.fields ->> 'email' COLLATE "C"), 255),
-                                     lower(r.email COLLATE "C"))
-         WHERE r.id = one.id AND r.occurrence_id = one.occurrence_id;
+        part := ARRAY(SELECT r.id FROM registration.event_registrations AS r
+                       WHERE r.id > last ORDER BY r.id LIMIT 1000);
+        EXIT WHEN part = '{}';
+        FOR one IN
+            SELECT r.id FROM registration.event_registrations AS r
+             WHERE r.id = ANY (part)
+               AND r.fields_email IS DISTINCT FROM nullif(
+                       left(lower(r.fields ->> 'email' COLLATE "C"), 255),
+                       lower(r.email COLLATE "C"))
+             ORDER BY r.id
+        LOOP
+            UPDATE registration.event_registrations AS r
+               SET fields_email = nullif(left(lower(r.fields ->> 'email' COLLATE "C"), 255),
+                                         lower(r.email COLLATE "C"))
+             WHERE r.id = one;
+            COMMIT;
+        END LOOP;
+        last := part[cardinality(part)];
         COMMIT;
     END LOOP;
 END
 $$;
+UPDATE registration.schema_version SET is_filled = true WHERE NOT is_filled;
 \endif

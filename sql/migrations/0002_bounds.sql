@@ -53,6 +53,11 @@ COMMENT ON COLUMN event_registrations.fields_email IS
     'The address in fields, in lower case, its first 255 characters, where it is not that of '
     'the user; kept by a trigger.';
 
+-- install.sql fills the column in where there are rows already, after its transaction.
+ALTER TABLE schema_version ADD COLUMN is_filled boolean NOT NULL DEFAULT true;
+COMMENT ON COLUMN schema_version.is_filled IS
+    'Whether what this version has added to older rows is in all of them.';
+
 CREATE FUNCTION events_fields_email()
 RETURNS trigger
 LANGUAGE plpgsql

@@ -70,6 +70,9 @@ def version_1(directory):
     edited = re.sub(r"(?m)^\\set newest \d+$", r"\\set newest 1", install)
     edited = re.sub(r"(?m)^\\ir migrations/.*\n", "", edited)
     edited = edited.replace("SELECT make_audit_partitions() AS made \\gset\n", "")
+    edited = re.sub(r"INSERT INTO schema_version .*\n.*;\n",
+                    "INSERT INTO schema_version (version) VALUES (1);\n", edited)
+    edited = re.sub(r"(?s)(?<=\nCOMMIT;\n).*", "", edited)
     edited = edited.replace("BEGIN ISOLATION", "SET check_function_bodies = off;\nBEGIN ISOLATION")
     (directory / "install.sql").write_text(edited)
     return directory
@@ -321,6 +324,70 @@ def test_addresses_in_fields_of_version_1_are_found(empty, tmp_path):
     assert command(empty, "upgrade")[0] == 0
     assert empty.psql("-c", "SELECT fields_email FROM registration.event_registrations"
                             " WHERE fields_email IS NOT NULL") == "jane@example.org"
+
+
+FILLED = "SELECT count(fields_email) FROM registration.event_registrations"
+
+
+def cut_off(database):
+    """An upgrade from version 1 whose session ends when it has filled in one of three rows."""
+    database.install("demo.sql")
+    database.psql("-c", """SET search_path = registration;
+        DELETE FROM event_registrations;
+        INSERT INTO event_users (id, organization_id, external_id)
+        SELECT md5(n::text)::uuid, id, n
+          FROM generate_series(1, 3) AS n, (SELECT id FROM organizations LIMIT 1) AS o;
+        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id, user_id,
+                                         status, fields)
+        SELECT ('00000000-0000-7000-8000-00000000000' || u.external_id)::uuid, o.id, o.event_id,
+               u.organization_id, u.id, 'CANCELLED', '{"email": "jane@example.org"}'
+          FROM event_users AS u, (SELECT * FROM occurrences LIMIT 1) AS o
+         WHERE u.external_id IN ('1', '2', '3');
+        CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+        CREATE TRIGGER hold BEFORE UPDATE ON event_registrations
+            FOR EACH ROW WHEN (NEW.id = '00000000-0000-7000-8000-000000000002')
+            EXECUTE FUNCTION public.hold()""")
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'" \
+              f" AND datname = '{database.database}'"
+    with contextlib.closing(database.connect()) as lock, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        lock.cursor().execute("SELECT pg_advisory_lock(1)")
+        upgrade = pool.submit(command, database, "upgrade")
+        servers.wait_until(lambda: upgrade.done() or database.psql("-c", waiting), 60,
+                           "no row was waited for")
+        database.psql("-c", f"SELECT pg_terminate_backend(pid, 5000) FROM ({waiting}) AS w")
+        assert upgrade.result()[0] == 1
+    database.psql("-c", "DROP FUNCTION public.hold CASCADE")
+    assert database.psql("-c", FILLED) == "1"
+
+
+@pytest.fixture
+def cut_off_upgrade(empty, tmp_path, expect_log):
+    expect_log("FATAL:  terminating connection due to administrator command")
+    assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
+    cut_off(empty)
+    return empty
+
+
+@pytest.mark.parametrize("again", ["upgrade", "install"])
+def test_an_upgrade_that_was_cut_off_goes_on_when_it_is_repeated(cut_off_upgrade, again):
+    status, text = command(cut_off_upgrade, "status")
+    assert (status, "cut off; write: registration-schema upgrade" in text) == (3, True)
+    assert command(cut_off_upgrade, again)[0] == 0
+    assert cut_off_upgrade.psql("-c", FILLED) == "3"
+    assert command(cut_off_upgrade, "status")[0] == 0
+
+
+def test_control_one_that_fills_in_only_the_first_time_is_noticed(cut_off_upgrade, tmp_path):
+    once = tmp_path / "once"
+    shutil.copytree(SQL, once)
+    text = (once / "install.sql").read_text()
+    condition = "EXISTS (SELECT FROM registration.schema_version WHERE NOT is_filled)"
+    assert text.count(condition) == 1
+    (once / "install.sql").write_text(text.replace(condition, ":installed = 1"))
+    assert command(cut_off_upgrade, "upgrade", sql=once)[0] == 0
+    assert cut_off_upgrade.psql("-c", FILLED) == "1"
 
 
 CHANGE_TIME_ZONES = """SET search_path = registration;
