@@ -207,6 +207,7 @@ class Load:
         self.refused = []       # all answers else; there must be none
         self.lost = []          # names of which another step got no answer at all
         self.slowest = 0        # seconds that the slowest answer took
+        self.took = []          # seconds that each took
         self.confirmed_at = []  # when, by the clock of time.monotonic()
         self.ended = threading.Event()
         self.pool = concurrent.futures.ThreadPoolExecutor(CLIENTS)
@@ -240,6 +241,7 @@ class Load:
 
     def is_confirmed(self, name, answer):
         self.slowest = max(self.slowest, answer.seconds)
+        self.took.append(answer.seconds)
         if answer.status_code in (200, 201):
             self.done[name] += 1
             self.confirmed_at.append(time.monotonic())
@@ -259,6 +261,10 @@ class Load:
         self.ended.set()
         for client in self.clients:
             client.result()
+
+    def late(self, seconds):
+        """How many answers took longer."""
+        return sum(took > seconds for took in self.took)
 
     def wait_for_more(self, seconds=10):
         """Until the service confirms something again; how many seconds that took."""
