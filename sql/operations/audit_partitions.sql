@@ -102,6 +102,7 @@ DECLARE
     partition regclass := (SELECT p.name FROM audit_partitions() AS p
                             WHERE p.upper_bound <= before
                             ORDER BY p.upper_bound LIMIT 1);
+    name text;
     entries bigint;
     is_default boolean := false;
 BEGIN
@@ -113,10 +114,11 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    EXECUTE format('SELECT count(*) FROM %s', partition) INTO entries;
+    name := partition::text;
+    EXECUTE format('SELECT count(*) FROM %s', name) INTO entries;
     FOR attempt IN 1 .. 20 LOOP
         BEGIN
-            EXECUTE format('ALTER TABLE audit DETACH PARTITION %s', partition);
+            EXECUTE format('ALTER TABLE audit DETACH PARTITION %s', name);
             EXIT;
         EXCEPTION
             WHEN lock_not_available THEN
@@ -126,13 +128,14 @@ BEGIN
         END;
         PERFORM pg_sleep(0.1);
     END LOOP;
-    INSERT INTO audit (action, kind, id, belongs_to, caller, row_count)
-    VALUES ('erased', 'audit', partition::text, 'audit', session_user, entries);
-    EXECUTE format('DROP TABLE %s', partition);
+    EXECUTE format('DROP TABLE %s', name);
     IF is_default THEN
         CREATE TABLE audit_default PARTITION OF audit DEFAULT;
         PERFORM guard_audit_partition('audit_default');
     END IF;
+    -- The entry may belong into the new default partition.
+    INSERT INTO audit (action, kind, id, belongs_to, caller, row_count)
+    VALUES ('erased', 'audit', name, 'audit', session_user, entries);
     RETURN 'dropped';
 END
 $$;

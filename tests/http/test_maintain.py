@@ -264,6 +264,19 @@ class TestOldAudit(OldAudit):
         with pytest.raises(Exception, match="neither changed nor deleted"):
             sql("TRUNCATE audit_default")
 
+    def test_the_entry_of_a_default_partition_goes_into_the_new_one(self, sql):
+        """Where this month has no partition of its own."""
+        while sql("SELECT drop_audit_partition('2020-04-01')") != [(None,)]:
+            pass
+        for name, in sql("SELECT name::text FROM audit_partitions()"
+                         " WHERE upper_bound IS NOT NULL"):
+            sql(f"ALTER TABLE audit DETACH PARTITION {name}")
+        sql("INSERT INTO audit (at, action, kind, id, belongs_to)"
+            " VALUES ('2010-01-01', 'registered', 'family', 'old', 'x')")
+        assert sql("SELECT drop_audit_partition('2015-01-01')") == [("dropped",)]
+        assert sql("SELECT tableoid::regclass::text, action::text, id, row_count FROM audit") == [
+            ("audit_default", "erased", "audit_default", 1)]
+
 
 class TestControlOfWaits(OldAudit):
     broken = OLD_PARTITIONS + """
