@@ -32,6 +32,7 @@ class Issuer:
     def __init__(self):
         self.keys = []
         self.asked = 0
+        self.redirects = {}   # from a path, to an address
         self.released = threading.Event()
         self.released.set()
         issuer = self
@@ -41,8 +42,11 @@ class Issuer:
                 issuer.asked += 1
                 issuer.released.wait(30)
                 body = json.dumps({"keys": issuer.keys}).encode()
+                target = issuer.redirects.get(self.path)
                 with contextlib.suppress(OSError):
-                    self.send_response(200)
+                    self.send_response(302 if target else 200)
+                    if target:
+                        self.send_header("Location", target)
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
                     self.wfile.write(body)
@@ -149,6 +153,24 @@ def test_what_is_no_set_of_keys_changes_nothing(pinned, publisher, key_file, iss
     publisher.close()
     assert "registration-keys: " in renew(key_file, "--renew", expect=1)
     assert "https://" in renew(key_file, "http://id.example.org/", expect=1)
+    with open(key_file) as file:
+        assert file.read() == before
+
+
+def test_each_redirect_has_to_be_trusted(publisher, key_file, issuer):
+    publisher.keys = [key_of(issuer)]
+    base = publisher.url.removesuffix("/jwks.json")
+    # Not by its address: for what is known of a name, another machine.
+    other = base.replace("127.0.0.1", "localhost")
+    publisher.redirects = {"/good": f"{base}/next", "/next": publisher.url,
+                           "/bad": f"{other}/back", "/back": publisher.url}
+    assert "1 keys" in renew(key_file, f"{base}/good")
+    with open(key_file) as file:
+        before = file.read()
+    said = renew(key_file, f"{base}/bad", expect=1)
+    assert f"leads to {other}/back, which is not https://" in said
+    said = renew(key_file, base.replace("127.0.0.1:", "127.0.0.1:x@localhost:"), expect=1)
+    assert "https:// only" in said
     with open(key_file) as file:
         assert file.read() == before
 
