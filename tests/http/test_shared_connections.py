@@ -7,6 +7,7 @@ keep it until the request has ended, so each thread may hold one while its reque
 
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import re
 import time
@@ -86,7 +87,15 @@ def tables(own_postgres):
     own_postgres.query("""
         CREATE TABLE public.passwords (name text PRIMARY KEY, password text NOT NULL);
         CREATE TABLE public.sessions (key text PRIMARY KEY, value text, expiry bigint);
-        GRANT ALL ON public.passwords, public.sessions TO registration""")
+        CREATE TABLE public.visits (session int, settings text[]);
+        CREATE FUNCTION public.password_of(asked text) RETURNS text LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO public.visits SELECT pg_backend_pid(), ARRAY(
+                SELECT name FROM pg_settings WHERE source = 'session');
+            PERFORM FROM public.passwords WHERE name = asked FOR UPDATE;
+            RETURN (SELECT password FROM public.passwords WHERE name = asked);
+        END $$;
+        GRANT ALL ON public.passwords, public.sessions, public.visits TO registration""")
     sha = base64.b64encode(hashlib.sha1(b"secret").digest()).decode()
     own_postgres.query("INSERT INTO public.passwords VALUES ('jane', %s)", "{SHA}" + sha)
 
@@ -178,3 +187,72 @@ def test_control_with_too_few_connections_requests_are_late(start_httpd, postgre
         assert any(pool.map(is_late, range(CLIENTS)))
 
 
+# --- What the module leaves in a session ----------------------------------------------------
+
+WATCHED = AUTHENTICATION.replace("SELECT password FROM passwords WHERE name = %s",
+                                 "SELECT public.password_of(%s)")
+
+
+@contextlib.contextmanager
+def older_schema(postgres):
+    """The module takes no session, and gives each back to mod_dbd after it has asked in it."""
+    postgres.query("UPDATE schema_version SET version = -version")
+    yield
+    postgres.query("UPDATE schema_version SET version = -version")
+
+
+@contextlib.contextmanager
+def locked_passwords(postgres):
+    connection = postgres.connect()
+    connection.autocommit = False
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM public.passwords FOR UPDATE")
+        yield
+
+
+def long_waiting(postgres):
+    """The module's sessions that wait for a lock for ten times as long as it would."""
+    return {pid for pid, in postgres.query(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'mod_registration'"
+        " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '1 s'")}
+
+
+def authenticated_beside_a_lock(start_httpd, postgres, **options):
+    """What mod_authn_dbd makes of a lock in its own session and in one that the module has
+    used: the statuses, once the lock is gone."""
+    description = f'<Location "/openapi.json">\nRegistrationAPI openapi\n{WATCHED}</Location>'
+    httpd = start_httpd(site(postgres, WATCHED, extra=description), modules=MODULES, **options)
+    one = Caller(httpd)
+    one.auth = ("jane", "secret")
+    with older_schema(postgres):
+        assert one.register(postgres.live_session()).status_code == 503
+    sessions = postgres.backends()
+    assert len(sessions) == 2
+    postgres.query("TRUNCATE public.visits")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with locked_passwords(postgres):
+            answers = [pool.submit(one.get, "/openapi.json") for _ in range(2)]
+            servers.wait_until(
+                lambda: len(long_waiting(postgres)) + sum(map(concurrent.futures.Future.done,
+                                                              answers)) == 2,
+                20, "mod_authn_dbd did not ask")
+        answers = [answer.result() for answer in answers]
+    assert postgres.backends() == sessions
+    return sorted(statuses(answers))
+
+
+def test_a_session_that_others_use_has_no_setting_of_the_module(start_httpd, postgres_to_break,
+                                                                tables, expect_log):
+    expect_log("REG0311")
+    assert authenticated_beside_a_lock(start_httpd, postgres_to_break) == [200, 200]
+    visits = postgres_to_break.query("SELECT session, settings FROM public.visits")
+    assert sorted(visits) == [(session, []) for session in sorted(postgres_to_break.backends())]
+
+
+def test_control_with_a_lock_timeout_in_the_session_the_other_module_fails(
+        start_httpd, postgres_to_break, tables, tmp_path, expect_log):
+    expect_log("REG0311", "AH01618: user jane not found")
+    module = changed_module(tmp_path / "changed", "set_config('lock_timeout', '%d', true)",
+                            "set_config('lock_timeout', '%d', false)")
+    assert authenticated_beside_a_lock(start_httpd, postgres_to_break,
+                                       registration=module) == [200, 401]
