@@ -129,6 +129,36 @@ static int check_required(apr_pool_t *pool, const server_rec *server,
     return rv;
 }
 
+/* Refuses each API among these sections that a later one hides: of the <Location>s that
+ * hold for a path, the last one that mounts an API counts. */
+static int check_hidden(apr_pool_t *pool, const server_rec *server,
+                        const ap_directive_t *sections)
+{
+    int rv = OK;
+
+    for (const ap_directive_t *node = sections; node; node = node->next) {
+        const char *path, *other_path;
+        const ap_directive_t *api = mounted(pool, node, &path);
+
+        for (const ap_directive_t *later = node->next; api && later;
+             later = later->next) {
+            const ap_directive_t *other = mounted(pool, later, &other_path);
+
+            if (other && holds_for(other_path, path)) {
+                ap_log_error(
+                    APLOG_MARK, APLOG_EMERG, 0, server,
+                    "REG0110: RegistrationAPI %s at %s (%s:%d) is hidden by "
+                    "RegistrationAPI %s at %s (%s:%d), which comes later; mount them at "
+                    "different paths, the shorter one first, or leave one out",
+                    api->args, path, api->filename, api->line_num, other->args,
+                    other_path, other->filename, other->line_num);
+                rv = HTTP_INTERNAL_SERVER_ERROR;
+            }
+        }
+    }
+    return rv;
+}
+
 /* Whether the events API is mounted below the path, in any host; NULL: anywhere. */
 static int has_events(apr_pool_t *pool, const ap_directive_t *node, const char *below)
 {
@@ -216,8 +246,11 @@ static int refuse(apr_pool_t *pool, const server_rec *main_server)
     int rv = check_organizations(pool, ap_conftree, NULL);
 
     for (const server_rec *s = main_server; s; s = s->next) {
+        const ap_directive_t *sections = reg_dbd_directives(s);
+
         if (reg_server_conf(s)->mounted
-            && check_required(pool, s, reg_dbd_directives(s)) != OK) {
+            && (check_required(pool, s, sections) != OK
+                || check_hidden(pool, s, sections) != OK)) {
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }
     }

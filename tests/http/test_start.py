@@ -179,6 +179,7 @@ OPEN = '<Location "/open">\n  RegistrationAPI events\n{}</Location>'
 
 
 def warnings(httpd, tag):
+GRANTED = "Require all granted\n"
     return [line for line in httpd.log.text().splitlines() if f"{tag}: " in line]
 
 
@@ -254,7 +255,50 @@ def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
 
 
 ORGANIZATION_LINE = "RegistrationOrganization %{reqenv:ORG}\n"
-GRANTED = "Require all granted\n"
+
+
+def mounts(*pairs):
+    return "\n".join(f'<Location "{path}">\nRegistrationAPI {api}\n{GRANTED}</Location>'
+                     for path, api in pairs)
+
+
+HIDDEN = {
+    "twice": mounts(("/a", "events"), ("/a", "events")),
+    "twice, others between": mounts(("/a", "live"), ("/b", "live"), ("/a", "live")),
+    "two at one path": mounts(("/a", "groups"), ("/a", "users")),
+    "above, later": mounts(("/a/b", "live"), ("/a", "families")),
+    "the description as well": mounts(("/a/b", "openapi"), ("/a", "live")),
+    "in a module's section": mounts(("/a", "live")) + "\n<IfModule authz_core_module>\n"
+                             + mounts(("/a", "events")) + "\n</IfModule>",
+    "in a host": "<VirtualHost *:*>\n" + mounts(("/a", "live"), ("/a", "live"))
+                 + "\n</VirtualHost>",
+}
+REACHED = {
+    "beside": mounts(("/a", "live"), ("/ab", "live"), ("/b", "live")),
+    "above, first": mounts(("/a", "families"), ("/a/b", "live")),
+    "settings later": mounts(("/a", "events")) + '\n<Location "/a">\nRegistrationMaxBody 1\n'
+                      '</Location>\n<Location "/">\nRegistrationMaxBody 1\n</Location>',
+    "in two hosts": "\n".join(f"<VirtualHost *:*>\nServerName https://{name}.example\n"
+                              + mounts(("/a", api)) + "\n</VirtualHost>"
+                              for name, api in (("one", "live"), ("two", "events"))),
+    "otherwise in a host": mounts(("/a", "live")) + "\n<VirtualHost *:*>\n"
+                           + mounts(("/a", "events")) + "\n</VirtualHost>",
+}
+
+
+@pytest.mark.parametrize("lines", HIDDEN.values(), ids=HIDDEN)
+def test_an_api_that_another_hides_does_not_start(start_open, lines):
+    refusal = start_open(lines, start=False).refusal()
+    assert refusal is not None, "httpd started"
+    assert re.search(r"REG0110: RegistrationAPI \w+ at (/a|/a/b) \(\S+httpd.conf:\d+\) is hidden"
+                     r" by RegistrationAPI \w+ at /a \(\S+httpd.conf:\d+\)", refusal), refusal
+    status, lines = configtest(start_open(lines, start=False))
+    assert status != 0 and "REG0110: " in str(lines)
+
+
+@pytest.mark.parametrize("lines", REACHED.values(), ids=REACHED)
+def test_an_api_that_can_be_reached_starts(start_open, lines):
+    assert start_open(lines, start=False).refusal() is None
 
 
 @pytest.mark.parametrize("lines", [
