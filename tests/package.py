@@ -21,7 +21,7 @@ import readme
 
 PACKAGE = "libapache2-mod-registration"
 # What somebody who has a web server and a database has.
-STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl"
+STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl,systemd"
 SITE = "etc/apache2/sites-available/registration.conf"
 KEYS = ("etc/apache2/registration-keys.conf", "etc/apache2/registration-signing.pem")
 # Of the package's own files one without its name, and one of that name that is none of them.
@@ -129,6 +129,20 @@ def limit_rates(system):
     check("qos_module" in system.run("apache2ctl", "-M"), "mod_qos is not loaded")
 
 
+def check_units(system):
+    """The units for systemd; what is wrong in one may be a warning only."""
+    names = [f"/usr/share/mod_registration/registration-{name}.{kind}"
+             for name in ("keys", "maintain") for kind in ("service", "timer")]
+    said = system.run("systemd-analyze", "verify", *names)
+    check(not said, f"systemd-analyze verify: {said}")
+
+    step("the control: a directive that systemd does not know is found")
+    wrong = system.path("tmp/wrong.timer")
+    wrong.write_text(system.path(names[-1]).read_text().replace("OnCalendar", "OnCalender"))
+    said = system.run("sh", "-c", "systemd-analyze verify /tmp/wrong.timer; true")
+    check("OnCalender" in said, f"systemd-analyze verify: {said}")
+
+
 def use(system):
     """From the installed package to the first registration."""
     system.run("service", "postgresql", "start")
@@ -154,6 +168,9 @@ def use(system):
     service = system.path("usr/share/mod_registration/registration-maintain.service").read_text()
     check(f"ExecStart=/usr/bin/{line.partition('&& ')[2]}\n" in service,
           "the service does something else than the line for cron")
+
+    step("the units for systemd")
+    check_units(system)
 
     step("a new package's command, before that is installed")
     [package] = system.path("tmp").glob("*.deb")
