@@ -250,6 +250,7 @@ static void add_hash(reg_request_t *request, const char *password, const char **
                      reg_answer_t *answer)
 {
     int turn = request->host->begin_hashing(request);
+    apr_interval_time_t took = 0;
 
     if (!turn) {
         answer->outcome = REG_UNAVAILABLE;
@@ -259,12 +260,15 @@ static void add_hash(reg_request_t *request, const char *password, const char **
         reg_idempotency_call(request, &families_register, values, answer);
     }
     if (answer->outcome == REG_ACCEPTABLE) {
+        apr_time_t began = apr_time_now();
+
         values[HASH] = hash_password(request, password);
+        took = apr_time_now() - began;
         if (!values[HASH]) {
             answer->outcome = REG_FAULT;
         }
     }
-    request->host->end_hashing(request);
+    request->host->end_hashing(request, took);
 }
 
 static reg_reply_t *reply(reg_request_t *request, const reg_answer_t *answer)

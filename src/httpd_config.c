@@ -99,8 +99,6 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
         inner->list_threads != UNSET ? inner->list_threads : outer->list_threads;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
     conf->log_key = inner->log_key ? inner->log_key : outer->log_key;
-    conf->most_hashing =
-        inner->most_hashing != UNSET ? inner->most_hashing : outer->most_hashing;
     return conf;
 }
 
@@ -366,10 +364,13 @@ static const char *set_log_key(cmd_parms *cmd, void *config, const char *value)
 static const char *set_hashing(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t number;
-    const char *error = read_number(cmd, value, 1, 1000, &number);
+    const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
 
     (void)config;
-    reg_server_conf(cmd->server)->most_hashing = (int)number;
+    if (!error) {
+        error = read_number(cmd, value, 1, 1000, &number);
+        reg_server_conf(cmd->server)->most_hashing = (int)number;
+    }
     return error;
 }
 

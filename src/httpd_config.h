@@ -44,9 +44,8 @@ typedef struct reg_server_conf_t {
     int batch_size;               /* most requests of a call; likewise */
     struct reg_dispatch_t *dispatch; /* in a child process; see dispatch.h */
     struct reg_limiter_t *limiter;   /* in a child process; see httpd_pool.h */
-    int most_hashing;                /* passwords at the same time; -1 when unset */
-    struct reg_gate_t *hashing;      /* in a child process; see httpd_hashing.h */
-    apr_interval_time_t hash_took;   /* the last one; 0: none yet */
+    int most_hashing;                /* the main server's; -1 when unset */
+    apr_interval_time_t hash_took;   /* the last one in a child process; 0: none yet */
     struct reg_kept_t *kept;         /* in a child process, or NULL; see kept.h */
     struct reg_metrics_t *metrics;   /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;

@@ -18,6 +18,9 @@ APLOG_USE_MODULE(registration);
 /* What the call that follows a hash may take. */
 #define CALL_RESERVE apr_time_from_sec(1)
 
+/* Of this child process: the processors are the same for all its hosts. */
+static reg_gate_t *hashing;
+
 /* Half the processors: the others go on with what takes no time. */
 static int default_number(void)
 {
@@ -28,19 +31,13 @@ static int default_number(void)
 
 void reg_hashing_init(apr_pool_t *pool, server_rec *main_server)
 {
-    for (server_rec *s = main_server; s; s = s->next) {
-        reg_server_conf_t *conf = reg_server_conf(s);
+    int most = reg_server_conf(main_server)->most_hashing;
 
-        if (!conf->needs_database) {
-            continue;
-        }
-        conf->hashing = reg_gate_make(pool, conf->most_hashing > 0 ? conf->most_hashing
-                                                                   : default_number());
-        if (!conf->hashing) {
-            ap_log_error(
-                APLOG_MARK, APLOG_CRIT, 0, s,
-                "REG0109: no mutex could be made for hashing; families are answered 503");
-        }
+    hashing = reg_gate_make(pool, most > 0 ? most : default_number());
+    if (!hashing) {
+        ap_log_error(
+            APLOG_MARK, APLOG_CRIT, 0, main_server,
+            "REG0109: no mutex could be made for hashing; families are answered 503");
     }
 }
 
@@ -63,23 +60,22 @@ int reg_hashing_begin(reg_request_t *request)
     const reg_server_conf_t *conf = reg_server_conf(r->server);
     apr_time_t asked = apr_time_now();
 
-    if (!conf->hashing || !reg_gate_enter(conf->hashing, latest_begin(request, conf))) {
+    if (!hashing || !reg_gate_enter(hashing, latest_begin(request, conf))) {
         request->outcome = reg_outcome_name(REG_UNAVAILABLE);
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
                       "REG0315: no password could be hashed in time, all "
                       "RegistrationHashing are at work; returning 503");
         return 0;
     }
-    request->hashing_since = apr_time_now();
-    return request->hashing_since - asked > NO_WAIT ? 2 : 1;
+    return apr_time_now() - asked > NO_WAIT ? 2 : 1;
 }
 
-void reg_hashing_end(reg_request_t *request)
+void reg_hashing_end(reg_request_t *request, apr_interval_time_t took)
 {
     request_rec *r = request->host_data;
-    reg_server_conf_t *conf = reg_server_conf(r->server);
 
-    __atomic_store_n(&conf->hash_took, apr_time_now() - request->hashing_since,
-                     __ATOMIC_RELAXED);
-    reg_gate_leave(conf->hashing);
+    if (took > 0) {
+        __atomic_store_n(&reg_server_conf(r->server)->hash_took, took, __ATOMIC_RELAXED);
+    }
+    reg_gate_leave(hashing);
 }

@@ -3,20 +3,21 @@
 #define REGISTRATION_HTTPD_HASHING_H
 
 /**
- * How many passwords a child process hashes at the same time, which takes a processor for
- * long: RegistrationHashing. Requests wait in the order in which they came, each no
- * longer than leaves it the time to be hashed and registered before its deadline.
+ * How many passwords a child process hashes at the same time, for all its hosts, which
+ * takes a processor for long: RegistrationHashing. Requests wait in the order in which
+ * they came, each no longer than leaves it the time to be hashed and registered before
+ * its deadline.
  */
 
 #include "registration.h"
 
 #include <httpd.h>
 
-/** Makes the gates of a child process. */
+/** Makes the gate of a child process. */
 void reg_hashing_init(apr_pool_t *pool, server_rec *main_server);
 
 /** reg_host_t's `begin_hashing` and `end_hashing` for a request that httpd handed us. */
 int reg_hashing_begin(reg_request_t *request);
-void reg_hashing_end(reg_request_t *request);
+void reg_hashing_end(reg_request_t *request, apr_interval_time_t took);
 
 #endif

@@ -163,10 +163,11 @@ typedef struct reg_host_t {
      * bounds how many do so at the same time.
      * @return 0 when it may not in time for another call, which is logged; 2 when it had
      *         to wait, so that what was looked up before may be out of date; else 1.
-     * Unless it is 0, end_hashing has to follow.
+     * Unless it is 0, end_hashing has to follow, with the time that the hash itself took;
+     * 0: none was made.
      */
     int (*begin_hashing)(reg_request_t *request);
-    void (*end_hashing)(reg_request_t *request);
+    void (*end_hashing)(reg_request_t *request, apr_interval_time_t took);
 } reg_host_t;
 
 struct reg_request_t {
@@ -208,8 +209,7 @@ struct reg_request_t {
     apr_interval_time_t took; /* at the database */
 
     /* The host's own: */
-    apr_time_t deadline;      /* of all calls for one answer; 0 before the first */
-    apr_time_t hashing_since; /* set by begin_hashing */
+    apr_time_t deadline; /* of all calls for one answer; 0 before the first */
 
     struct reg_metrics_t *metrics; /* see metrics.h; or NULL */
 };

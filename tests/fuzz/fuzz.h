@@ -271,9 +271,10 @@ static inline int fuzz_begin_hashing(reg_request_t *request)
     return 1;
 }
 
-static inline void fuzz_end_hashing(reg_request_t *request)
+static inline void fuzz_end_hashing(reg_request_t *request, apr_interval_time_t took)
 {
     (void)request;
+    (void)took;
 }
 
 static inline int fuzz_enter_list(reg_request_t *request)

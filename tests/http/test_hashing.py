@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hashing families' passwords: a refused request costs none, and no other is held up."""
 
+import concurrent.futures
 import os
 import threading
 import time
@@ -8,8 +9,9 @@ import time
 import pytest
 
 import changed
+import servers
 from conftest import new_object_id, new_uuid
-from faults import GRACE, MODULES, MOUNTS, OUTAGE, Caller, children, database
+from faults import GRACE, MODULES, MOUNTS, OUTAGE, Caller, children, database, two_hosts
 from samples import family
 
 PATH = "/v1/families"
@@ -125,6 +127,51 @@ def test_of_many_under_one_key_few_are_hashed(site, school, at_once):
         20, lambda _: one.post(PATH, json=body, headers={"Idempotency-Key": key})))
     assert {(answer.status_code, answer.text) for answer in answers} == {(201, answers[0].text)}
     assert seconds < 10 * hash
+
+
+# --- Of several hosts ----------------------------------------------------------------------
+
+TWO_COSTS = """
+<Location "/cheap">
+    RegistrationAPI families
+    RegistrationPasswordCost 4
+    Require all granted
+</Location>
+<Location "/dear">
+    RegistrationAPI families
+    RegistrationPasswordCost 16
+    Require all granted
+</Location>
+"""
+
+
+def rest_of_a_hash(start_httpd, postgres, school, hashing):
+    """While one host hashes, another is asked for a cheap hash. What part of the first hash is
+    made after the second has been answered."""
+    site = f"RegistrationHashing {hashing}\n" + two_hosts(
+        *2 * [postgres.dsn("registration")], TWO_COSTS, timeout=40)
+    httpd = start_httpd(site, modules=MODULES)
+    one, two = (Caller(httpd, f"{name}.example.org") for name in ("one", "two"))
+
+    def register_at(caller, path):
+        answer = caller.post(path, json=family(*school), timeout=60)
+        assert answer.status_code == 201, answer.text
+    _, hash = cost(one, lambda: register_at(one, "/dear"))
+    register_at(two, "/cheap")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        before = processor_time(httpd)
+        dear = pool.submit(register_at, one, "/dear")
+        servers.wait_until(lambda: processor_time(httpd) > before + hash / 20, 30,
+                           "nothing was hashed")
+        register_at(two, "/cheap")
+        _, rest = cost(one, dear.result)
+    return rest / hash
+
+
+def test_hosts_of_a_child_process_hash_in_turns(start_httpd, postgres, school):
+    """The control has room for both."""
+    assert rest_of_a_hash(start_httpd, postgres, school, hashing=1) < 0.3
+    assert rest_of_a_hash(start_httpd, postgres, school, hashing=2) > 0.3
 
 
 # --- Beside others -------------------------------------------------------------------------

@@ -61,8 +61,9 @@ WRONG = [
     ("host", "RegistrationConnections 11", ["RegistrationConnections", "11", "DBDMax"]),
     ("host", "RegistrationConnections many", ["RegistrationConnections", "many"]),
     ("host", "RegistrationListThreads 0", ["RegistrationListThreads", "0", "1"]),
-    ("host", "RegistrationHashing 0", ["RegistrationHashing", "0", "1", "1000"]),
-    ("host", "RegistrationHashing 1001", ["RegistrationHashing", "1001", "1000"]),
+    ("main", "RegistrationHashing 0", ["RegistrationHashing", "0", "1", "1000"]),
+    ("main", "RegistrationHashing 1001", ["RegistrationHashing", "1001", "1000"]),
+    ("host", "RegistrationHashing 1", ["RegistrationHashing", "<VirtualHost>"]),
     ("location", "RegistrationHashing 1", ["RegistrationHashing"]),
     ("host", "RegistrationSearches 0", ["RegistrationSearches", "0"]),
     ("host", "RegistrationSearches 9",
@@ -73,7 +74,8 @@ WRONG = [
     ("location", f"RegistrationLogKey {'0' * 32}", ["RegistrationLogKey"]),
 ]
 
-AROUND = {"host": "{}",
+AROUND = {"main": "{}",
+          "host": "{}",
           "location": '<Location "/wrong">\n{}\n</Location>',
           "pattern": '<Location ~ "^/wrong">\n{}\n</Location>',
           "directory": '<Directory "/wrong">\n{}\n</Directory>'}
@@ -81,7 +83,8 @@ AROUND = {"host": "{}",
 
 @pytest.mark.parametrize("where, line, words", WRONG, ids=[f"{w}: {l}" for w, l, _ in WRONG])
 def test_a_wrong_directive_is_refused(start_httpd, where, line, words):
-    refusal = start_httpd(inside=AROUND[where].format(line), start=False).refusal()
+    place = "extra" if where == "main" else "inside"
+    refusal = start_httpd(**{place: AROUND[where].format(line)}, start=False).refusal()
     assert refusal is not None, "httpd started"
     assert all(word in refusal for word in words), refusal
 
@@ -93,15 +96,16 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationIdempotencyTTL 1", "RegistrationIdempotencyTTL 31536000",
          "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1",
          "RegistrationConnections 8",
-         "RegistrationHashing 1", "RegistrationHashing 1000",
          "RegistrationSearches 1", "RegistrationSearches 8",
          "RegistrationListThreads 1", "RegistrationListThreads 10000",
          f"RegistrationLogKey {'0aF9' * 8}", "RegistrationGroupsPath /groups"]
+RIGHT_IN_MAIN = ["RegistrationHashing 1", "RegistrationHashing 1000"]
 
 
 def test_the_limits_themselves_are_accepted(start_httpd):
-    for line in RIGHT:
-        assert start_httpd(inside=line, start=False).refusal() is None, line
+    for place, lines in (("inside", RIGHT), ("extra", RIGHT_IN_MAIN)):
+        for line in lines:
+            assert start_httpd(**{place: line}, start=False).refusal() is None, line
 
 
 def test_an_api_needs_mod_dbd(start_httpd):
@@ -175,11 +179,11 @@ def test_a_pool_that_cannot_work_is_refused(start_httpd, right, wrong, words):
 
 # --- What is only unwise -------------------------------------------------------------------
 
+GRANTED = "Require all granted\n"
 OPEN = '<Location "/open">\n  RegistrationAPI events\n{}</Location>'
 
 
 def warnings(httpd, tag):
-GRANTED = "Require all granted\n"
     return [line for line in httpd.log.text().splitlines() if f"{tag}: " in line]
 
 
@@ -254,9 +258,6 @@ def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
     assert "REG0103" in start_open(lines, start=False).refusal()
 
 
-ORGANIZATION_LINE = "RegistrationOrganization %{reqenv:ORG}\n"
-
-
 def mounts(*pairs):
     return "\n".join(f'<Location "{path}">\nRegistrationAPI {api}\n{GRANTED}</Location>'
                      for path, api in pairs)
@@ -299,6 +300,9 @@ def test_an_api_that_another_hides_does_not_start(start_open, lines):
 @pytest.mark.parametrize("lines", REACHED.values(), ids=REACHED)
 def test_an_api_that_can_be_reached_starts(start_open, lines):
     assert start_open(lines, start=False).refusal() is None
+
+
+ORGANIZATION_LINE = "RegistrationOrganization %{reqenv:ORG}\n"
 
 
 @pytest.mark.parametrize("lines", [

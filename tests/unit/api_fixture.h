@@ -23,10 +23,12 @@ typedef struct {
     reg_answer_t answer; /* that the operation gives */
     int reads;
     int calls;
-    int no_hashing;            /* the host lets no password be hashed */
-    int waits;                 /* or only after a wait */
-    int hashing, hashed;       /* how many are being and have been */
-    int parameters;            /* of the last call */
+    int no_hashing;                /* the host lets no password be hashed */
+    int waits;                     /* or only after a wait */
+    int hashing, hashed;           /* how many are being and have been */
+    apr_interval_time_t hash_took; /* the last one */
+    int taken_meanwhile;           /* the second call finds it registered */
+    int parameters;                /* of the last call */
     const char *called;        /* "live_register(<id>, …, NULL)", or NULL; without what
                                 * the audit is told */
     const char *const *values; /* of that call, what the audit is told behind them */
@@ -80,12 +82,13 @@ static inline int fake_begin_hashing(reg_request_t *request)
     return host->no_hashing ? 0 : host->waits ? 2 : 1;
 }
 
-static inline void fake_end_hashing(reg_request_t *request)
+static inline void fake_end_hashing(reg_request_t *request, apr_interval_time_t took)
 {
     fake_host_t *host = request->host_data;
 
     host->hashing--;
     host->hashed++;
+    host->hash_took = took;
 }
 
 static inline void fake_call(reg_request_t *request, const reg_operation_t *operation,
@@ -108,6 +111,9 @@ static inline void fake_call(reg_request_t *request, const reg_operation_t *oper
     *answer = host->answer;
     if (answer->outcome == REG_CREATED && fake_is_check(operation, values)) {
         *answer = (reg_answer_t){.outcome = REG_ACCEPTABLE};
+    }
+    if (host->taken_meanwhile && host->calls == 2) {
+        *answer = (reg_answer_t){.outcome = REG_DUPLICATE};
     }
 }
 

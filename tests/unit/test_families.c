@@ -316,6 +316,20 @@ static void after_a_wait_it_is_checked_again(void **state)
     assert_int_equal(host.calls, 3);
     assert_int_equal(host.hashed, 1);
     assert_int_equal(host.hashing, 0);
+    assert_true(host.hash_took > 0);
+}
+
+static void a_turn_that_is_not_used_is_not_taken_for_a_hash(void **state)
+{
+    fake_host_t host = {.pool = *state,
+                        .answer = {REG_CREATED, NULL, "{}"},
+                        .waits = 1,
+                        .taken_meanwhile = 1};
+
+    assert_int_equal(post(&host, GOOD)->status, 409);
+    assert_int_equal(host.calls, 2);
+    assert_int_equal(host.hashed, 1);
+    assert_int_equal(host.hash_took, 0);
 }
 
 static void without_a_turn_to_hash_it_is_503(void **state)
@@ -401,6 +415,7 @@ int main(void)
         POOL_TEST(what_is_refused_costs_no_hash),
         POOL_TEST(a_password_is_hashed_when_the_rest_is_right),
         POOL_TEST(after_a_wait_it_is_checked_again),
+        POOL_TEST(a_turn_that_is_not_used_is_not_taken_for_a_hash),
         POOL_TEST(without_a_turn_to_hash_it_is_503),
         POOL_TEST(a_password_that_cannot_be_hashed_is_500),
         POOL_TEST(an_outcome_is_worded_as_the_service_words_it),
