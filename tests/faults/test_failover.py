@@ -18,7 +18,7 @@ from changed import changed_module
 from conftest import new_uuid
 from event_registrations import MOUNT
 from faults import (GRACE, MODULES, MOUNTS, OUTAGE, BreakablePostgres, Caller, children,
-                    database)
+                    check_unavailable, database)
 from workload import CHILDREN, CLIENTS, KINDS, Load, Rooms
 
 # Two hosts may take twice connect_timeout, and then there must be time to wait.
@@ -156,6 +156,22 @@ def test_control_without_waiting_for_the_standby_it_is(caller, pair):
 
 
 # --- A wait for the standby that is cut short -----------------------------------------------
+
+def test_a_standby_answers_what_is_read_by_its_id_and_no_list(caller, start_httpd, pair,
+                                                              expect_log):
+    """A list has an entry in the audit."""
+    expect_log("ERROR:  cannot execute INSERT in a read-only transaction")
+    [[occurrence]] = pair.primary.query(
+        "INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1 RETURNING id")
+    made = caller().post(MOUNT, json={"occurrenceId": occurrence, "externalUserId": "x"})
+    path = made.headers["Location"]
+    one = Caller(start_httpd(CHILDREN + MOUNTS + database(pair.standby.dsn()),
+                             modules=MODULES))
+    servers.wait_until(lambda: one.get(path).status_code == 200, BACK, "it is not read")
+    assert one.get(path).json() == made.json()
+    check_unavailable(one.get(MOUNT), "events")
+    assert "SQLSTATE 25006: the server is read-only" in one.httpd.log.text()
+
 
 def cancel_waits(postgres):
     """Has all commits that wait for the standby wait no longer; how many there were."""
