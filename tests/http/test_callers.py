@@ -103,7 +103,8 @@ def refusals(httpd):
 
 
 def test_a_refusal_is_logged_with_the_id_and_the_hash(start_httpd, client, issuer, ask):
-    httpd = start_httpd(inside=f"{FORMAT}RegistrationLogKey {KEY}")
+    """By the example site, in a server whose own level is Debian's."""
+    httpd = start_httpd(inside=f"{FORMAT}RegistrationLogKey {KEY}", log_level="warn")
     name = secrets.token_hex(8)
     one = client(issuer.token(name, org=ORGANIZATION), httpd)
     answer = one.post(MOUNTS["families"], json={"username": secrets.token_hex(8)})
