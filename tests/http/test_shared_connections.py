@@ -17,7 +17,7 @@ import pytest
 
 import servers
 from changed import changed_module
-from faults import CHILD, GRACE, TIMEOUT, Caller, database, statuses
+from faults import CHILD, GRACE, RECOVERY, TIMEOUT, Caller, database, statuses
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 
 CLIENTS = THREADS = 64   # of faults.CHILD
@@ -185,6 +185,35 @@ def test_control_with_too_few_connections_requests_are_late(start_httpd, postgre
             return True
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
         assert any(pool.map(is_late, range(CLIENTS)))
+
+
+# --- A restart of PostgreSQL ----------------------------------------------------------------
+
+def test_after_a_restart_the_apis_go_on_and_the_other_module_needs_a_graceful_one(
+        start_httpd, postgres_to_break, tables, expect_log):
+    """As registration.conf says."""
+    # Of one child process, the next begins before the last has ended.
+    expect_log("AH03490: scoreboard is full", "AH01618: user jane not found",
+               "prepared statement .* does not exist",
+               r"\[(authn_dbd|dbd):error\]")
+    extra = '<Location "/open">\nRegistrationAPI live\nRequire all granted\n</Location>'
+    httpd = start_httpd(site(postgres_to_break, AUTHENTICATION, extra=extra), modules=MODULES)
+    session = postgres_to_break.live_session()
+    one, anyone = Caller(httpd), Caller(httpd)
+    one.auth = ("jane", "secret")
+
+    def is_open():
+        return anyone.post(f"/open/{session}/register",
+                           json={"patient_id": str(uuid.uuid4())}).status_code == 201
+    assert one.register(session).status_code == 201 and is_open()
+    postgres_to_break.stop("fast")
+    postgres_to_break.start()
+    servers.wait_until(is_open, RECOVERY, "the API did not come back")
+    assert set(statuses(one.register(session) for _ in range(5))) == {401}
+    httpd.graceful()
+    servers.wait_until(lambda: one.register(session).status_code == 201, 30,
+                       "mod_authn_dbd did not come back")
+    assert is_open()
 
 
 # --- What the module leaves in a session ----------------------------------------------------
