@@ -243,7 +243,7 @@ def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
     assert versions(empty) == ["1"]
     entries = """INSERT INTO registration.audit (at, action, kind, id, belongs_to, caller)
         SELECT at, 'registered', 'family', at::date, 'x', 'me'
-          FROM unnest('{2020-02-03 04:05Z, 2026-10-31 23:59Z}'::timestamptz[] || now()) AS at"""
+          FROM unnest('{2020-02-03 04:05Z, 2024-10-31 23:59Z}'::timestamptz[] || now()) AS at"""
     empty.psql("-c", entries)
     read = "SELECT at, action, kind, id, belongs_to, caller FROM registration.audit ORDER BY at"
     before = empty.psql("-c", read)
