@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both servers have in common."""
 
+import contextlib
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -20,9 +22,14 @@ class ServerError(Exception):
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that is free until a server takes it: below those that the system gives to
+    connections, and not one of another worker's."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    while True:
+        port = random.randrange(11000 + worker, 32768, 8)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition, seconds, what):
