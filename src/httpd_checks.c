@@ -35,22 +35,29 @@ static int is_unconditional(const ap_directive_t *node)
     return 1;
 }
 
-/* The first of the directives of this name. */
-static const ap_directive_t *find(const ap_directive_t *node, const char *name,
-                                  depth_t depth)
+/* The first of the directives of this name, with this value unless that is NULL. */
+static const ap_directive_t *find_value(const ap_directive_t *node, const char *name,
+                                        const char *value, depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
     for (; node && !found; node = node->next) {
-        if (ap_cstr_casecmp(node->directive, name) == 0) {
+        if (ap_cstr_casecmp(node->directive, name) == 0
+            && (!value || ap_cstr_casecmp(node->args, value) == 0)) {
             found = node;
         }
         else if (depth == IN_ALL_SECTIONS
                  || (depth == IN_SECTIONS_THAT_HOLD && is_unconditional(node))) {
-            found = find(node->first_child, name, depth);
+            found = find_value(node->first_child, name, value, depth);
         }
     }
     return found;
+}
+
+static const ap_directive_t *find(const ap_directive_t *node, const char *name,
+                                  depth_t depth)
+{
+    return find_value(node, name, NULL, depth);
 }
 
 /* The path of a <Location>, without what closes it; NULL when it is a pattern, or the
@@ -94,6 +101,23 @@ static int is_required(apr_pool_t *pool, const ap_directive_t *node, const char 
     return 0;
 }
 
+/* The Satisfy Any of any of these sections, which has one of Require and
+ * mod_access_compat's Allow suffice for what is at the path; NULL: there is none. */
+static const ap_directive_t *
+find_satisfy_any(apr_pool_t *pool, const ap_directive_t *node, const char *path)
+{
+    const ap_directive_t *found = NULL;
+
+    for (; node && !found; node = node->next) {
+        const char *own = location_path(pool, node);
+
+        if (own && holds_for(own, path)) {
+            found = find_value(node->first_child, "Satisfy", "any", IN_ALL_SECTIONS);
+        }
+    }
+    return found;
+}
+
 /* The RegistrationAPI of a section; NULL: there is none. */
 static const ap_directive_t *mounted(apr_pool_t *pool, const ap_directive_t *node,
                                      const char **path)
@@ -123,6 +147,34 @@ static int check_required(apr_pool_t *pool, const server_rec *server,
                 "<LocationMatch>, for example: Require valid-user, or, for every "
                 "caller: Require all granted",
                 api->args, path, api->filename, api->line_num);
+            rv = HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    return rv;
+}
+
+/* Refuses each API among these sections that Satisfy Any opens: every address is allowed
+ * where mod_access_compat has no Allow and no Deny, and then no Require is asked. */
+static int check_satisfied(apr_pool_t *pool, const server_rec *server,
+                           const ap_directive_t *sections)
+{
+    int rv = OK;
+
+    for (const ap_directive_t *node = sections; node; node = node->next) {
+        const char *path;
+        const ap_directive_t *api = mounted(pool, node, &path);
+        const ap_directive_t *any = api ? find_satisfy_any(pool, sections, path) : NULL;
+
+        if (api && !any) {
+            any = find_satisfy_any(pool, ap_conftree, path);
+        }
+        if (any) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, server,
+                         "REG0111: Satisfy Any (%s:%d) lets requests pass to "
+                         "RegistrationAPI %s at %s (%s:%d) without its Require; leave it "
+                         "out, and write addresses as Require ip",
+                         any->filename, any->line_num, api->args, path, api->filename,
+                         api->line_num);
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }
     }
@@ -250,6 +302,7 @@ static int refuse(apr_pool_t *pool, const server_rec *main_server)
 
         if (reg_server_conf(s)->mounted
             && (check_required(pool, s, sections) != OK
+                || check_satisfied(pool, s, sections) != OK
                 || check_hidden(pool, s, sections) != OK)) {
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }

@@ -258,6 +258,27 @@ def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
     assert "REG0103" in start_open(lines, start=False).refusal()
 
 
+ACCESS_COMPAT = "LoadModule access_compat_module {}/mod_access_compat.so".format(
+    servers.apxs("LIBEXECDIR"))
+SATISFIED = {
+    "there": OPEN.format(GRANTED + "Satisfy Any\n"),
+    "above": OPEN.format(GRANTED) + '\n<Location "/">\nsatisfy any\n</Location>',
+    "on a condition": OPEN.format(GRANTED + '<If "true">\nSatisfy Any\n</If>\n'),
+    "behind another": OPEN.format(GRANTED + "<Limit GET>\nSatisfy All\n</Limit>\nSatisfy Any\n"),
+    "in a host": "<VirtualHost *:*>\n" + OPEN.format(GRANTED + "Satisfy Any\n")
+                 + "\n</VirtualHost>",
+}
+
+
+@pytest.mark.parametrize("lines", SATISFIED.values(), ids=SATISFIED)
+def test_an_api_that_satisfy_any_opens_does_not_start(start_open, lines):
+    refusal = start_open(ACCESS_COMPAT, lines, start=False).refusal()
+    assert refusal is not None, "httpd started"
+    assert "REG0111: Satisfy Any (" in refusal and "at /open" in refusal
+    allowed = lines.replace("Any", "All").replace("any", "all")
+    assert start_open(ACCESS_COMPAT, allowed, start=False).refusal() is None
+
+
 def mounts(*pairs):
     return "\n".join(f'<Location "{path}">\nRegistrationAPI {api}\n{GRANTED}</Location>'
                      for path, api in pairs)
