@@ -133,7 +133,8 @@ def test_a_batch_has_no_more_bytes_than_it_may(site, postgres_to_break, pool, ex
     sizes, grown = join_together(site(), postgres_to_break, pool)
     assert sum(sizes) > 1.5 * BOUND
     assert max(sizes) <= BOUND
-    assert grown < 128   # MiB; a request is held some ten times over, most of it its own
+    # MiB; a request is held some ten times over, most of it its own.
+    assert grown < (256 if servers.is_sanitized(servers.MODULE) else 128)
 
 
 def test_control_without_a_bound_all_of_them_are_one_batch(

@@ -419,6 +419,8 @@ class TestWhereKeysAreHashed(World):
         check_is_noticed(w, "keys that have one hash", 1150)
 
 
+@pytest.mark.skipif(servers.is_sanitized(servers.MODULE),
+                    reason="a sanitized httpd is given more time than this adds")
 class TestWhatIsQuadraticInHttpd(World):
     """The length of the body once more for each byte of it."""
 
