@@ -36,8 +36,8 @@ static int is_unconditional(const ap_directive_t *node)
 }
 
 /* The first of the directives of this name, with this value unless that is NULL. */
-static const ap_directive_t *find_value(const ap_directive_t *node, const char *name,
-                                        const char *value, depth_t depth)
+static const ap_directive_t *find(const ap_directive_t *node, const char *name,
+                                  const char *value, depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
@@ -48,16 +48,10 @@ static const ap_directive_t *find_value(const ap_directive_t *node, const char *
         }
         else if (depth == IN_ALL_SECTIONS
                  || (depth == IN_SECTIONS_THAT_HOLD && is_unconditional(node))) {
-            found = find_value(node->first_child, name, value, depth);
+            found = find(node->first_child, name, value, depth);
         }
     }
     return found;
-}
-
-static const ap_directive_t *find(const ap_directive_t *node, const char *name,
-                                  depth_t depth)
-{
-    return find_value(node, name, NULL, depth);
 }
 
 /* The path of a <Location>, without what closes it; NULL when it is a pattern, or the
@@ -86,33 +80,19 @@ static int holds_for(const char *own, const char *path)
            && (path[length] == '/' || path[length] == '\0');
 }
 
-/* Whether any of these sections says for every request who may use what is at the path.
- */
-static int is_required(apr_pool_t *pool, const ap_directive_t *node, const char *path)
-{
-    for (; node; node = node->next) {
-        const char *own = location_path(pool, node);
-
-        if (own && holds_for(own, path)
-            && find(node->first_child, "Require", IN_SECTIONS_THAT_HOLD)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The Satisfy Any of any of these sections, which has one of Require and
- * mod_access_compat's Allow suffice for what is at the path; NULL: there is none. */
-static const ap_directive_t *
-find_satisfy_any(apr_pool_t *pool, const ap_directive_t *node, const char *path)
+/* The first directive of this name and value in a <Location> that holds for the path,
+ * among these sections. */
+static const ap_directive_t *find_at(apr_pool_t *pool, const ap_directive_t *sections,
+                                     const char *path, const char *name,
+                                     const char *value, depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
-    for (; node && !found; node = node->next) {
-        const char *own = location_path(pool, node);
+    for (; sections && !found; sections = sections->next) {
+        const char *own = location_path(pool, sections);
 
         if (own && holds_for(own, path)) {
-            found = find_value(node->first_child, "Satisfy", "any", IN_ALL_SECTIONS);
+            found = find(sections->first_child, name, value, depth);
         }
     }
     return found;
@@ -123,89 +103,107 @@ static const ap_directive_t *mounted(apr_pool_t *pool, const ap_directive_t *nod
                                      const char **path)
 {
     *path = location_path(pool, node);
-    return *path ? find(node->first_child, "RegistrationAPI", IN_ALL_SECTIONS) : NULL;
+    return *path ? find(node->first_child, "RegistrationAPI", NULL, IN_ALL_SECTIONS)
+                 : NULL;
 }
 
-/* Refuses each API among these sections that is not said to be for whom. The description
- * of the APIs holds nothing secret and is exempt. */
-static int check_required(apr_pool_t *pool, const server_rec *server,
-                          const ap_directive_t *sections)
+/* An API, and the <Location> that mounts it. */
+typedef struct {
+    const server_rec *server;
+    const ap_directive_t *sections; /* the server's */
+    const ap_directive_t *location; /* one of them */
+    const ap_directive_t *api;
+    const char *path;
+} mount_t;
+
+/* The first such directive that holds for an API: its server's, or the main server's. */
+static const ap_directive_t *find_for(apr_pool_t *pool, const mount_t *mount,
+                                      const char *name, const char *value, depth_t depth)
 {
+    const ap_directive_t *found =
+        find_at(pool, mount->sections, mount->path, name, value, depth);
+
+    return found ? found : find_at(pool, ap_conftree, mount->path, name, value, depth);
+}
+
+/* Refuses an API without a Require. The description of the APIs holds nothing secret and
+ * is exempt. */
+static int check_required(apr_pool_t *pool, const mount_t *mount)
+{
+    const ap_directive_t *api = mount->api;
+
+    if (ap_cstr_casecmp(api->args, "openapi") == 0
+        || find_for(pool, mount, "Require", NULL, IN_SECTIONS_THAT_HOLD)) {
+        return OK;
+    }
+    ap_log_error(APLOG_MARK, APLOG_EMERG, 0, mount->server,
+                 "REG0103: no Require says who may use RegistrationAPI %s at %s (%s:%d); "
+                 "write one in a <Location> of that path, outside of <If>, <Limit> and "
+                 "<LocationMatch>, for example: Require valid-user, or, for every "
+                 "caller: Require all granted",
+                 api->args, mount->path, api->filename, api->line_num);
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* Refuses an API that Satisfy Any opens: every address is allowed where mod_access_compat
+ * has no Allow and no Deny, and then no Require is asked. */
+static int check_satisfied(apr_pool_t *pool, const mount_t *mount)
+{
+    const ap_directive_t *api = mount->api;
+    const ap_directive_t *any = find_for(pool, mount, "Satisfy", "any", IN_ALL_SECTIONS);
+
+    if (!any) {
+        return OK;
+    }
+    ap_log_error(
+        APLOG_MARK, APLOG_EMERG, 0, mount->server,
+        "REG0111: Satisfy Any (%s:%d) lets requests pass to RegistrationAPI %s at "
+        "%s (%s:%d) without its Require; leave it out, and write addresses as "
+        "Require ip",
+        any->filename, any->line_num, api->args, mount->path, api->filename,
+        api->line_num);
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* Refuses an API that a later one hides: of the <Location>s that hold for a path, the
+ * last one that mounts an API counts. */
+static int check_hidden(apr_pool_t *pool, const mount_t *mount)
+{
+    const ap_directive_t *api = mount->api;
     int rv = OK;
 
-    for (const ap_directive_t *node = sections; node; node = node->next) {
+    for (const ap_directive_t *later = mount->location->next; later;
+         later = later->next) {
         const char *path;
-        const ap_directive_t *api = mounted(pool, node, &path);
+        const ap_directive_t *other = mounted(pool, later, &path);
 
-        if (api && ap_cstr_casecmp(api->args, "openapi") != 0
-            && !is_required(pool, sections, path)
-            && !is_required(pool, ap_conftree, path)) {
+        if (other && holds_for(path, mount->path)) {
             ap_log_error(
-                APLOG_MARK, APLOG_EMERG, 0, server,
-                "REG0103: no Require says who may use RegistrationAPI %s at %s (%s:%d); "
-                "write one in a <Location> of that path, outside of <If>, <Limit> and "
-                "<LocationMatch>, for example: Require valid-user, or, for every "
-                "caller: Require all granted",
-                api->args, path, api->filename, api->line_num);
+                APLOG_MARK, APLOG_EMERG, 0, mount->server,
+                "REG0110: RegistrationAPI %s at %s (%s:%d) is hidden by RegistrationAPI "
+                "%s at %s (%s:%d), which comes later; mount them at different paths, the "
+                "shorter one first, or leave one out",
+                api->args, mount->path, api->filename, api->line_num, other->args, path,
+                other->filename, other->line_num);
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }
     }
     return rv;
 }
 
-/* Refuses each API among these sections that Satisfy Any opens: every address is allowed
- * where mod_access_compat has no Allow and no Deny, and then no Require is asked. */
-static int check_satisfied(apr_pool_t *pool, const server_rec *server,
-                           const ap_directive_t *sections)
+/* Makes the checks of each API of a server. */
+static int check_mounts(apr_pool_t *pool, const server_rec *server)
 {
+    mount_t mount = {.server = server, .sections = reg_dbd_directives(server)};
     int rv = OK;
 
-    for (const ap_directive_t *node = sections; node; node = node->next) {
-        const char *path;
-        const ap_directive_t *api = mounted(pool, node, &path);
-        const ap_directive_t *any = api ? find_satisfy_any(pool, sections, path) : NULL;
-
-        if (api && !any) {
-            any = find_satisfy_any(pool, ap_conftree, path);
-        }
-        if (any) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, server,
-                         "REG0111: Satisfy Any (%s:%d) lets requests pass to "
-                         "RegistrationAPI %s at %s (%s:%d) without its Require; leave it "
-                         "out, and write addresses as Require ip",
-                         any->filename, any->line_num, api->args, path, api->filename,
-                         api->line_num);
+    for (mount.location = mount.sections; mount.location;
+         mount.location = mount.location->next) {
+        mount.api = mounted(pool, mount.location, &mount.path);
+        if (mount.api
+            && (check_required(pool, &mount) != OK || check_satisfied(pool, &mount) != OK
+                || check_hidden(pool, &mount) != OK)) {
             rv = HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
-    return rv;
-}
-
-/* Refuses each API among these sections that a later one hides: of the <Location>s that
- * hold for a path, the last one that mounts an API counts. */
-static int check_hidden(apr_pool_t *pool, const server_rec *server,
-                        const ap_directive_t *sections)
-{
-    int rv = OK;
-
-    for (const ap_directive_t *node = sections; node; node = node->next) {
-        const char *path, *other_path;
-        const ap_directive_t *api = mounted(pool, node, &path);
-
-        for (const ap_directive_t *later = node->next; api && later;
-             later = later->next) {
-            const ap_directive_t *other = mounted(pool, later, &other_path);
-
-            if (other && holds_for(other_path, path)) {
-                ap_log_error(
-                    APLOG_MARK, APLOG_EMERG, 0, server,
-                    "REG0110: RegistrationAPI %s at %s (%s:%d) is hidden by "
-                    "RegistrationAPI %s at %s (%s:%d), which comes later; mount them at "
-                    "different paths, the shorter one first, or leave one out",
-                    api->args, path, api->filename, api->line_num, other->args,
-                    other_path, other->filename, other->line_num);
-                rv = HTTP_INTERNAL_SERVER_ERROR;
-            }
         }
     }
     return rv;
@@ -257,10 +255,10 @@ static int check_organizations(apr_pool_t *pool, const ap_directive_t *node,
 static int has_tls(const server_rec *server, const ap_directive_t *sections)
 {
     const char *protocol = ap_get_server_protocol((server_rec *)server);
-    const ap_directive_t *engine = find(sections, "SSLEngine", NOWHERE_ELSE);
+    const ap_directive_t *engine = find(sections, "SSLEngine", NULL, NOWHERE_ELSE);
 
     if (!engine) {
-        engine = find(ap_conftree, "SSLEngine", NOWHERE_ELSE);
+        engine = find(ap_conftree, "SSLEngine", NULL, NOWHERE_ELSE);
     }
     return (engine && ap_cstr_casecmp(engine->args, "off") != 0)
            || (protocol && strcmp(protocol, "https") == 0)
@@ -298,12 +296,7 @@ static int refuse(apr_pool_t *pool, const server_rec *main_server)
     int rv = check_organizations(pool, ap_conftree, NULL);
 
     for (const server_rec *s = main_server; s; s = s->next) {
-        const ap_directive_t *sections = reg_dbd_directives(s);
-
-        if (reg_server_conf(s)->mounted
-            && (check_required(pool, s, sections) != OK
-                || check_satisfied(pool, s, sections) != OK
-                || check_hidden(pool, s, sections) != OK)) {
+        if (reg_server_conf(s)->mounted && check_mounts(pool, s) != OK) {
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }
     }
@@ -345,7 +338,7 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     const apr_dbd_driver_t *driver;
 
     (void)plog;
-    if (find(ap_conftree, "RegistrationAPI", IN_ALL_SECTIONS)
+    if (find(ap_conftree, "RegistrationAPI", NULL, IN_ALL_SECTIONS)
         && wants_driver(ptemp, ap_conftree) && apr_dbd_init(pconf) == APR_SUCCESS
         && apr_dbd_get_driver(pconf, "pgsql", &driver) != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, NULL,

@@ -298,27 +298,24 @@ static void add_vary(request_rec *r, const reg_reply_t *reply)
     }
 }
 
-/* Whether a body is sent at the pace of its reader. */
-static int is_paced(const reg_reply_t *reply)
-{
-    return reply->more || (reply->body && strlen(reply->body) > REG_PACED_SIZE);
-}
-
 int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
     reg_request_t *request = reg_request_kept(r);
-    apr_size_t length;
+    apr_size_t length = reply->body ? strlen(reply->body) : 0;
+    int is_paced = reply->more || length > REG_PACED_SIZE; /* by its reader */
 
     if (reply->status < 0) {
         return reply->status;
     }
-    /* A thread may be as long with a large page as with a whole list. The answer to a
-     * write is short enough, and is what the client has to know. */
-    if (is_paced(reply) && request->method == REG_METHOD_GET && !request->is_list
+    /* A large page may keep a thread as long as a whole list. The answer to a write is
+     * short enough, and tells the client that the write was done. */
+    if (is_paced && request->method == REG_METHOD_GET && !request->is_list
         && !reg_lists_enter(request)) {
         reply = reg_reply_status(request, HTTP_SERVICE_UNAVAILABLE);
+        length = strlen(reply->body);
+        is_paced = 0;
     }
-    /* A part of the answer is what nobody wants, least of all of a PUT that was done. */
+    /* No client needs a part of an answer, least of all of one to a PUT that was done. */
     apr_table_unset(r->headers_in, "Range");
     apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
@@ -331,12 +328,11 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
     if (!reply->body) {
         return OK;
     }
-    length = strlen(reply->body);
     ap_set_content_type(r, reply->content_type);
     if (!reply->more) {
         ap_set_content_length(r, (apr_off_t)length);
     }
-    if (is_paced(reply)) {
+    if (is_paced) {
         reg_lists_send(r, reply);
     }
     else {

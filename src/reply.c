@@ -41,7 +41,7 @@ static const struct words_t {
     {421, "Misdirected Request", "misdirected_request",
      "This server does not answer for the host on this connection."},
     {422, "Unprocessable Entity", "unprocessable_entity", "The request cannot be done."},
-    {423, "Locked", "locked", "What is at this address is locked."},
+    {423, "Locked", "locked", "The resource at this address is locked."},
     {424, "Failed Dependency", "failed_dependency",
      "Another request failed on which this one depends."},
     {426, "Upgrade Required", "upgrade_required", "Another protocol is required."},

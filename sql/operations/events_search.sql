@@ -235,9 +235,9 @@ COMMENT ON FUNCTION events_list_statement IS
 --   when they are another organization's or have no registrations.
 -- * With the deleted ones, by anything but time: all deleted ones are sorted.
 --
--- A list is read on behind a registration at the same cost wherever that is. By what does
--- not change, time of creation, a registration that is there from the first search to the last is met just
--- once.
+-- A list is read on behind a registration at the same cost wherever that is. Sorted by a value
+-- that does not change, the time of creation, each registration that is there from the first
+-- search to the last is met just once.
 --
 -- A page ends at 4 MiB, behind its first registration at the earliest; so does a part of a
 -- whole list.

@@ -123,11 +123,11 @@ BEGIN
             CONTINUE;
         END IF;
 
-        wrong_sizes := concat_ws(' ',
+        wrong_sizes := nullif(concat_ws(' ',
             CASE WHEN octet_length(tags[item]::text) > max_fields[item]
                  THEN 'tags_too_large' END,
             CASE WHEN octet_length(attributes[item]::text) > max_fields[item]
-                 THEN 'attributes_too_large' END);
+                 THEN 'attributes_too_large' END), '');
         wrong_code := CASE
             WHEN plan.id IS NULL THEN 'code_unknown'
             WHEN plan.group_id <> home.id THEN 'code_of_another_group'
@@ -169,7 +169,7 @@ BEGIN
         END IF;
 
         detail := concat_ws(' ', wrong_code, wrong_email, wrong_zone, wrong_dates,
-                            nullif(wrong_sizes, ''));
+                            wrong_sizes);
         IF detail = '' THEN
             members := members || item;
             member_plans := member_plans || plan.id;

@@ -49,7 +49,7 @@ typedef struct service_t {
     reg_connection_t list[MOST_CONNECTIONS];
     int is_used[MOST_CONNECTIONS];
     int used;
-    int is_exhausted; /* who wants a connection waits for one in vain */
+    int is_exhausted; /* no connection is free until it is reset */
     client_t clients[MOST_CLIENTS];
     int count;
 } service_t;

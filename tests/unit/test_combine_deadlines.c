@@ -23,18 +23,24 @@ static void await_preparing(backend_t *backend, int count)
     pthread_mutex_unlock(&backend->mutex);
 }
 
-/* What a leader waits for, others need not: they leave at their deadline, and those that
- * come meanwhile are in its batch. */
-static void nobody_is_taken_before_the_leader_is_ready(void **state)
+/* Client 0 leads, and cannot get ready yet. */
+static void begin_unready(line_t *line, apr_pool_t *pool, apr_interval_time_t patience)
+{
+    make_line(line, pool, 8, 1);
+    line->queue = make_queue(pool, 8, 1, 1);
+    line->backend.mode = RUNS;
+    set_unready(line, 1);
+    begin(line, patience);
+    await_preparing(&line->backend, 1);
+}
+
+/* While a leader cannot get ready, other requests leave at their deadline, and requests
+ * that come meanwhile are in its batch. */
+static void no_request_is_taken_before_the_leader_is_ready(void **state)
 {
     line_t line;
 
-    make_line(&line, *state, 8, 1);
-    line.queue = make_queue(*state, 8, 1, 1);
-    line.backend.mode = RUNS;
-    set_unready(&line, 1);
-    begin(&line, FOR_EVER);
-    await_preparing(&line.backend, 1);
+    begin_unready(&line, *state, FOR_EVER);
     line_up_one(&line, FOR_EVER);
     line_up_one(&line, PATIENCE);
     line_up_one(&line, FOR_EVER);
@@ -51,12 +57,7 @@ static void who_cannot_get_ready_passes_the_turn_on(void **state)
 {
     line_t line;
 
-    make_line(&line, *state, 8, 1);
-    line.queue = make_queue(*state, 8, 1, 1);
-    line.backend.mode = RUNS;
-    set_unready(&line, 1);
-    begin(&line, PATIENCE);
-    await_preparing(&line.backend, 1);
+    begin_unready(&line, *state, PATIENCE);
     line_up_one(&line, FOR_EVER);
     line_up_one(&line, FOR_EVER);
     await(&line.clients[0]);
@@ -122,7 +123,7 @@ static void a_batch_s_deadline_is_its_earliest(void **state)
 }
 
 /* Neither one that leads nor one that would be led. */
-static void nobody_s_time_is_cut_to_less_than_half(void **state)
+static void no_request_s_time_is_cut_to_less_than_half(void **state)
 {
     const apr_interval_time_t half = apr_time_from_sec(10);
     line_t line;
@@ -139,7 +140,7 @@ static void nobody_s_time_is_cut_to_less_than_half(void **state)
 }
 
 /* Leaders, followers and waiters, when a database answers no call before its deadline. */
-static void nobody_stays_longer_than_a_stalling_batch(void **state)
+static void no_request_stays_longer_than_a_stalling_batch(void **state)
 {
     line_t line;
 
@@ -159,13 +160,13 @@ static void nobody_stays_longer_than_a_stalling_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(nobody_is_taken_before_the_leader_is_ready),
+        POOL_TEST(no_request_is_taken_before_the_leader_is_ready),
         POOL_TEST(who_cannot_get_ready_passes_the_turn_on),
         POOL_TEST(who_has_not_been_taken_leaves_at_the_deadline),
         POOL_TEST(who_has_been_taken_stays_until_it_was_run),
         POOL_TEST(a_batch_s_deadline_is_its_earliest),
-        POOL_TEST(nobody_s_time_is_cut_to_less_than_half),
-        POOL_TEST(nobody_stays_longer_than_a_stalling_batch),
+        POOL_TEST(no_request_s_time_is_cut_to_less_than_half),
+        POOL_TEST(no_request_stays_longer_than_a_stalling_batch),
     };
 
     alarm(600); /* A forgotten client would wait for ever, and this program with it. */

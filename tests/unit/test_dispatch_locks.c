@@ -4,7 +4,7 @@
 
 #include "dispatch_fixture.h"
 
-/* A request for row 2 that counts how often it is run, also in vain. */
+/* A request for row 2 that counts how often it is run, also while the row is locked. */
 #define COUNTED_ROW                                                                      \
     "UPDATE marks SET value = value + 1 WHERE id = 2 AND nextval('counted') > 0"         \
     " RETURNING $1, 'updated', NULL, NULL"
