@@ -11,10 +11,11 @@ import pytest
 
 import samples
 import servers
-from apis import check_error
-from conftest import ORGANIZATION
+from apis import check_error, each_api, good   # noqa: F401 (fixtures)
+from conftest import ORGANIZATION, new_uuid
 from event_registrations import (MOUNT, create, created, delete, error, get, update,
                                  updated)
+from idempotent import seen, send
 
 LIMIT = 65536   # the default
 
@@ -196,6 +197,21 @@ def test_a_callers_name_may_be_long(client, issuer, sql, occurrence):
     assert sql("SELECT count(*) FROM audit WHERE caller = %s", name) == [(2,)]
     assert sql("CALL erase_person(%s)", name[:255])[0][0]["audit"] == 0
     assert sql("CALL erase_person(%s)", name)[0][0]["audit"] == 2
+
+
+def test_a_long_callers_keyed_request_is_answered_again_and_erased(client, issuer, sql, good,
+                                                                   each_api):
+    name, key = LONG[:3000] + new_uuid(), new_uuid()
+    caller, other = (client(issuer.token(one, scope="families:create"))
+                     for one in (name, name[:-1]))
+    request = good(each_api)
+    first = send(caller, request.path, request.body, key)
+    assert first.status_code == 201
+    assert seen(send(caller, request.path, request.body, key)) == seen(first)
+    # A name that begins alike has keys of its own.
+    assert send(other, request.path, request.body, key).status_code in (409, 422)
+    assert sql("CALL erase_person(%s)", name)[0][0]["audit"] == 1
+    assert sql("SELECT count(*) FROM audit WHERE caller = %s", name) == [(0,)]
 
 
 # --- attributes and tags -----------------------------------------------------------------------
