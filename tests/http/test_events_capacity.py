@@ -175,6 +175,17 @@ def test_a_change_of_status_raises_the_version_by_one(api, occurrence, before, a
         number + by for number, by in zip(versions, raised)]
 
 
+def test_the_etag_of_a_place_that_came_back_holds_for_one_more_change(api, occurrence, at_once):
+    """Of many changes with that ETag, one is made."""
+    registration = created(api, occurrence(capacity=1))
+    tag = update(api, registration, status="WAITING_LIST").headers["ETag"]
+    assert get(api, registration).headers["ETag"] == tag
+    answers = at_once(8, lambda n: update(api, registration, if_match=tag, fields={"n": n},
+                                          status="WAITING_LIST").status_code)
+    assert sorted(answers) == [200] + [412] * 7
+    assert version(api, registration) == 3
+
+
 def test_nobody_waits_while_a_place_is_free(api, occurrence):
     cancelled = created(api, occurrence(capacity=1), status="CANCELLED")
     assert updated(api, cancelled, status="WAITING_LIST")["status"] == "CONFIRMED"
