@@ -7,15 +7,16 @@ CREATE OR REPLACE FUNCTION person_is(person text, id text, email text)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT coalesce(id = person, false)
-           OR coalesce(lower(email COLLATE "C") = lower(person COLLATE "C"), false)
-           OR coalesce(person LIKE '%@%'
-                       AND lower(id COLLATE "C") = lower(person COLLATE "C"), false)
+    SELECT person <> ''
+           AND (coalesce(id = person, false)
+                OR coalesce(lower(email COLLATE "C") = lower(person COLLATE "C"), false)
+                OR coalesce(person LIKE '%@%'
+                            AND lower(id COLLATE "C") = lower(person COLLATE "C"), false))
 $$;
 
 COMMENT ON FUNCTION person_is IS
     'Whether the id or the e-mail address is that of the person. Case does not count in an '
-    'address, nor in an id that is one.';
+    'address, nor in an id that is one. An empty text is no person.';
 
 CREATE OR REPLACE FUNCTION person_rows(person text)
 RETURNS TABLE (kind audit_kind, id text, belongs_to text)

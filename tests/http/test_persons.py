@@ -159,7 +159,9 @@ def test_nothing_of_anybody_else_is_exported(person, tools, export):
 
 
 def test_who_is_not_known_has_nothing(person, sql, export, erase):
+    """An empty text, as of a variable that is not set, is no person's name."""
     person.register()
+    created(person.client, person.tools.occurrence(), fields={"email": ""})
     before = export(person.text)
     for text in ("nobody at all", person.text[1:], "", "%", "_", "'; --", None):
         assert export(text) == {}
