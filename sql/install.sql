@@ -133,14 +133,12 @@ BEGIN
         FOR one IN
             SELECT r.id FROM registration.event_registrations AS r
              WHERE r.id = ANY (part)
-               AND r.fields_email IS DISTINCT FROM nullif(
-                       left(lower(r.fields ->> 'email' COLLATE "C"), 255),
-                       lower(r.email COLLATE "C"))
+               AND r.fields_email IS DISTINCT FROM
+                   registration.event_fields_email(r.fields, r.email)
              ORDER BY r.id
         LOOP
             UPDATE registration.event_registrations AS r
-               SET fields_email = nullif(left(lower(r.fields ->> 'email' COLLATE "C"), 255),
-                                         lower(r.email COLLATE "C"))
+               SET fields_email = registration.event_fields_email(r.fields, r.email)
              WHERE r.id = one;
             COMMIT;
         END LOOP;

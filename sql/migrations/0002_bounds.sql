@@ -58,13 +58,21 @@ ALTER TABLE schema_version ADD COLUMN is_filled boolean NOT NULL DEFAULT true;
 COMMENT ON COLUMN schema_version.is_filled IS
     'Whether what this version has added to older rows is in all of them.';
 
+CREATE FUNCTION event_fields_email(fields jsonb, email text)
+RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN nullif(left(lower(fields ->> 'email' COLLATE "C"), 255), lower(email COLLATE "C"));
+
+COMMENT ON FUNCTION event_fields_email IS
+    'The value of the column fields_email for a registration with these fields, whose user '
+    'has this address.';
+
 CREATE FUNCTION events_fields_email()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    NEW.fields_email := nullif(left(lower(NEW.fields ->> 'email' COLLATE "C"), 255),
-                               lower(NEW.email COLLATE "C"));
+    NEW.fields_email := registration.event_fields_email(NEW.fields, NEW.email);
     RETURN NEW;
 END
 $$;
@@ -74,9 +82,8 @@ COMMENT ON FUNCTION events_fields_email IS 'Trigger: keeps fields_email.';
 -- The condition is cheaper than a call, and most registrations do not meet it.
 CREATE TRIGGER event_registrations_fields_email
     BEFORE INSERT OR UPDATE OF fields, email ON event_registrations
-    FOR EACH ROW WHEN (NEW.fields_email IS DISTINCT FROM
-                       nullif(left(lower(NEW.fields ->> 'email' COLLATE "C"), 255),
-                              lower(NEW.email COLLATE "C")))
+    FOR EACH ROW
+    WHEN (NEW.fields_email IS DISTINCT FROM event_fields_email(NEW.fields, NEW.email))
     EXECUTE FUNCTION events_fields_email();
 
 -- What the purges look for. Neither costs a registration anything.
