@@ -36,14 +36,27 @@ WERROR   =
 # `make packages` works before those programs are there.
 ask = $(eval $(1) := $$(shell $(2)))$($(1))
 HTTPD_INCLUDE = $(call ask,HTTPD_INCLUDE,apxs -q INCLUDEDIR)
-LIBRARY_FLAGS = $(call ask,LIBRARY_FLAGS,pkg-config --cflags apr-1 apr-util-1 jansson libpq)
 LIBEXECDIR    = $(call ask,LIBEXECDIR,apxs -q LIBEXECDIR)
 SYSCONFDIR    = $(call ask,SYSCONFDIR,apxs -q SYSCONFDIR)
 CONFDIR       = $(SYSCONFDIR)/mods-available
 SHAREDIR      = /usr/share/mod_registration
 
-# Headers of others are system headers: our warnings are for our code.
-INCLUDES = -I. -Isrc -isystem $(HTTPD_INCLUDE) $(patsubst -I%,-isystem %,$(LIBRARY_FLAGS))
+# The folders whose headers the sources of a folder may include, besides src itself, and the
+# libraries: a layer that is left out is a compile error. Headers of others are system headers:
+# our warnings are for our code.
+LAYERS           = httpd api http database
+USES_httpd       = $(LAYERS)
+USES_api         = api http database
+USES_http        = http
+USES_database    = database
+LIBRARIES_httpd  = -isystem $(HTTPD_INCLUDE) $(call library,libpq)
+LIBRARIES_database = $(call library,libpq)
+library  = $(patsubst -I%,-isystem %,$(call ask,FLAGS_$(1),pkg-config --cflags $(1)))
+COMMON   = -I. -Isrc $(call library,apr-1) $(call library,apr-util-1) $(call library,jansson)
+layer    = $(filter $(LAYERS),$(subst /, ,$(dir $(1))))
+INCLUDES = $(COMMON) $(addprefix -Isrc/,$(LAYERS)) $(LIBRARIES_httpd)
+includes = $(if $(filter src/%,$(1)),$(COMMON) \
+    $(addprefix -Isrc/,$(USES_$(call layer,$(1)))) $(LIBRARIES_$(call layer,$(1))),$(INCLUDES))
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
            -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
@@ -53,16 +66,16 @@ SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
 export ASAN_OPTIONS = detect_stack_use_after_return=1
 export UBSAN_OPTIONS = print_stacktrace=1
 CFLAGS   = -O2 -g
-LANGUAGE = -std=gnu11 $(INCLUDES)
+LANGUAGE = -std=gnu11 $(call includes,$<)
 COMPILE  = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDENING) $(SANITIZER) -fPIC -MMD -MP
 LINK     = $(CC) $(CFLAGS) $(LDFLAGS) $(SANITIZER)
 
-SOURCES = mod_registration.c $(wildcard src/*.c)
+SOURCES = mod_registration.c $(wildcard src/*.c src/*/*.c)
 OBJECTS = $(SOURCES:%.c=$(BUILD)/obj/%.o)
 MODULE  = $(BUILD)/mod_registration.so
 
 # The unit tests link the module's own objects, all but those that need httpd itself.
-PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd_%.o,$(OBJECTS))
+PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd/%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
@@ -94,11 +107,11 @@ $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
 	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
 
 # The description of the APIs becomes part of the module.
-$(BUILD)/obj/src/openapi.o: src/openapi.json
-$(BUILD)/obj/src/operate.o: src/status.html
+$(BUILD)/obj/src/api/openapi.o: src/api/openapi.json
+$(BUILD)/obj/src/api/monitoring.o: src/api/status.html
 
 .SECONDARY:
--include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/tests/*/*.d)
+-include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/src/*.d $(BUILD)/obj/*/*/*.d)
 
 demo:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEMO_PACKAGES)'
@@ -287,7 +300,7 @@ check-package: deb
 clean: demo-stop
 	rm -rf $(BUILD)
 
-C_FILES = $(SOURCES) $(wildcard src/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.[ch] \
+C_FILES = $(SOURCES) $(wildcard src/*.h src/*/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.[ch] \
     tests/bench/*.c)
 
 format:
@@ -298,12 +311,12 @@ format-check:
 
 lint:
 	@printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
-	    clang-tidy --quiet --warnings-as-errors='*' {} -- $(LANGUAGE) 2>/dev/null
+	    clang-tidy --quiet --warnings-as-errors='*' {} -- -std=gnu11 $(INCLUDES) 2>/dev/null
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix \
 	    --enable=warning,performance,portability --suppress=varFuncNullUB \
-	    -I. -Isrc $(SOURCES)
+	    -I. -Isrc $(addprefix -Isrc/,$(LAYERS)) $(SOURCES)
 	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $$(nproc) -I{} \
-	    gcc $(LANGUAGE) -O2 -fanalyzer -Werror -c -o /dev/null {}
+	    gcc -std=gnu11 $(INCLUDES) -O2 -fanalyzer -Werror -c -o /dev/null {}
 
 # What building and running the module takes; the demo besides; the tests besides.
 BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-dev \

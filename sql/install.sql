@@ -20,7 +20,7 @@
 \set ON_ERROR_STOP on
 \set QUIET on
 
--- The version that a database has after this, and that the module asks for (src/connection.h).
+-- The version that a database has after this, and that the module asks for (src/database/connection.h).
 \set newest 2
 
 -- One at a time; and each statement sees what the one before has committed.

@@ -11,27 +11,27 @@
  * route's handler, which lives with its API (live.c, groups.c, families.c, events.c). The
  * handler checks the fields (check.c), names an operation and its values, and calls the
  * host. The host has the operation, which is one function of schema `registration` in
- * PostgreSQL, carried there together with those of other requests (dispatch.c,
- * combine.c), by one call (store.c) on a connection (connection.c) of mod_dbd's
- * (httpd_pool.c), and gives back an answer: an outcome and the JSON the client is to get.
+ * PostgreSQL, carried there together with those of other requests (batching.c,
+ * batch_queue.c), by one call (retry.c) on a connection (connection.c) of mod_dbd's
+ * (pool.c), and gives back an answer: an outcome and the JSON the client is to get.
  * The handler looks the outcome up in its API's table of rules, and reply.c makes the
  * status, the headers and, for a failure, the body in that API's own shape.
  *
  * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
- * Only mod_registration.c and httpd_*.c know httpd, only connection.c and httpd_dbd.c
+ * Only mod_registration.c and httpd_*.c know httpd, only connection.c and dbd.c
  * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
- * the files named above, httpd_config.c has the directives, httpd_checks.c the checks at
- * start, httpd_errors.c the errors that other modules make under a mount, httpd_lists.c
- * sends whole lists, httpd_scope.c has `Require registration-scope`; limiter.c keeps the
+ * the files named above, config.c has the directives, startup_checks.c the checks at
+ * start, error_filter.c the errors that other modules make under a mount, lists.c
+ * sends whole lists, authz.c has `Require registration-scope`; limiter.c keeps the
  * connections, makes them in a thread of its own and hands them to requests in the
- * order that waiters.c keeps for it, for combine.c and for gate.c, which bounds requests
- * that are not combined; query.c reads query strings, etag.c entity tags, scope.c a
- * token's scopes, negotiate.c the headers Accept and Prefer, events_forms.c gives a list
- * the form that is wanted, csv.c writes the fields of a table, idempotency.c the
- * Idempotency-Key, audit.c the caller of a change. metrics.c counts over all processes,
- * and operate.c serves these counts, the health and the status page, for which kept.c
- * keeps the database's last answer; openapi.c serves openapi.json, which describes all
- * of it to clients.
+ * order that waiters.c keeps for it, for batch_queue.c and for gate.c, which bounds
+ * requests that are not combined; query.c reads query strings, etag.c entity tags,
+ * scope.c a token's scopes, negotiate.c the headers Accept and Prefer, events_forms.c
+ * gives a list the form that is wanted, csv.c writes the fields of a table, idempotency.c
+ * the Idempotency-Key, audit.c the caller of a change. metrics.c counts over all
+ * processes, and monitoring.c serves these counts, the health and the status page, for
+ * which cache.c keeps the database's last answer; openapi.c serves openapi.json, which
+ * describes all of it to clients.
  *
  * Memory: whatever is reachable from a request or its reply lives in the request's pool.
  */
@@ -237,7 +237,7 @@ struct reg_reply_t {
 /** Serves one route: checks fields, calls an operation, makes the reply. */
 typedef reg_reply_t *reg_handler_t(reg_request_t *request);
 
-/* live.c, groups.c, families.c, events.c, events_search.c, openapi.c, operate.c: what
+/* live.c, groups.c, families.c, events.c, events_list.c, openapi.c, monitoring.c: what
  * routes.c dispatches to. */
 reg_handler_t reg_live_register;
 reg_handler_t reg_groups_register, reg_groups_get_group, reg_groups_get_plan,

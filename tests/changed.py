@@ -11,7 +11,7 @@ SOURCES = ("Makefile", "mod_registration.c", "src", "tests/fuzz")
 
 def change_text(directory, text, other):
     """The text must be there once, in any file of the module."""
-    found = [path for path in (directory / "src").iterdir()
+    found = [path for path in (directory / "src").rglob("*") if path.is_file()
              for _ in range(path.read_text().count(text))]
     assert len(found) == 1, f"in {len(found)} places is the text to change: {text}"
     found[0].write_text(found[0].read_text().replace(text, other))

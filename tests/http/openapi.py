@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the APIs, src/openapi.json, to hold what is answered against."""
+"""The description of the APIs, src/api/openapi.json, to hold what is answered against."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import jsonschema
 
 import servers
 
-DOCUMENT = json.loads((servers.ROOT / "src" / "openapi.json").read_text())
+DOCUMENT = json.loads((servers.ROOT / "src" / "api" / "openapi.json").read_text())
 METHODS = ("get", "post", "put", "delete")
 
 # What `default` stands for: statuses of httpd and its other modules.

@@ -18,7 +18,7 @@ from scratch import OnScratch
 
 def operations():
     """The functions that the module calls, by their names in the C."""
-    sources = "".join(path.read_text() for path in (servers.ROOT / "src").glob("*.c"))
+    sources = "".join(path.read_text() for path in (servers.ROOT / "src").rglob("*.c"))
     keyed = re.findall(r'REG_KEYED_OPERATION\(\s*"(\w+)"', sources)
     plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
     declared = re.findall(r"static const reg_operation_t \w+ =", sources)

@@ -17,7 +17,7 @@ VALIDATOR = servers.ROOT / "build" / "venv-openapi" / "bin" / "openapi-spec-vali
 def test_it_is_valid_openapi():
     if not VALIDATOR.exists():
         pytest.fail("make check installs it")
-    result = subprocess.run([VALIDATOR, servers.ROOT / "src" / "openapi.json"], text=True,
+    result = subprocess.run([VALIDATOR, servers.ROOT / "src" / "api" / "openapi.json"], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout
 

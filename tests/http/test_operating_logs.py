@@ -22,7 +22,7 @@ LOGGING = re.compile(r"\b(?:ap_log_r?error|report)\(([^;]*?\"[^;]*)\);", re.S)
 
 def sources():
     return [(path.name, path.read_text()) for path in
-            [*(servers.ROOT / "src").glob("*.[ch]"), servers.ROOT / "mod_registration.c"]]
+            [*(servers.ROOT / "src").rglob("*.[ch]"), servers.ROOT / "mod_registration.c"]]
 
 
 def used(texts):

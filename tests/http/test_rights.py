@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: every operation at every mount, for every kind of caller.
 
-The operations are those of the one table in src/routes.c, the mounts those of the site that
+The operations are those of the one table in src/http/routes.c, the mounts those of the site that
 the tests run, so that a new one is in the matrix by itself. What a caller gets follows from
 what the site's configuration says of the mount; see expected().
 """
@@ -50,7 +50,7 @@ def mounts(site):
 def routes():
     """API, method and pattern of each route; GET is HEAD too, and each path has OPTIONS."""
     table = re.findall(r'{REG_API_(\w+), REG_METHOD_(\w+), "([^"]*)", reg_',
-                       (servers.ROOT / "src" / "routes.c").read_text())
+                       (servers.ROOT / "src" / "http" / "routes.c").read_text())
     more = {"GET": ["GET", "HEAD"]}
     found = [(api.lower(), one, pattern) for api, method, pattern in table
              for one in [*more.get(method, [method]), "OPTIONS"]]
@@ -85,7 +85,7 @@ def test_the_matrix_has_every_mount_and_route():
     assert {operation.api for operation in OPERATIONS} == set(APIS)
     assert {api for api, _, _ in routes()} == {*APIS, *WITHOUT_TOKENS}
     assert len(routes()) == len(set(routes()))
-    source = (servers.ROOT / "src" / "routes.c").read_text()
+    source = (servers.ROOT / "src" / "http" / "routes.c").read_text()
     assert len([1 for _, method, _ in routes() if method not in ("HEAD", "OPTIONS")]) == (
         source.count("{REG_API_"))
     for site, found in ((DEMO, OPERATIONS), (EXAMPLE, STRICT)):

@@ -117,7 +117,7 @@ def everything(database):
 # --- The command ---------------------------------------------------------------------------
 
 def test_the_numbers_of_the_newest_version_agree():
-    header = (servers.ROOT / "src" / "connection.h").read_text()
+    header = (servers.ROOT / "src" / "database" / "connection.h").read_text()
     migrations = sorted(int(path.name[:4]) for path in (SQL / "migrations").glob("*.sql"))
     assert f"#define REG_SCHEMA_VERSION {newest()}\n" in header
     assert migrations == list(range(2, newest() + 1))

@@ -27,7 +27,7 @@ SERVER_STATUS = """
     SetHandler server-status
 </Location>
 """
-PAGE = servers.ROOT / "src" / "status.html"
+PAGE = servers.ROOT / "src" / "api" / "status.html"
 EVIL = """<img src=x onerror="document.title='broken'"><script>document.title='broken'</script>"""
 
 

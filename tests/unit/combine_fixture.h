@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-#include "combine.h"
+#include "batch_queue.h"
 
 #include <errno.h>
 #include <pthread.h>

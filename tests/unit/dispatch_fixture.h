@@ -9,7 +9,7 @@
 
 #include "store_fixture.h"
 
-#include "dispatch.h"
+#include "batching.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -15,7 +15,7 @@
 
 #include "unit.h"
 
-#include "store.h"
+#include "retry.h"
 
 #include <libpq-fe.h>
 #include <sys/socket.h>

@@ -5,7 +5,7 @@
 
 #include "unit.h"
 
-#include "dispatch.h"
+#include "batching.h"
 
 #include <pthread.h>
 

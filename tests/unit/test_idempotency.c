@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api_fixture.h"
+#include "utf8.h"
 
 #define ID "11111111-1111-4111-8111-111111111111"
 #define OTHER_ID "22222222-2222-4222-8222-222222222222"
@@ -247,7 +248,7 @@ static void a_key_is_the_caller_s_the_organization_s_and_the_path_s(void **state
             assert_string_not_equal(all[i], all[j]);
         }
         /* It has to be UTF-8 to get into the database. */
-        assert_true(reg_check_is_utf8(all[i]));
+        assert_true(reg_utf8_is_valid(all[i]));
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
-#include "kept.h"
+#include "cache.h"
 
 #include <pthread.h>
 

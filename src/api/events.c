@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Event registrations (ONLIVE.SITE): create, get, update, delete. Search is in
+ * events_list.c. */
+
+#include "events.h"
+
+#include "etag.h"
+#include "idempotency.h"
+#include "ids.h"
+#include "json.h"
+#include "query.h"
+#include "reply.h"
+
+#include <apr_strings.h>
+#include <string.h>
+
+static const reg_operation_t events_create =
+    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4, 1);
+static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
+static const reg_operation_t events_update = {.name = "events_update",
+                                              .parameters = 6 + REG_AUDIT_PARAMETERS + 2,
+                                              .audited = 1,
+                                              .later = 2};
+static const reg_operation_t events_delete = {.name = "events_delete",
+                                              .parameters = 5 + REG_AUDIT_PARAMETERS + 1,
+                                              .audited = 1,
+                                              .later = 1};
+
+const char *reg_events_check_status(const char *value)
+{
+    static const char *const statuses[] = {"PENDING", "CONFIRMED", "CANCELLED",
+                                           "WAITING_LIST", "ATTENDED"};
+
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        if (strcmp(value, statuses[i]) == 0) {
+            return NULL;
+        }
+    }
+    return "must be one of PENDING, CONFIRMED, CANCELLED, WAITING_LIST, ATTENDED";
+}
+
+/* The id of the path, which must be a UUID here. */
+static const char *read_id(const reg_request_t *request, reg_problems_t *problems)
+{
+    const char *id = request->captures[0];
+    const char *wrong = reg_check_uuid(id);
+
+    if (wrong) {
+        reg_problems_add(problems, "id", wrong);
+    }
+    return id;
+}
+
+/* The flag withTrashed, all that the query string may have. */
+static const char *read_with_trashed(const reg_request_t *request,
+                                     reg_problems_t *problems)
+{
+    static const char *const names[] = {"withTrashed", NULL};
+    reg_query_t query;
+
+    reg_query_parse(&query, request, problems);
+    reg_query_refuse_misspelt(&query, names);
+    return reg_query_flag(&query, "withTrashed");
+}
+
+/* The text of `fields` as the client wrote it, NULL when missing. */
+static const char *read_fields(const reg_request_t *request, reg_problems_t *problems)
+{
+    return reg_field_free(problems, request->json, "", "fields",
+                          reg_json_raw(request->pool, request->body, "fields", NULL));
+}
+
+/* A text among the registrant's own fields, NULL unless it is there and well-formed. What
+ * they hold is otherwise their own business. */
+static const char *read_own(const reg_request_t *request, const char *key,
+                            reg_check_t *check)
+{
+    reg_problems_t ignored = {.pool = request->pool};
+
+    return reg_field(&ignored, reg_json_get(request->json, "fields"), "", key, check);
+}
+
+static reg_reply_t *refuse_fields(reg_request_t *request, const reg_problems_t *problems)
+{
+    const reg_error_t invalid = {
+        .status = 400, .message = "The request is not valid", .problems = problems};
+
+    return reg_reply_error(request, &invalid);
+}
+
+/* The most bytes of `fields`, for an operation. */
+static const char *most_bytes(const reg_request_t *request)
+{
+    return apr_itoa(request->pool, request->settings->max_fields);
+}
+
+/* Why a request whose condition does not hold is refused. A POST has no target that could
+ * have a tag: the registration does not exist yet. A read looks at If-None-Match only to
+ * answer 304; a write does not say which of both has failed. */
+static const char *failed_condition(const reg_request_t *request)
+{
+    if (request->method == REG_METHOD_POST) {
+        return "If-Match cannot hold for a registration that does not exist yet";
+    }
+    if (request->method == REG_METHOD_GET || !request->if_none_match) {
+        return "The registration has been changed in the meantime";
+    }
+    return request->if_match
+               ? "Nothing was changed: the registration does not match If-Match, or it "
+                 "matches If-None-Match"
+               : "Nothing was changed: the registration matches If-None-Match";
+}
+
+static reg_reply_t *refuse_condition(reg_request_t *request)
+{
+    const reg_error_t error = {.status = 412, .message = failed_condition(request)};
+
+    return reg_reply_error(request, &error);
+}
+
+/* The reply to an answer. */
+static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
+{
+    const char *not_found = request->method == REG_METHOD_POST ? "Occurrence not found"
+                                                               : "Registration not found";
+    const reg_rule_t rules[] = {
+        {REG_CREATED, {.status = 201}},
+        {REG_FOUND, {.status = 200}},
+        {REG_UPDATED, {.status = 200}},
+        {REG_DELETED, {.status = 200}},
+        {REG_NOT_FOUND, {.status = 404, .message = not_found}},
+        {REG_DUPLICATE,
+         {.status = 409, .message = "User is already registered for this occurrence"}},
+        {REG_FULL, {.status = 409, .message = "Occurrence is full"}},
+        {REG_NO_WAITING_LIST,
+         {.status = 409, .message = "Occurrence has no waiting list"}},
+        {0, {0}}};
+
+    if (answer->outcome == REG_CHANGED) {
+        return refuse_condition(request);
+    }
+    if (answer->outcome == REG_TOO_LARGE) {
+        reg_problems_t problems = {.pool = request->pool};
+
+        reg_problems_add(&problems, answer->detail, reg_check_size_message(request));
+        return refuse_fields(request, &problems);
+    }
+    return reg_reply_answer(request, answer, rules);
+}
+
+/* The address of the registration that a body shows. Its id is not always the one made
+ * for this request: a repeated request is answered with the first one's. */
+static void set_location(reg_request_t *request, reg_reply_t *reply)
+{
+    const char *id = reg_json_plain(request->pool,
+                                    reg_json_raw(request->pool, reply->body, "id", NULL));
+
+    if (id) {
+        apr_table_setn(reply->headers, "Location",
+                       apr_pstrcat(request->pool, request->mount, "/", id, NULL));
+    }
+}
+
+/* The reply to a read in the place of one whose conditions do not hold. */
+static reg_reply_t *apply_conditions(reg_request_t *request, reg_reply_t *reply,
+                                     const char *etag)
+{
+    if (!reg_etag_holds(request->if_match, etag)) {
+        return refuse_condition(request);
+    }
+    return reg_etag_matches(request->if_none_match, etag) ? reg_reply(request, 304, NULL)
+                                                          : reply;
+}
+
+/* Calls an operation, unless something is wrong with the request. A success carries the
+ * entity tag, or is 304 where the client has what it would get. The conditions of a write
+ * are the operation's: it compares them under its lock. */
+static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems,
+                          const reg_operation_t *operation, const char *const *values)
+{
+    reg_answer_t answer;
+    reg_reply_t *reply;
+    const char *etag;
+
+    if (problems->list) {
+        return refuse_fields(request, problems);
+    }
+    if (request->method == REG_METHOD_POST && request->if_match) {
+        return refuse_condition(request);
+    }
+    reg_idempotency_call(request, operation, values, &answer);
+    reply = reply_to(request, &answer);
+    if (reply->status >= 300) {
+        return reply;
+    }
+    etag = reg_etag(request->pool, answer.detail, answer.body);
+    if (request->method == REG_METHOD_GET) {
+        reply = apply_conditions(request, reply, etag);
+    }
+    if (reply->status == 412) {
+        return reply;
+    }
+    apr_table_setn(reply->headers, "ETag", etag);
+    if (reply->status == 201) {
+        set_location(request, reply);
+    }
+    return reply;
+}
+
+reg_reply_t *reg_events_create(reg_request_t *request)
+{
+    reg_problems_t problems = {.pool = request->pool};
+    const char *occurrence =
+        reg_field_required(&problems, request->json, "", "occurrenceId", reg_check_uuid);
+    const char *user = reg_field_required(&problems, request->json, "", "externalUserId",
+                                          reg_check_name);
+    const char *values[] = {reg_id_uuid(request->pool),
+                            reg_id_lower(request->pool, occurrence),
+                            user,
+                            read_fields(request, &problems),
+                            reg_id_uuid(request->pool), /* of the user, if it is new */
+                            read_own(request, "email", reg_check_email),
+                            read_own(request, "firstName", reg_check_text),
+                            read_own(request, "lastName", reg_check_text),
+                            read_own(request, "phone", reg_check_text),
+                            request->organization,
+                            most_bytes(request)};
+
+    return serve(request, &problems, &events_create, values);
+}
+
+reg_reply_t *reg_events_get(reg_request_t *request)
+{
+    reg_problems_t problems = {.pool = request->pool};
+    const char *id = read_id(request, &problems);
+    const char *values[] = {id, read_with_trashed(request, &problems),
+                            request->organization};
+
+    return serve(request, &problems, &events_get, values);
+}
+
+reg_reply_t *reg_events_update(reg_request_t *request)
+{
+    reg_problems_t problems = {.pool = request->pool};
+    const char *id = read_id(request, &problems);
+    const char *status =
+        reg_field(&problems, request->json, "", "status", reg_events_check_status);
+    const char *values[] = {id,
+                            status,
+                            read_fields(request, &problems),
+                            reg_etag_versions(request->pool, request->if_match),
+                            request->organization,
+                            reg_id_uuid(request->pool),
+                            reg_etag_excluded(request->pool, request->if_none_match),
+                            most_bytes(request)};
+
+    return serve(request, &problems, &events_update, values);
+}
+
+reg_reply_t *reg_events_delete(reg_request_t *request)
+{
+    reg_problems_t problems = {.pool = request->pool};
+    const char *id = read_id(request, &problems);
+    const char *values[] = {id,
+                            read_with_trashed(request, &problems),
+                            reg_etag_versions(request->pool, request->if_match),
+                            request->organization,
+                            reg_id_uuid(request->pool),
+                            reg_etag_excluded(request->pool, request->if_none_match)};
+
+    return serve(request, &problems, &events_delete, values);
+}

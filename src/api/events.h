@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_API_EVENTS_H
+#define REGISTRATION_API_EVENTS_H
+
+#include "check.h"
+
+/** PENDING, CONFIRMED, CANCELLED, WAITING_LIST or ATTENDED. */
+reg_check_t reg_events_check_status;
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What those who operate the service ask for: metrics, whether it is well, and a page
+ * that shows both to a person. */
+
+#include "metrics.h"
+#include "reply.h"
+#include "routes.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <string.h>
+
+/* What is true now. */
+static reg_reply_t *tell(reg_request_t *request, const char *body)
+{
+    reg_reply_t *reply = reg_reply(request, 200, body);
+
+    apr_table_setn(reply->headers, "Cache-Control", "no-store");
+    return reply;
+}
+
+reg_reply_t *reg_operate_metrics(reg_request_t *request)
+{
+    reg_reply_t *reply =
+        tell(request, reg_metrics_text(request->pool, request->metrics,
+                                       reg_route_operations(request->pool)));
+
+    reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    return reply;
+}
+
+reg_reply_t *reg_operate_live(reg_request_t *request)
+{
+    return tell(request, "{\"status\":\"live\"}");
+}
+
+static const reg_operation_t health = {.name = "health", .parameters = 1};
+
+reg_reply_t *reg_operate_ready(reg_request_t *request)
+{
+    static const reg_error_t not_ready = {
+        .status = 503,
+        .message = "The database cannot be reached or written to, or it is not "
+                   "installed for this module."};
+    const char *values[] = {""};
+    reg_answer_t answer;
+
+    request->host->call(request, &health, values, &answer);
+    return answer.outcome == REG_FOUND ? tell(request, "{\"status\":\"ready\"}")
+                                       : reg_reply_error(request, &not_ready);
+}
+
+/* The file, with a NUL behind it, as part of the module. */
+__asm__(".pushsection .rodata\n"
+        "reg_status_page:\n"
+        ".incbin \"src/api/status.html\"\n"
+        ".byte 0\n"
+        ".popsection\n");
+extern const char reg_status_page[] __attribute__((visibility("hidden")));
+
+/* What stands in the file for the nonce, by which a browser knows that a style or a
+ * script is this server's. */
+#define NONCE "00000000000000000000000000000000"
+#define NONCE_LENGTH (sizeof(NONCE) - 1)
+
+static const char *make_nonce(apr_pool_t *pool)
+{
+    unsigned char octets[NONCE_LENGTH / 2] = {0};
+    char *nonce = apr_palloc(pool, NONCE_LENGTH + 1);
+
+    apr_generate_random_bytes(octets, sizeof(octets));
+    for (size_t i = 0; i < sizeof(octets); i++) {
+        apr_snprintf(nonce + 2 * i, 3, "%02x", octets[i]);
+    }
+    return nonce;
+}
+
+static const char *page_with(apr_pool_t *pool, const char *nonce)
+{
+    char *page = apr_pstrdup(pool, reg_status_page);
+
+    for (char *p = page; (p = strstr(p, NONCE)) != NULL; p += NONCE_LENGTH) {
+        memcpy(p, nonce, NONCE_LENGTH);
+    }
+    return page;
+}
+
+reg_reply_t *reg_operate_status(reg_request_t *request)
+{
+    const char *nonce = make_nonce(request->pool);
+    reg_reply_t *reply = tell(request, page_with(request->pool, nonce));
+
+    reply->content_type = "text/html; charset=utf-8";
+    apr_table_setn(reply->headers, "Content-Security-Policy",
+                   apr_psprintf(request->pool,
+                                "default-src 'none'; style-src 'nonce-%s'; "
+                                "script-src 'nonce-%s'; connect-src 'self'; "
+                                "base-uri 'none'; form-action 'none'; "
+                                "frame-ancestors 'none'",
+                                nonce, nonce));
+    apr_table_setn(reply->headers, "X-Content-Type-Options", "nosniff");
+    apr_table_setn(reply->headers, "Referrer-Policy", "no-referrer");
+    return reply;
+}
+
+/* It reads two tables whole. The page asks as often as that. */
+static const reg_operation_t status = {
+    .name = "status", .parameters = 1, .lasts = apr_time_from_sec(2)};
+
+/* Also while the database does not answer: that is when somebody looks. */
+reg_reply_t *reg_operate_status_data(reg_request_t *request)
+{
+    const char *values[] = {""};
+    reg_answer_t answer;
+
+    request->host->call(request, &status, values, &answer);
+    return tell(
+        request,
+        apr_pstrcat(request->pool, "{\"metrics\":",
+                    reg_metrics_json(request->pool, request->metrics,
+                                     reg_route_operations(request->pool)),
+                    ",\"database\":", answer.outcome == REG_FOUND ? answer.body : "null",
+                    "}", NULL));
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_DATABASE_WAITERS_H
+#define REGISTRATION_DATABASE_WAITERS_H
+
+#include <apr_thread_mutex.h>
+#include <apr_time.h>
+#include <semaphore.h>
+
+/**
+ * A FIFO queue of waiting threads, each woken by itself.
+ *
+ * The queue's owner decides who is taken, and when; a waiter that has not been taken
+ * leaves at its deadline. All functions but reg_waiter_wake() and reg_waiters_wait() are
+ * called with the owner's mutex held.
+ */
+typedef struct reg_waiter_t {
+    struct reg_waiter_t *next;
+    int is_queued; /* not taken yet */
+    int verdict;   /* what it was woken with */
+    sem_t woken;   /* posted once, after it was taken */
+} reg_waiter_t;
+
+typedef struct reg_waiters_t {
+    reg_waiter_t *first, **end;
+    int length;
+} reg_waiters_t;
+
+/** Makes a queue empty. */
+void reg_waiters_init(reg_waiters_t *waiters);
+
+/** Appends a waiter, which usually lives on the stack of its own thread. Its thread calls
+ *  reg_waiters_wait() next. */
+void reg_waiters_append(reg_waiters_t *waiters, reg_waiter_t *waiter);
+
+/** Takes the first waiter of a queue that is not empty. It then has to be woken. */
+reg_waiter_t *reg_waiters_pop(reg_waiters_t *waiters);
+
+/** Wakes a taken waiter, whose memory belongs to its own thread again from here on. */
+void reg_waiter_wake(reg_waiter_t *waiter, int verdict);
+
+/**
+ * Waits until the waiter is woken, or leaves the queue at the deadline. A waiter that was
+ * taken before waits on, however long that takes.
+ * @param mutex the owner's; it is not held.
+ * @return whether it was woken; then `verdict` is set.
+ */
+int reg_waiters_wait(reg_waiters_t *waiters, apr_thread_mutex_t *mutex,
+                     reg_waiter_t *waiter, apr_time_t deadline);
+
+#endif

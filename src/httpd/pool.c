@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool.h"
+
+#include "batching.h"
+#include "dbd.h"
+#include "request_metrics.h"
+#include "cache.h"
+#include "limiter.h"
+
+#include <apr_dbd.h>
+#include <apr_hash.h>
+#include <apr_optional.h>
+#include <apr_strings.h>
+#include <ap_mpm.h>
+#include <http_log.h>
+#include <mod_dbd.h>
+#include <sys/param.h>
+
+APLOG_USE_MODULE(registration);
+
+#define DEFAULT_DEADLINE apr_time_from_sec(5)
+#define DEFAULT_BATCH_SIZE 64
+
+/* Calls of one operation at the same time. With more, batches are smaller, and those for
+ * one session would only wait for each other. */
+#define LANES 1
+
+/* How much of the connections searches may have, unless a directive says so. They also
+ * take the processors' time. */
+#define SEARCHES_PART 8
+
+/* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
+#define CONNECTION_KEY "mod_registration"
+
+static APR_OPTIONAL_FN_TYPE(ap_dbd_open) * dbd_open;
+static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
+
+/* A connection of mod_dbd's as the store sees it. */
+typedef struct {
+    reg_connection_t connection; /* first: the store hands it back as this */
+    ap_dbd_t *dbd;
+    apr_time_t used_at; /* when it was last given back */
+} pooled_t;
+
+/* How many threads of a child process may each hold a connection for another module. */
+static int count_threads(void)
+{
+    int threads = 0;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    return MAX(threads, 1);
+}
+
+/* Why the module and another one would wait for each other's connections; NULL: they have
+ * enough for both, or each its own. Settles RegistrationConnections. */
+static const char *sharing_fault(apr_pool_t *pool, server_rec *server,
+                                 const server_rec *main_server, const reg_dbd_t *dbd)
+{
+    reg_server_conf_t *conf = reg_server_conf(server);
+    const ap_directive_t *other = reg_dbd_other_user(pool, server, main_server);
+    int threads = other ? count_threads() : 0;
+
+    if (conf->connections < 0) {
+        conf->connections = MAX(dbd->max - threads, 1);
+    }
+    return !other || dbd->max >= threads + conf->connections
+               ? NULL
+               : apr_psprintf(
+                   pool,
+                   "%s (%s:%d) uses the connections of RegistrationAPI too, one for each "
+                   "request, and DBDMax %d is less than ThreadsPerChild %d plus "
+                   "RegistrationConnections %d; write: DBDMax %d, or give the APIs a "
+                   "virtual host with DBDParams of its own",
+                   other->directive, other->filename, other->line_num, dbd->max, threads,
+                   conf->connections, threads + conf->connections);
+}
+
+/* Why searches cannot have the connections that they are said to have; NULL: they can.
+ * Settles RegistrationSearches. */
+static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
+{
+    if (conf->searches < 0) {
+        conf->searches = MAX(conf->connections / SEARCHES_PART, 1);
+    }
+    return conf->searches <= conf->connections
+               ? NULL
+               : apr_psprintf(pool,
+                              "RegistrationSearches is %d, which is more than "
+                              "RegistrationConnections, %d",
+                              conf->searches, conf->connections);
+}
+
+/* Sets the defaults of a server. @return a sentence on what cannot work, or NULL. */
+static const char *configure(apr_pool_t *pool, server_rec *server,
+                             const server_rec *main_server)
+{
+    reg_server_conf_t *conf = reg_server_conf(server);
+    const reg_dbd_t dbd = reg_dbd_settings(pool, server);
+    const char *fault;
+
+    if (!dbd_open || !dbd_close) {
+        return "RegistrationAPI needs mod_dbd; write: LoadModule dbd_module "
+               "modules/mod_dbd.so, or on Debian: a2enmod dbd";
+    }
+    if (conf->timeout < 0) {
+        conf->timeout = DEFAULT_DEADLINE;
+    }
+    if (conf->batch_size < 0) {
+        conf->batch_size = DEFAULT_BATCH_SIZE;
+    }
+    fault = reg_dbd_fault(pool, &dbd, conf->connections, conf->timeout);
+    if (fault) {
+        return fault;
+    }
+    conf->expires = apr_time_from_sec(dbd.exptime);
+    conf->pool_key = reg_dbd_key(pool, &dbd);
+    fault = sharing_fault(pool, server, main_server, &dbd);
+    return fault ? fault : searches_fault(pool, conf);
+}
+
+int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
+{
+    dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
+    dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
+    for (server_rec *s = main_server; s; s = s->next) {
+        const char *fault =
+            reg_server_conf(s)->needs_database ? configure(pool, s, main_server) : NULL;
+
+        if (fault) {
+            ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "REG0101: %s", fault);
+            return HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    return OK;
+}
+
+static apr_status_t count_closed(void *metrics)
+{
+    reg_metrics_change(metrics, REG_CONNECTIONS_OPEN, -1);
+    return APR_SUCCESS;
+}
+
+static void count_open(apr_pool_t *pool, reg_metrics_t *metrics)
+{
+    reg_metrics_change(metrics, REG_CONNECTIONS_OPEN, 1);
+    apr_pool_cleanup_register(pool, metrics, count_closed, apr_pool_cleanup_null);
+}
+
+/* What is kept with a connection, made when it is seen for the first time; NULL when the
+ * driver is another than PostgreSQL's. */
+static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
+{
+    void *kept = NULL;
+    pooled_t *p;
+
+    if (strcmp(apr_dbd_name(dbd->driver), "pgsql") != 0) {
+        return NULL;
+    }
+    apr_pool_userdata_get(&kept, CONNECTION_KEY, dbd->pool);
+    if (kept) {
+        return kept;
+    }
+    p = apr_pcalloc(dbd->pool, sizeof(*p));
+    p->dbd = dbd;
+    p->connection.pg = apr_dbd_native_handle(dbd->driver, dbd->handle);
+    apr_pool_userdata_setn(p, CONNECTION_KEY, NULL, dbd->pool);
+    count_open(dbd->pool, metrics);
+    return p;
+}
+
+/*
+ * Connecting, in the limiter's thread
+ */
+
+/* What keeps a connection from being used; NULL when nothing does. */
+static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
+{
+    apr_time_t deadline = apr_time_now() + reg_server_conf(server)->timeout;
+
+    if (p && reg_connection_refresh(&p->connection)) {
+        const char *misfit = reg_connection_misfit(&p->connection, pool, deadline);
+
+        if (misfit) {
+            return apr_pstrcat(pool, "REG0311: ", misfit, NULL);
+        }
+        if (reg_connection_is_usable(&p->connection)) {
+            return NULL;
+        }
+    }
+    return "REG0302: the database cannot be reached";
+}
+
+/* Opens a connection that works, or makes a broken one work. */
+static void *connect_pooled(void *baton, void *broken)
+{
+    server_rec *server = baton;
+    pooled_t *p = broken;
+    const char *fault;
+    apr_pool_t *pool;
+
+    apr_pool_create(&pool, NULL);
+    if (!p) {
+        ap_dbd_t *dbd = dbd_open(pool, server);
+
+        p = dbd ? pooled(dbd, reg_metrics(server)) : NULL;
+    }
+    fault = find_fault(pool, server, p);
+    if (fault) {
+        if (p && !broken) {
+            dbd_close(server, p->dbd);
+        }
+        reg_metrics_breaker(reg_metrics(server),
+                            apr_time_now() + REG_LIMITER_CLOSED_TIME);
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "%s; trying again in a second",
+                     fault);
+    }
+    else {
+        p->used_at = apr_time_now();
+    }
+    apr_pool_destroy(pool);
+    return fault ? NULL : p;
+}
+
+static void close_pooled(void *baton, void *connection)
+{
+    dbd_close(baton, ((pooled_t *)connection)->dbd);
+}
+
+static apr_status_t stop_limiter(void *limiter)
+{
+    reg_limiter_stop(limiter);
+    return APR_SUCCESS;
+}
+
+/* The limiter of a pool of mod_dbd's, which gives its connections back before mod_dbd
+ * closes that: it must not be closed while one is out. */
+static reg_limiter_t *make_limiter(apr_pool_t *pool, server_rec *server)
+{
+    const reg_connector_t connector = {connect_pooled, close_pooled, server};
+    reg_limiter_t *limiter =
+        reg_limiter_make(pool, reg_server_conf(server)->connections, &connector);
+
+    if (limiter) {
+        apr_pool_pre_cleanup_register(pool, limiter, stop_limiter);
+    }
+    return limiter;
+}
+
+void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
+{
+    apr_hash_t *limiters = apr_hash_make(pool);   /* by the key of the pool */
+    apr_hash_t *lone_gates = apr_hash_make(pool); /* likewise; of searches */
+
+    for (server_rec *s = main_server; s; s = s->next) {
+        reg_server_conf_t *conf = reg_server_conf(s);
+        reg_gate_t *lone;
+
+        if (!conf->needs_database) {
+            continue;
+        }
+        conf->limiter = apr_hash_get(limiters, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!conf->limiter) {
+            conf->limiter = make_limiter(pool, s);
+            apr_hash_set(limiters, conf->pool_key, APR_HASH_KEY_STRING, conf->limiter);
+        }
+        conf->kept = reg_kept_make(pool);
+        lone = apr_hash_get(lone_gates, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!lone) {
+            lone = reg_gate_make(pool, conf->searches);
+            apr_hash_set(lone_gates, conf->pool_key, APR_HASH_KEY_STRING, lone);
+        }
+        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES, lone);
+        if (conf->limiter && conf->dispatch && lone) {
+            reg_limiter_limit(conf->limiter, conf->connections);
+            reg_gate_limit(lone, conf->searches);
+        }
+        else {
+            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
+                         "REG0102: no mutex could be made; the APIs answer 503");
+        }
+    }
+}
+
+/*
+ * Calls
+ */
+
+/* Whether a connection can be used as it is. DBDExptime holds for idle ones here too: one
+ * that has expired is made anew. */
+static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
+{
+    if (conf->expires && apr_time_now() - p->used_at >= conf->expires) {
+        reg_connection_close(&p->connection);
+    }
+    return reg_connection_is_usable(&p->connection);
+}
+
+/* Counts and logs why there is no connection. */
+static void tell_refusal(request_rec *r, reg_limiter_refusal_t refusal)
+{
+    static const char unreachable[] =
+        "REG0301: the database cannot be reached at the moment";
+    static const struct {
+        reg_refusal_t counted;
+        int level;
+        const char *message;
+    } refusals[] = {
+        [REG_LIMITER_OPEN_BREAKER] = {REG_REFUSED_BREAKER, APLOG_INFO, unreachable},
+        [REG_LIMITER_FAILED] = {REG_REFUSED_UNREACHABLE, APLOG_INFO, unreachable},
+        [REG_LIMITER_BUSY] = {REG_REFUSED_BUSY, APLOG_WARNING,
+                              "REG0304: no connection was free in time, all "
+                              "RegistrationConnections are in use"},
+        [REG_LIMITER_CONNECTING] = {REG_REFUSED_UNREACHABLE, APLOG_WARNING,
+                                    "REG0312: no connection was free in time, an attempt "
+                                    "to connect is not finished"},
+    };
+
+    reg_metrics_refused(reg_metrics(r->server), refusals[refusal].counted);
+    ap_log_rerror(APLOG_MARK, refusals[refusal].level, 0, r, "%s",
+                  refusals[refusal].message);
+}
+
+static reg_connection_t *checkout(void *baton, apr_time_t deadline)
+{
+    request_rec *r = baton;
+    const reg_server_conf_t *conf = reg_server_conf(r->server);
+    reg_limiter_refusal_t refusal;
+    pooled_t *p = reg_limiter_enter(conf->limiter, deadline, &refusal);
+
+    while (p && !is_usable(conf, p)) {
+        reg_limiter_leave(conf->limiter, p, 0);
+        p = reg_limiter_enter(conf->limiter, deadline, &refusal);
+    }
+    if (!p) {
+        tell_refusal(r, refusal);
+        return NULL;
+    }
+    reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, 1);
+    return &p->connection;
+}
+
+static void checkin(void *baton, reg_connection_t *connection)
+{
+    request_rec *r = baton;
+    pooled_t *p = (pooled_t *)connection;
+
+    reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, -1);
+    p->used_at = apr_time_now();
+    reg_limiter_leave(reg_server_conf(r->server)->limiter, p,
+                      reg_connection_is_usable(connection));
+}
+
+static void report(void *baton, const char *message)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "%s", message);
+}
+
+apr_time_t reg_pool_deadline(reg_request_t *request)
+{
+    const request_rec *r = request->host_data;
+
+    if (!request->deadline) {
+        request->deadline = apr_time_now() + reg_server_conf(r->server)->timeout;
+    }
+    return request->deadline;
+}
+
+void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
+                   const char *const *values, reg_answer_t *answer)
+{
+    request_rec *r = request->host_data;
+    const reg_server_conf_t *conf = reg_server_conf(r->server);
+    const reg_connections_t connections = {checkout, checkin, report, r,
+                                           reg_metrics(r->server)};
+    reg_item_t item = {.values = values, .pool = request->pool};
+
+    if (!conf->dispatch || !conf->limiter) {
+        answer->outcome = REG_UNAVAILABLE;
+        return;
+    }
+    if (reg_kept_get(conf->kept, request->pool, operation, answer)) {
+        request->outcome = reg_outcome_name(answer->outcome);
+        return;
+    }
+    reg_dispatch_run(conf->dispatch, &connections, request->pool, operation, &item,
+                     reg_pool_deadline(request));
+    *answer = item.answer;
+    reg_kept_put(conf->kept, operation, answer);
+    request->outcome = reg_outcome_name(item.answer.outcome);
+    request->batch = item.batch;
+    request->took += item.took;
+}
