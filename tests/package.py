@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package in an empty Debian: installed, used as README says, purged.
+"""The Debian package in an empty Debian: installed, used as its documents say, purged.
 
     python3 tests/package.py DIRECTORY     as root; DIRECTORY holds the package
 
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-import readme
+import documents
 
 PACKAGE = "libapache2-mod-registration"
 # What somebody who has a web server and a database has.
@@ -59,6 +59,10 @@ class System:
         check(result.returncode == expect,
               f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}")
         return result.stdout
+
+    def bash(self, script):
+        """Runs a script that ends at the first command that fails."""
+        return self.run("bash", "-e", "-o", "pipefail", "-c", script)
 
     def sql(self, statement):
         return self.run("psql", "-X", "-q", "-A", "-t", "-d", "registration", "-c", statement,
@@ -149,8 +153,8 @@ def use(system):
     system.run("apache2ctl", "start")
     system.run("registration-schema", "status", user="postgres", expect=1)
 
-    step("the first event, as README has it")
-    said = system.run("bash", "-e", "-o", "pipefail", "-c", readme.commands("Your first event"))
+    step("the first event, as printed")
+    said = documents.run("docs/first-event.md", runner="tests/package.py", shell=system.bash)
     check("REG0" not in said and "Syntax OK" in said, said)
     answer = json.loads(said.splitlines()[-1])
     check(answer.get("status") == "CONFIRMED", f"{answer}")
@@ -162,7 +166,8 @@ def use(system):
     check(system.path(KEYS[1]).stat().st_mode & 0o777 == 0o600, "others may read the key")
 
     step("what cron and systemd run every hour")
-    line = re.search(r"(?m)^    17 \* \* \* \* postgres (.*)$", readme.README.read_text())[1]
+    operating = (documents.ROOT / "docs" / "operating.md").read_text()
+    line = re.search(r"(?m)^17 \* \* \* \* postgres (.*)$", operating)[1]
     check('"idempotency_keys": 0' in system.run("sh", "-c", line, user="postgres"),
           "the line for cron does not do it")
     service = system.path("usr/share/mod_registration/registration-maintain.service").read_text()
@@ -174,8 +179,8 @@ def use(system):
 
     step("a new package's command, before that is installed")
     [package] = system.path("tmp").glob("*.deb")
-    upgrade = readme.commands("Install").partition("new=$(mktemp")
-    upgrade = (upgrade[1] + upgrade[2]).partition("sudo apt install")[0]
+    upgrade = documents.commands("docs/operating.md", "Upgrade", "tests/package.py")
+    upgrade = upgrade.partition("sudo apt install")[0]
     system.run("bash", "-ec", upgrade.replace("libapache2-mod-registration_NEW.deb",
                                               f"/tmp/{package.name}"))
     check("up to date" in system.run("registration-schema", "status", user="postgres"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that have been kept long enough are deleted by the command in README; no request
+"""Rows that have been kept long enough are deleted by the command in docs/operating.md; no request
 waits for it."""
 
 import contextlib
@@ -24,8 +24,8 @@ EXPIRED = """INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
 
 
 def cron_line():
-    text = (servers.ROOT / "README.md").read_text()
-    return re.search(r"(?m)^    17 \* \* \* \* postgres (.*)$", text)[1]
+    text = (servers.ROOT / "docs" / "operating.md").read_text()
+    return re.search(r"(?m)^17 \* \* \* \* postgres (.*)$", text)[1]
 
 
 def timer_line():
@@ -59,7 +59,7 @@ def test_it_is_run_once_an_hour_by_a_timer_too():
 
 @pytest.mark.parametrize("user", ["clerk", "postgres"])
 @pytest.mark.parametrize("line", [cron_line(), timer_line()], ids=["cron", "timer"])
-def test_the_line_of_the_readme_forgets_all_expired_keys(postgres, sql, clerk, line, user):
+def test_the_documented_command_forgets_all_expired_keys(postgres, sql, clerk, line, user):
     assert line.endswith(f" {postgres.database}")
     sql(EXPIRED, 25000)
     status, said = run(line, postgres, clerk if user == "clerk" else user)

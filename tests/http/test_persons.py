@@ -440,12 +440,12 @@ class TestWithoutCare(OnScratch):
             check_counts(sql, first, persons)
 
 
-# --- As README says --------------------------------------------------------------------------
+# --- As docs/operating.md says ---------------------------------------------------------------
 
 def recipe():
-    """What README has to type into psql, with the question for the person in it."""
-    text = (servers.ROOT / "README.md").read_text()
-    return re.search(r"psql -X -d registration\n((?:    .*\n)+)", text)[1].replace("\n    ", "\n")
+    """The psql session in docs/operating.md, with the question for the person in it."""
+    text = (servers.ROOT / "docs" / "operating.md").read_text()
+    return re.search(r"psql -X -d registration\n((?s:.*?))```", text)[1]
 
 
 def run_recipe(postgres, person, commands):
@@ -462,7 +462,7 @@ def run_recipe(postgres, person, commands):
     return result.stdout, postgres.log.text()[before:]
 
 
-def test_what_readme_says_exports_and_erases_and_logs_no_name(person, postgres, sql):
+def test_the_documented_session_exports_and_erases_and_logs_no_name(person, postgres, sql):
     person.register()
     said, logged = run_recipe(postgres, person.text, recipe())
     assert "ERROR" not in said, said
