@@ -41,22 +41,26 @@ SYSCONFDIR    = $(call ask,SYSCONFDIR,apxs -q SYSCONFDIR)
 CONFDIR       = $(SYSCONFDIR)/mods-available
 SHAREDIR      = /usr/share/mod_registration
 
-# The folders whose headers the sources of a folder may include, besides src itself, and the
-# libraries: a layer that is left out is a compile error. Headers of others are system headers:
-# our warnings are for our code.
+# The folders whose headers a folder's sources may include, besides src itself, and the
+# libraries: a layer or a library that is not listed is a compile error. Libraries' headers are
+# system headers: warnings are for our code.
 LAYERS           = httpd api http database
-USES_httpd       = $(LAYERS)
-USES_api         = api http database
-USES_http        = http
-USES_database    = database
-LIBRARIES_httpd  = -isystem $(HTTPD_INCLUDE) $(call library,libpq)
+LAYERS_httpd     = $(LAYERS)
+LAYERS_api       = api http database
+LAYERS_http      = http
+LAYERS_database  = database
+LIBRARIES_httpd  = $(HTTPD)
 LIBRARIES_database = $(call library,libpq)
+LIBRARIES_dbd.c  = $(call library,libpq)
+LIBRARIES_json.c = $(call library,jansson)
 library  = $(patsubst -I%,-isystem %,$(call ask,FLAGS_$(1),pkg-config --cflags $(1)))
-COMMON   = -I. -Isrc $(call library,apr-1) $(call library,apr-util-1) $(call library,jansson)
+HTTPD    = -isystem $(HTTPD_INCLUDE)
+APR      = $(call library,apr-1) $(call library,apr-util-1)
 layer    = $(filter $(LAYERS),$(subst /, ,$(dir $(1))))
-INCLUDES = $(COMMON) $(addprefix -Isrc/,$(LAYERS)) $(LIBRARIES_httpd)
-includes = $(if $(filter src/%,$(1)),$(COMMON) \
-    $(addprefix -Isrc/,$(USES_$(call layer,$(1)))) $(LIBRARIES_$(call layer,$(1))),$(INCLUDES))
+LAYERED  = $(addprefix -Isrc/,$(LAYERS_$(call layer,$(1)))) $(LIBRARIES_$(call layer,$(1))) \
+    $(LIBRARIES_$(notdir $(1)))
+INCLUDES = -I. -Isrc $(APR) $(addprefix -Isrc/,$(LAYERS)) $(HTTPD) $(call library,libpq)
+includes = $(if $(filter src/%,$(1)),-Isrc $(APR) $(LAYERED),$(INCLUDES))
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
            -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
@@ -165,8 +169,8 @@ check-valgrind: $(VALGRIND_UNIT) $(MODULE)
 	    HTTP_TESTS='$(VALGRIND_HTTP:%=tests/http/test_%.py)'
 
 # The tests with threads, under ThreadSanitizer.
-THREAD_TESTS = test_gate test_limiter test_combine test_combine_deadlines test_dispatch \
-    test_dispatch_hosts test_dispatch_locks test_kept test_metrics
+THREAD_TESTS = test_fifo_semaphore test_limiter test_batch_queue test_batch_queue_deadlines test_batching \
+    test_batching_hosts test_batching_locks test_cache test_metrics
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
@@ -249,14 +253,11 @@ EMPTY_MODULE = $(BUILD)/mod_empty.so
 $(EMPTY_MODULE): $(BUILD)/obj/tests/bench/mod_empty.o
 	@$(LINK) -shared -o $@ $<
 
-UNCOUNTED = $(BUILD)/uncounted
 bench:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES) wrk'
 	@$(MAKE) --no-print-directory all $(EMPTY_MODULE)
-	@$(MAKE) --no-print-directory all BUILD=$(UNCOUNTED) CFLAGS='$(CFLAGS) -DREG_METRICS=0'
 	@REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B tests/bench.py \
-	    --empty-module $(EMPTY_MODULE) --uncounted-module $(UNCOUNTED)/mod_registration.so \
-	    --directory $(BUILD)/bench \
+	    --empty-module $(EMPTY_MODULE) --directory $(BUILD)/bench \
 	    --json $(BUILD)/bench.json $(BENCH)
 
 # The configuration of a module already installed here is the administrator's own: kept.

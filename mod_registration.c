@@ -12,6 +12,7 @@
 #include "error_filter.h"
 #include "hashing.h"
 #include "lists.h"
+#include "metrics_memory.h"
 #include "request_metrics.h"
 #include "pool.h"
 #include "request.h"
@@ -45,7 +46,7 @@ static int handler(request_rec *r)
         return HTTP_NOT_IMPLEMENTED;
     }
     request = reg_request_make(r, conf);
-    reg_request_keep(r, request);
+    reg_request_attach(r, request);
     status = reg_request_send(r, reg_request_set_organization(r, conf, request)
                                      ? reg_serve(request)
                                      : reg_reply_status(request, HTTP_FORBIDDEN));
@@ -103,7 +104,8 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 static void register_hooks(apr_pool_t *pool)
 {
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
-    reg_metrics_register(pool);
+    reg_metrics_memory_register(pool);
+    reg_request_metrics_register(pool);
     reg_caller_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_hashing_init, NULL, NULL, APR_HOOK_MIDDLE);
@@ -113,9 +115,9 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);
-    reg_checks_register(pool);
-    reg_errors_register(pool);
-    reg_scope_register(pool);
+    reg_startup_checks_register(pool);
+    reg_error_filter_register(pool);
+    reg_authz_register(pool);
     reg_status_register(pool);
 }
 

@@ -3,37 +3,14 @@
 #define REGISTRATION_H
 
 /**
- * The vocabulary the whole module shares: request, operation, answer, reply.
+ * The vocabulary that the whole module shares: request, operation, answer, reply.
  *
- * How it fits together. httpd hands a request to the handler in mod_registration.c, which
- * describes it as a reg_request_t and gives it to reg_serve() (serve.c). That looks the
- * path up in the one table of routes.c, reads the body, parses it (json.c) and calls the
- * route's handler, which lives with its API (live.c, groups.c, families.c, events.c). The
- * handler checks the fields (check.c), names an operation and its values, and calls the
- * host. The host has the operation, which is one function of schema `registration` in
- * PostgreSQL, carried there together with those of other requests (batching.c,
- * batch_queue.c), by one call (retry.c) on a connection (connection.c) of mod_dbd's
- * (pool.c), and gives back an answer: an outcome and the JSON the client is to get.
- * The handler looks the outcome up in its API's table of rules, and reply.c makes the
- * status, the headers and, for a failure, the body in that API's own shape.
+ * docs/architecture.md names the files in the order in which a request passes them.
+ * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table. A
+ * folder includes only what its layer may use, which the Makefile enforces: src/httpd all
+ * of it and httpd's headers, src/api src/http and src/database, these two nothing else.
  *
- * The SQL speaks outcomes and knows no HTTP; the C speaks HTTP and knows no table.
- * Only mod_registration.c and httpd_*.c know httpd, only connection.c and dbd.c
- * know libpq, only json.c knows jansson. Everything else is tested without them. Beside
- * the files named above, config.c has the directives, startup_checks.c the checks at
- * start, error_filter.c the errors that other modules make under a mount, lists.c
- * sends whole lists, authz.c has `Require registration-scope`; limiter.c keeps the
- * connections, makes them in a thread of its own and hands them to requests in the
- * order that waiters.c keeps for it, for batch_queue.c and for gate.c, which bounds
- * requests that are not combined; query.c reads query strings, etag.c entity tags,
- * scope.c a token's scopes, negotiate.c the headers Accept and Prefer, events_forms.c
- * gives a list the form that is wanted, csv.c writes the fields of a table, idempotency.c
- * the Idempotency-Key, audit.c the caller of a change. metrics.c counts over all
- * processes, and monitoring.c serves these counts, the health and the status page, for
- * which cache.c keeps the database's last answer; openapi.c serves openapi.json, which
- * describes all of it to clients.
- *
- * Memory: whatever is reachable from a request or its reply lives in the request's pool.
+ * Memory: all that is reachable from a request or its reply lives in the request's pool.
  */
 
 #include <apr_pools.h>
@@ -93,11 +70,11 @@ typedef enum {
     REG_ACCEPTABLE,  /* it was only checked, and could be done */
     REG_KEY_REUSED,  /* the Idempotency-Key belongs to another request */
     REG_KEY_INVALID, /* it is none; no operation was called */
-    /* The store's own: */
+    /* Not from the SQL: */
     REG_BAD_DATA,    /* the database refuses a value of this request */
-    REG_LOCKED,      /* somebody else holds what it needs; nothing was done, try again */
-    REG_SLOW,        /* it takes too long to be carried with others; nothing was done */
-    REG_UNAVAILABLE, /* not known to be done; the client may try again */
+    REG_LOCKED,      /* lock timeout; nothing was done, retry */
+    REG_SLOW,        /* it takes too long for a batch; nothing was done */
+    REG_UNAVAILABLE, /* not known to be done; the client may retry */
     REG_FAULT        /* a bug, here or in the SQL; logged */
 } reg_outcome_t;
 
@@ -107,15 +84,16 @@ typedef enum {
  */
 typedef struct reg_operation_t {
     const char *name;
-    int parameters;
-    int key;     /* the parameter that tells what requests compete for */
-    int alone;   /* takes long: is not combined with others */
-    int audited; /* it writes; parameters of audit.h follow its own */
-    int later;   /* parameters behind those, of later versions; not in a fingerprint */
-    apr_interval_time_t lasts; /* how long an answer is good for all; 0: for one */
-    const char *inner; /* what registration.idempotent() is to run; NULL: is none of it */
-    unsigned skipped;  /* see idempotency.h, as for `keyed` */
+    int parameters; /* all of them */
+    int key;        /* index of the parameter that requests compete for */
+    int alone;      /* it takes long: it is not batched */
+    int audited;    /* it writes; it has the parameters of audit.h */
+    int later;      /* parameters that later versions added, the last ones; not part of a
+                       fingerprint */
+    apr_interval_time_t cache_ttl; /* see cache.h; 0: not cached */
+    unsigned skipped; /* bits of values outside the fingerprint; see idempotency.h */
     const struct reg_operation_t *keyed; /* the same under an Idempotency-Key, or NULL */
+    const char *wrapped; /* of a keyed operation: the operation that it calls */
 } reg_operation_t;
 
 /** What an operation answered to one request. */
@@ -152,8 +130,8 @@ typedef struct reg_host_t {
      *        NULL is SQL NULL.
      * @param answer always filled in; a failure is an outcome like any other.
      */
-    void (*call)(reg_request_t *request, const reg_operation_t *operation,
-                 const char *const *values, reg_answer_t *answer);
+    void (*run_operation)(reg_request_t *request, const reg_operation_t *operation,
+                          const char *const *values, reg_answer_t *answer);
     /** Whether the reply may be a whole list, which may keep a thread for long; it is one
      *  of few then until it has been sent. A long reply to a GET becomes one by itself.
      */
@@ -246,7 +224,7 @@ reg_handler_t reg_families_register;
 reg_handler_t reg_events_create, reg_events_get, reg_events_update, reg_events_delete,
     reg_events_search;
 reg_handler_t reg_openapi_get;
-reg_handler_t reg_operate_metrics, reg_operate_live, reg_operate_ready,
-    reg_operate_status, reg_operate_status_data;
+reg_handler_t reg_monitoring_metrics, reg_monitoring_live, reg_monitoring_ready,
+    reg_monitoring_status, reg_monitoring_status_data;
 
 #endif

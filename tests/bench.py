@@ -212,9 +212,6 @@ def main():
     parser.add_argument("--empty-module", type=pathlib.Path,
                         default=ROOT / "build" / "mod_empty.so",
                         help="made of bench/mod_empty.c (%(default)s)")
-    parser.add_argument("--uncounted-module", type=pathlib.Path,
-                        default=ROOT / "build" / "uncounted" / "mod_registration.so",
-                        help="one without metrics (%(default)s)")
     parser.add_argument("--directory", type=pathlib.Path, default=ROOT / "build" / "bench",
                         help="of the servers (%(default)s)")
     parser.add_argument("--json", type=pathlib.Path, default=ROOT / "build" / "bench.json",

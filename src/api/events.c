@@ -6,6 +6,7 @@
 #include "events.h"
 
 #include "etag.h"
+#include "call.h"
 #include "idempotency.h"
 #include "ids.h"
 #include "json.h"
@@ -189,7 +190,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
     if (request->method == REG_METHOD_POST && request->if_match) {
         return refuse_condition(request);
     }
-    reg_idempotency_call(request, operation, values, &answer);
+    reg_call(request, operation, values, &answer);
     reply = reply_to(request, &answer);
     if (reply->status >= 300) {
         return reply;

@@ -7,6 +7,7 @@
  */
 
 #include "audit.h"
+#include "call.h"
 #include "csv.h"
 #include "events.h"
 #include "events_cursor.h"
@@ -188,7 +189,7 @@ static int read_on(reg_reply_t *reply, apr_pool_t *pool)
     reg_answer_t answer;
 
     part.pool = pool;
-    reg_audit_call(&part, &events_search, list->values, &answer);
+    reg_call(&part, &events_search, list->values, &answer);
     list->request->outcome = part.outcome;
     list->request->took = part.took; /* of all parts */
     if ((answer.outcome != REG_FOUND && answer.outcome != REG_MORE) || !answer.body) {
@@ -238,7 +239,7 @@ reg_reply_t *reg_events_search(reg_request_t *request)
     if (list->whole && !request->host->enter_list(request)) {
         return reg_reply_status(request, 503);
     }
-    reg_audit_call(request, &events_search, list->values, &answer);
+    reg_call(request, &events_search, list->values, &answer);
     if (answer.outcome == REG_INVALID) {
         reg_problems_add(&problems, "after", INVALID_AFTER);
         return reg_reply_error(request, &invalid);

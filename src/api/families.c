@@ -4,6 +4,7 @@
  * first check that fails answers. */
 
 #include "check.h"
+#include "call.h"
 #include "idempotency.h"
 #include "ids.h"
 #include "json.h"
@@ -257,7 +258,7 @@ static void add_hash(reg_request_t *request, const char *password, const char **
         return;
     }
     if (turn == 2) {
-        reg_idempotency_call(request, &families_register, values, answer);
+        reg_call(request, &families_register, values, answer);
     }
     if (answer->outcome == REG_ACCEPTABLE) {
         apr_time_t began = apr_time_now();
@@ -310,12 +311,12 @@ reg_reply_t *reg_families_register(reg_request_t *request)
                             family.institution,
                             apr_array_pstrcat(request->pool, family.children_ids, ',')};
 
-    reg_idempotency_call(request, &families_register, values, &answer);
+    reg_call(request, &families_register, values, &answer);
     if (answer.outcome == REG_ACCEPTABLE) {
         add_hash(request, family.password, values, &answer);
     }
     if (answer.outcome == REG_ACCEPTABLE) {
-        reg_idempotency_call(request, &families_register, values, &answer);
+        reg_call(request, &families_register, values, &answer);
     }
     return reply(request, &answer);
 }

@@ -5,6 +5,7 @@
  * here. */
 
 #include "check.h"
+#include "call.h"
 #include "idempotency.h"
 #include "ids.h"
 #include "json.h"
@@ -237,7 +238,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
                                 m.end_date,
                                 apr_itoa(request->pool, request->settings->max_fields)};
 
-        reg_idempotency_call(request, &groups_register, values, &answer);
+        reg_call(request, &groups_register, values, &answer);
     }
     if (answer.outcome == REG_INVALID) {
         count_code_refusal(request, answer.detail);
@@ -262,7 +263,7 @@ static reg_reply_t *get(reg_request_t *request, const reg_operation_t *operation
     reg_answer_t answer = {.outcome = REG_NOT_FOUND};
 
     if (!reg_check_uuid(group) && (!id || !reg_check_uuid(id))) {
-        request->host->call(request, operation, id ? inside : alone, &answer);
+        reg_call(request, operation, id ? inside : alone, &answer);
     }
     return reg_reply_answer(request, &answer, rules);
 }

@@ -3,6 +3,7 @@
 /* Live sessions (Loop Health): POST /v1/sessions/{id}/register. */
 
 #include "check.h"
+#include "call.h"
 #include "idempotency.h"
 #include "ids.h"
 #include "json.h"
@@ -87,7 +88,7 @@ reg_reply_t *reg_live_register(reg_request_t *request)
                                 reg_id_lower(request->pool, session), patient, guest,
                                 role};
 
-        reg_idempotency_call(request, &live_register, values, &answer);
+        reg_call(request, &live_register, values, &answer);
     }
     return reg_reply_answer(request, &answer, rules);
 }

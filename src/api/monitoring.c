@@ -3,6 +3,7 @@
 /* What those who operate the service ask for: metrics, whether it is well, and a page
  * that shows both to a person. */
 
+#include "call.h"
 #include "metrics.h"
 #include "reply.h"
 #include "routes.h"
@@ -20,7 +21,7 @@ static reg_reply_t *tell(reg_request_t *request, const char *body)
     return reply;
 }
 
-reg_reply_t *reg_operate_metrics(reg_request_t *request)
+reg_reply_t *reg_monitoring_metrics(reg_request_t *request)
 {
     reg_reply_t *reply =
         tell(request, reg_metrics_text(request->pool, request->metrics,
@@ -30,14 +31,14 @@ reg_reply_t *reg_operate_metrics(reg_request_t *request)
     return reply;
 }
 
-reg_reply_t *reg_operate_live(reg_request_t *request)
+reg_reply_t *reg_monitoring_live(reg_request_t *request)
 {
     return tell(request, "{\"status\":\"live\"}");
 }
 
 static const reg_operation_t health = {.name = "health", .parameters = 1};
 
-reg_reply_t *reg_operate_ready(reg_request_t *request)
+reg_reply_t *reg_monitoring_ready(reg_request_t *request)
 {
     static const reg_error_t not_ready = {
         .status = 503,
@@ -46,7 +47,7 @@ reg_reply_t *reg_operate_ready(reg_request_t *request)
     const char *values[] = {""};
     reg_answer_t answer;
 
-    request->host->call(request, &health, values, &answer);
+    reg_call(request, &health, values, &answer);
     return answer.outcome == REG_FOUND ? tell(request, "{\"status\":\"ready\"}")
                                        : reg_reply_error(request, &not_ready);
 }
@@ -86,7 +87,7 @@ static const char *page_with(apr_pool_t *pool, const char *nonce)
     return page;
 }
 
-reg_reply_t *reg_operate_status(reg_request_t *request)
+reg_reply_t *reg_monitoring_status(reg_request_t *request)
 {
     const char *nonce = make_nonce(request->pool);
     reg_reply_t *reply = tell(request, page_with(request->pool, nonce));
@@ -106,15 +107,15 @@ reg_reply_t *reg_operate_status(reg_request_t *request)
 
 /* It reads two tables whole. The page asks as often as that. */
 static const reg_operation_t status = {
-    .name = "status", .parameters = 1, .lasts = apr_time_from_sec(2)};
+    .name = "status", .parameters = 1, .cache_ttl = apr_time_from_sec(2)};
 
 /* Also while the database does not answer: that is when somebody looks. */
-reg_reply_t *reg_operate_status_data(reg_request_t *request)
+reg_reply_t *reg_monitoring_status_data(reg_request_t *request)
 {
     const char *values[] = {""};
     reg_answer_t answer;
 
-    request->host->call(request, &status, values, &answer);
+    reg_call(request, &status, values, &answer);
     return tell(
         request,
         apr_pstrcat(request->pool, "{\"metrics\":",

@@ -3,25 +3,27 @@
 #define REGISTRATION_DATABASE_AUDIT_H
 
 /**
- * Whose request it is that changes something. Every operation that writes is told, and
- * notes it in the same transaction (see sql/schema/audit.sql).
+ * The audit trail: each operation that writes gets the caller's name and the request id,
+ * and records both in its own transaction (sql/schema/audit.sql).
  */
 
 #include "registration.h"
 
-/** The parameters that come after an audited operation's own: caller, request id. Those
- *  of later versions follow (reg_operation_t.later). */
+/** The parameters that follow an audited operation's own: caller, request id. Those of
+ *  later versions follow them (reg_operation_t.later). */
 #define REG_AUDIT_PARAMETERS 2
 
 /**
- * Calls an operation for a request, with what its audit needs behind its values.
- * @param values of an audited operation as many as it has parameters, except those two;
- *        those of later versions follow its own.
+ * Inserts the parameters of the audit.
+ * @param operation an audited one.
+ * @param values as many as the operation has parameters, without those of the audit.
+ * @param audited set to all of the operation's parameters; has room for
+ *        REG_MAX_PARAMETERS.
  */
-void reg_audit_call(reg_request_t *request, const reg_operation_t *operation,
-                    const char *const *values, reg_answer_t *answer);
+void reg_audit_values(const reg_request_t *request, const reg_operation_t *operation,
+                      const char *const *values, const char **audited);
 
-/** How many parameters of its own an operation has: the first of its values. */
-int reg_audit_given(const reg_operation_t *operation);
+/** The number of parameters that an operation has before those of the audit. */
+int reg_audit_own_parameters(const reg_operation_t *operation);
 
 #endif

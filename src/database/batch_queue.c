@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "batch_queue.h"
 
-#include "waiters.h"
+#include "wait_queue.h"
 
 #include <sys/param.h>
 
@@ -13,43 +13,42 @@ typedef struct {
     reg_waiter_t waiter; /* first */
     void *request;
     apr_size_t size;
-    apr_time_t deadline;
+    apr_time_t start_by;
 } queued_t;
 
-struct reg_queue_t {
+struct reg_batch_queue_t {
     apr_thread_mutex_t *mutex; /* of all that follows, and of who is queued */
-    reg_waiters_t waiters;     /* not taken yet */
+    reg_wait_queue_t waiters;  /* not taken yet */
     int last;                  /* how many the last batch was */
-    int free_lanes;
-    reg_queue_settings_t settings;
+    int is_led;                /* a thread runs a batch */
+    reg_batch_queue_settings_t settings;
 };
 
-reg_queue_t *reg_queue_make(apr_pool_t *pool, const reg_queue_settings_t *settings)
+reg_batch_queue_t *reg_batch_queue_make(apr_pool_t *pool,
+                                        const reg_batch_queue_settings_t *settings)
 {
-    reg_queue_t *queue = apr_pcalloc(pool, sizeof(*queue));
+    reg_batch_queue_t *queue = apr_pcalloc(pool, sizeof(*queue));
 
     if (apr_thread_mutex_create(&queue->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    reg_waiters_init(&queue->waiters);
+    reg_wait_queue_init(&queue->waiters);
     queue->settings = *settings;
-    queue->free_lanes = settings->lanes;
     return queue;
 }
 
-/* Lets the first waiter lead the next batch, or leaves the lane free. A lane is free only
- * while none waits. */
-static void pass_lane(reg_queue_t *queue)
+/* Lets the first waiter lead the next batch. While a request waits, the queue is led. */
+static void pass_lead(reg_batch_queue_t *queue)
 {
     reg_waiter_t *next = NULL;
 
     apr_thread_mutex_lock(queue->mutex);
     if (queue->waiters.first) {
-        next = reg_waiters_pop(&queue->waiters);
+        next = reg_wait_queue_pop(&queue->waiters);
     }
     else {
-        queue->free_lanes++;
+        queue->is_led = 0;
     }
     apr_thread_mutex_unlock(queue->mutex);
     if (next) {
@@ -57,32 +56,31 @@ static void pass_lane(reg_queue_t *queue)
     }
 }
 
-/* How many requests the next batch has: a part of those who are about, which are the
- * leader's, those that are queued, and the last batch's, whose clients may be back soon.
- * With two parts one half is read and answered while the other is run; else all would
- * wait together and then all be busy together. */
-static int next_size(const reg_queue_t *queue)
+/* Batch size: (own + queued + size of the last batch, whose clients are likely to return)
+ * / parts. With two parts one half of the clients reads answers and sends requests while
+ * the call of the other half runs; with one part all would wait, and then work, at the
+ * same time. */
+static int next_size(const reg_batch_queue_t *queue)
 {
-    int parts = queue->settings.parts, all = 1 + queue->waiters.length;
-    int size = MIN((all + queue->last + parts - 1) / parts, all);
+    int parts = queue->settings.parts, present = 1 + queue->waiters.length;
+    int size = MIN((present + queue->last + parts - 1) / parts, present);
 
-    return MIN(size, queue->settings.batch);
+    return MIN(size, queue->settings.most);
 }
 
-/* What the requests of a batch have in common. */
+/* The bounds of a batch's requests. */
 typedef struct {
-    apr_time_t earliest, latest; /* when they have to be answered */
-    apr_size_t size;
-} common_t;
+    apr_time_t earliest, latest; /* of their start_by */
+    apr_size_t size;             /* bytes, of all */
+} bounds_t;
 
-/* Adds a request to a batch, unless that would make it too large, or leave a request in
- * it less than half of its time: one that has waited long must not take with it those
- * that have just come. */
-static int admit(const reg_queue_t *queue, common_t *batch, const queued_t *next,
+/* Adds a request to a batch, unless the batch would become too large, or a request in it
+ * would lose more than half of its time to the earliest one. */
+static int admit(const reg_batch_queue_t *queue, bounds_t *batch, const queued_t *next,
                  apr_time_t now)
 {
-    common_t all = {MIN(batch->earliest, next->deadline),
-                    MAX(batch->latest, next->deadline), batch->size + next->size};
+    bounds_t all = {MIN(batch->earliest, next->start_by),
+                    MAX(batch->latest, next->start_by), batch->size + next->size};
 
     if (all.latest - now > 2 * (all.earliest - now) || all.size > queue->settings.bytes) {
         return 0;
@@ -92,10 +90,10 @@ static int admit(const reg_queue_t *queue, common_t *batch, const queued_t *next
 }
 
 /* Takes a batch off the queue: the leader's own request and others. @return how many. */
-static int take_batch(reg_queue_t *queue, queued_t *own, queued_t **batch,
-                      apr_time_t *deadline)
+static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
+                      apr_time_t *start_by)
 {
-    common_t common = {own->deadline, own->deadline, own->size};
+    bounds_t bounds = {own->start_by, own->start_by, own->size};
     apr_time_t now = apr_time_now();
     int count = 1, size;
 
@@ -103,67 +101,65 @@ static int take_batch(reg_queue_t *queue, queued_t *own, queued_t **batch,
     apr_thread_mutex_lock(queue->mutex);
     size = next_size(queue);
     while (count < size
-           && admit(queue, &common, (const queued_t *)queue->waiters.first, now)) {
-        batch[count++] = (queued_t *)reg_waiters_pop(&queue->waiters);
+           && admit(queue, &bounds, (const queued_t *)queue->waiters.first, now)) {
+        batch[count++] = (queued_t *)reg_wait_queue_pop(&queue->waiters);
     }
     queue->last = count;
     apr_thread_mutex_unlock(queue->mutex);
-    *deadline = common.earliest;
+    *start_by = bounds.earliest;
     return count;
 }
 
 /* Runs the leader's own request and others that are queued. @return 0 when it could not
  * get ready; then nothing was run. */
-static int lead(reg_queue_t *queue, apr_pool_t *pool, queued_t *own, void *leader)
+static int lead(reg_batch_queue_t *queue, apr_pool_t *pool, queued_t *own, void *leader)
 {
-    apr_size_t room = sizeof(void *) * (apr_size_t)queue->settings.batch;
+    apr_size_t room = sizeof(void *) * (apr_size_t)queue->settings.most;
     queued_t **batch;
     void **requests;
-    apr_time_t deadline;
+    apr_time_t start_by;
     int count;
 
-    if (!queue->settings.prepare(leader, own->deadline)) {
-        pass_lane(queue);
+    if (!queue->settings.prepare(leader, own->start_by)) {
+        pass_lead(queue);
         return 0;
     }
     batch = apr_palloc(pool, room);
     requests = apr_palloc(pool, room);
-    count = take_batch(queue, own, batch, &deadline);
+    count = take_batch(queue, own, batch, &start_by);
     for (int i = 0; i < count; i++) {
         requests[i] = batch[i]->request;
     }
-    queue->settings.run(leader, requests, count, deadline);
-    pass_lane(queue);
+    queue->settings.run(leader, requests, count, start_by);
+    pass_lead(queue);
     for (int i = 1; i < count; i++) {
         reg_waiter_wake(&batch[i]->waiter, WAS_RUN);
     }
     return 1;
 }
 
-int reg_queue_run(reg_queue_t *queue, apr_pool_t *pool, void *request, apr_size_t size,
-                  void *leader, apr_time_t deadline)
+int reg_batch_queue_run(reg_batch_queue_t *queue, apr_pool_t *pool, void *request,
+                        apr_size_t size, void *leader, apr_time_t start_by)
 {
-    queued_t own = {.request = request, .size = size, .deadline = deadline};
+    queued_t own = {.request = request, .size = size, .start_by = start_by};
     int must_wait;
 
     own.waiter.verdict = LEADS;
     apr_thread_mutex_lock(queue->mutex);
-    must_wait = queue->free_lanes == 0;
+    must_wait = queue->is_led;
     if (must_wait) {
-        reg_waiters_append(&queue->waiters, &own.waiter);
+        reg_wait_queue_append(&queue->waiters, &own.waiter);
     }
-    else {
-        queue->free_lanes--;
-    }
+    queue->is_led = 1;
     apr_thread_mutex_unlock(queue->mutex);
     if (must_wait
-        && !reg_waiters_wait(&queue->waiters, queue->mutex, &own.waiter, deadline)) {
+        && !reg_wait_queue_wait(&queue->waiters, queue->mutex, &own.waiter, start_by)) {
         return 0;
     }
     return own.waiter.verdict == WAS_RUN || lead(queue, pool, &own, leader);
 }
 
-int reg_queue_length(reg_queue_t *queue)
+int reg_batch_queue_length(reg_batch_queue_t *queue)
 {
     int length;
 

@@ -6,71 +6,71 @@
 #include <apr_time.h>
 
 /**
- * Combining: requests that arrive while others are being answered are carried together.
+ * A queue that makes batches: requests that arrive while a batch runs are run together.
  *
- * A thread with a request joins a queue. While the queue has a lane free, the thread
- * leads: it gets ready, which may take a while; takes its own request and others that are
- * queued, up to a batch; and runs them all at once. Else it waits until a leader has run
- * its request, or until a lane is free and it is the first, and so leads the next batch.
- * No thread of the queue's own, no timer: with one client a batch is one request and
- * nothing waits; under load batches grow by themselves, to a part of the clients.
+ * A thread with a request joins the queue. If no thread leads the queue, this one does:
+ * it prepares, which may take a while; takes its own request and queued ones, up to a
+ * batch; and runs them all. Otherwise it waits until a leader has run its request, or
+ * until it is the first and leads the next batch. The queue has no thread and no timer:
+ * with one client a batch is one request and nothing waits; under load batches grow to a
+ * part of the clients.
  *
- * Requests leave the queue in the order in which they came. A waiting thread may leave at
- * its deadline as long as no leader has taken the request. A leader takes requests only
- * once it is ready, so that none waits with it for a connection. Once taken, a request's
- * memory is the leader's until it has been run, which is why running has to end by a
- * deadline of its own: the earliest of the batch. Requests are carried together of which
- * none has more than twice as long as another.
+ * Requests leave the queue in the order in which they came. A waiting thread leaves at
+ * its `start_by`, the latest time at which a batch with its request may start, unless a
+ * leader has taken the request. A leader takes requests only after it has prepared, so no
+ * other request waits with it for a connection. A taken request's memory is the leader's
+ * until it has been run; so a batch has to start by the earliest start_by of its requests
+ * and to end soon after. No request of a batch has more than twice the time of another.
  *
- * A queue knows neither what a request is nor how it is run.
+ * A queue knows neither what a request is nor how a batch is run.
  */
-typedef struct reg_queue_t reg_queue_t;
+typedef struct reg_batch_queue_t reg_batch_queue_t;
 
 /**
  * Gets what running a batch takes, in the leader's thread, without a lock held. Until it
  * returns, requests join the queue and leave it.
- * @param deadline of the leader's own request.
- * @return 0 when it cannot be had; then the leader's request is not run, and the next
- *         waiting thread leads.
+ * @param start_by of the leader's own request.
+ * @return 0 on failure; then the leader's request is not run, and the next waiting thread
+ *         leads.
  */
-typedef int reg_prepare_t(void *leader, apr_time_t deadline);
+typedef int reg_batch_queue_prepare_t(void *leader, apr_time_t start_by);
 
 /**
  * Runs a batch. Called in the leader's thread, without a lock held.
- * @param leader what the leading thread gave to reg_queue_run().
+ * @param leader as the leading thread gave it to reg_batch_queue_run().
  * @param requests at least one, in the order in which they came.
- * @param deadline the earliest of theirs.
+ * @param start_by the earliest of theirs.
  */
-typedef void reg_batch_t(void *leader, void *const *requests, int count,
-                         apr_time_t deadline);
+typedef void reg_batch_queue_run_t(void *leader, void *const *requests, int count,
+                                   apr_time_t start_by);
 
 /** How a queue makes batches. */
-typedef struct reg_queue_settings_t {
-    reg_prepare_t *prepare;
-    reg_batch_t *run;
-    int batch;        /* the most requests carried together, at least 1 */
-    apr_size_t bytes; /* the most bytes carried together, but for a single request */
-    int parts;        /* into how many the clients are divided: with two, one half is read
-                         and answered while the other is run; with one, none waits for a
-                         second batch */
-    int lanes;        /* how many batches may be run at the same time, at least 1 */
-} reg_queue_settings_t;
+typedef struct reg_batch_queue_settings_t {
+    reg_batch_queue_prepare_t *prepare;
+    reg_batch_queue_run_t *run;
+    int most;         /* requests of a batch, at least 1 */
+    apr_size_t bytes; /* the most bytes of a batch, unless one request alone has more */
+    int parts; /* the clients are divided into; with two, one half reads its answers while
+                  the other half's batch runs; with one, no request waits for a second
+                  batch */
+} reg_batch_queue_settings_t;
 
 /** Makes a queue. @return NULL when the system has no mutex left. */
-reg_queue_t *reg_queue_make(apr_pool_t *pool, const reg_queue_settings_t *settings);
+reg_batch_queue_t *reg_batch_queue_make(apr_pool_t *pool,
+                                        const reg_batch_queue_settings_t *settings);
 
 /**
- * Has a request run, alone or with others.
+ * Has a request run, alone or in a batch.
  * @param pool for the time of the call.
  * @param size bytes that the request adds to a batch.
- * @param leader passed to the batch that this thread leads, if it does.
- * @return 1 when it has been run; 0 when it was not, as its deadline came first, or this
- *         thread was to lead and could not get ready.
+ * @param leader passed to `prepare` and `run` if this thread leads.
+ * @return 1 when it has been run; 0 when it was not: its start_by has passed, or this
+ *         thread was to lead and could not prepare.
  */
-int reg_queue_run(reg_queue_t *queue, apr_pool_t *pool, void *request, apr_size_t size,
-                  void *leader, apr_time_t deadline);
+int reg_batch_queue_run(reg_batch_queue_t *queue, apr_pool_t *pool, void *request,
+                        apr_size_t size, void *leader, apr_time_t start_by);
 
-/** How many requests are waiting that have not been taken. */
-int reg_queue_length(reg_queue_t *queue);
+/** The number of requests that wait and have not been taken. */
+int reg_batch_queue_length(reg_batch_queue_t *queue);
 
 #endif

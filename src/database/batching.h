@@ -2,46 +2,45 @@
 #ifndef REGISTRATION_DATABASE_BATCHING_H
 #define REGISTRATION_DATABASE_BATCHING_H
 
-#include "gate.h"
+#include "fifo_semaphore.h"
 #include "retry.h"
 
 /**
- * From one request to the call that carries it, with others.
+ * Batching: which requests share a call to PostgreSQL.
  *
- * Each operation has a queue (batch_queue.h), whose batches the store calls. A request
- * whose row somebody else has locked comes back from there as REG_LOCKED; it goes on
- * trying in a second queue until its deadline, and as long as it does, others for the
- * same key go there at once, also those who are in the first queue already. So a row that
- * an administrator's open transaction holds delays only the requests for that row, but
- * for the one call that finds it locked, and they take up one connection between them.
+ * Each operation has a queue (batch_queue.h). A request whose row another transaction has
+ * locked comes back from it as REG_LOCKED. It is retried in a second queue, the slow
+ * queue, until its deadline. Meanwhile all requests for the same key go to the slow
+ * queue, also those that are in the first queue already. So a row that an administrator's
+ * open transaction holds delays the requests for that row, and other requests by no more
+ * than the one call that finds it locked; the delayed requests use one connection.
  *
- * Operations that take long are not combined; each request is called by itself, when a
- * gate lets it in, which keeps connections for the others. A request of another operation
- * that takes long holds up its batch, and its queue, for a quarter of the time that is
- * left: then the call is cancelled and made again one request at a time, and the request
- * that takes long again goes through that gate too.
+ * Operations that take long are not batched. Each of their requests is called by itself,
+ * after it has passed a semaphore that keeps connections free for the other operations.
+ * When another operation's request takes long, its batch is cancelled after a quarter of
+ * the remaining time and made again one request at a time; the request that takes long
+ * then passes that semaphore too.
  */
-typedef struct reg_dispatch_t reg_dispatch_t;
+typedef struct reg_batching_t reg_batching_t;
 
-/** The most bytes of a call's values, but for a single request. */
+/** The most bytes of a call's values, unless one request alone has more. */
 #define REG_BATCH_BYTES ((apr_size_t)4 * 1024 * 1024)
 
 /**
  * Makes the queues of one database.
- * @param batch most requests of a call; 1 switches combining off, but requests whose row
- * is locked go on sharing a connection.
- * @param lanes most calls of one operation at the same time, where requests are combined.
- * @param lone bounds the calls for one request that may take long; NULL: nothing does.
+ * @param most requests of a call; 1 switches batching off, except that requests whose row
+ *        is locked go on sharing a connection.
+ * @param singles bounds the calls for one request that may take long; NULL: no bound.
+ * @return NULL when the system has no mutex left.
  */
-reg_dispatch_t *reg_dispatch_make(apr_pool_t *pool, int batch, int lanes,
-                                  reg_gate_t *lone);
+reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles);
 
 /**
  * Runs an operation for one request and fills in the item's answer, by the deadline.
  * @param connections and
- * @param pool for the calls that this thread makes, for itself and for others.
+ * @param pool for the calls that this thread makes, for its own and for other requests.
  */
-void reg_dispatch_run(reg_dispatch_t *dispatch, const reg_connections_t *connections,
+void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connections,
                       apr_pool_t *pool, const reg_operation_t *operation,
                       reg_item_t *item, apr_time_t deadline);
 

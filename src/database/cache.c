@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct reg_kept_t {
+struct reg_cache_t {
     apr_thread_mutex_t *mutex; /* of all that follows */
     const reg_operation_t *operation;
     char *body; /* no pool's, as each is replaced */
@@ -15,59 +15,60 @@ struct reg_kept_t {
 
 static apr_status_t release(void *data)
 {
-    free(((reg_kept_t *)data)->body);
+    free(((reg_cache_t *)data)->body);
     return APR_SUCCESS;
 }
 
-reg_kept_t *reg_kept_make(apr_pool_t *pool)
+reg_cache_t *reg_cache_make(apr_pool_t *pool)
 {
-    reg_kept_t *kept = apr_pcalloc(pool, sizeof(*kept));
+    reg_cache_t *cache = apr_pcalloc(pool, sizeof(*cache));
 
-    if (apr_thread_mutex_create(&kept->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
+    if (apr_thread_mutex_create(&cache->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    apr_pool_cleanup_register(pool, kept, release, apr_pool_cleanup_null);
-    return kept;
+    apr_pool_cleanup_register(pool, cache, release, apr_pool_cleanup_null);
+    return cache;
 }
 
-/* Whether it may be given for the operation. A clock that was set back makes it no
- * younger. */
-static int is_good(const reg_kept_t *kept, const reg_operation_t *operation)
+/* Whether the TTL of the cached answer has not passed. A clock that was set back makes it
+ * no younger. */
+static int is_fresh(const reg_cache_t *cache, const reg_operation_t *operation)
 {
-    apr_interval_time_t age = apr_time_now() - kept->since;
+    apr_interval_time_t age = apr_time_now() - cache->since;
 
-    return kept->body && kept->operation == operation && age >= 0
-           && age < operation->lasts;
+    return cache->body && cache->operation == operation && age >= 0
+           && age < operation->cache_ttl;
 }
 
-int reg_kept_get(reg_kept_t *kept, apr_pool_t *pool, const reg_operation_t *operation,
-                 reg_answer_t *answer)
+int reg_cache_get(reg_cache_t *cache, apr_pool_t *pool, const reg_operation_t *operation,
+                  reg_answer_t *answer)
 {
-    int good;
+    int hit;
 
-    if (!kept || !operation->lasts) {
+    if (!cache || !operation->cache_ttl) {
         return 0;
     }
-    apr_thread_mutex_lock(kept->mutex);
-    good = is_good(kept, operation);
-    if (good) {
-        *answer = (reg_answer_t){REG_FOUND, NULL, apr_pstrdup(pool, kept->body)};
+    apr_thread_mutex_lock(cache->mutex);
+    hit = is_fresh(cache, operation);
+    if (hit) {
+        *answer = (reg_answer_t){REG_FOUND, NULL, apr_pstrdup(pool, cache->body)};
     }
-    apr_thread_mutex_unlock(kept->mutex);
-    return good;
+    apr_thread_mutex_unlock(cache->mutex);
+    return hit;
 }
 
-void reg_kept_put(reg_kept_t *kept, const reg_operation_t *operation,
-                  const reg_answer_t *answer)
+void reg_cache_put(reg_cache_t *cache, const reg_operation_t *operation,
+                   const reg_answer_t *answer)
 {
-    if (!kept || !operation->lasts || answer->outcome != REG_FOUND || !answer->body) {
+    if (!cache || !operation->cache_ttl || answer->outcome != REG_FOUND
+        || !answer->body) {
         return;
     }
-    apr_thread_mutex_lock(kept->mutex);
-    free(kept->body);
-    kept->body = strdup(answer->body);
-    kept->operation = operation;
-    kept->since = apr_time_now();
-    apr_thread_mutex_unlock(kept->mutex);
+    apr_thread_mutex_lock(cache->mutex);
+    free(cache->body);
+    cache->body = strdup(answer->body);
+    cache->operation = operation;
+    cache->since = apr_time_now();
+    apr_thread_mutex_unlock(cache->mutex);
 }

@@ -5,28 +5,35 @@
 #include "registration.h"
 
 /**
- * The last answer of an operation that costs the database much, and that says the same to
- * everybody: who asks for it while it lasts gets it from here. Those who come while it is
- * asked for anew ask as well, which combining makes one more call.
+ * The last answer of an operation with a cache TTL: one whose answer is the same for each
+ * client and costs the database much. That is the status query, which scans two tables,
+ * as an index on their counters would cost each registration more. Without the cache each
+ * viewer of the status page would have the tables scanned every two seconds.
  *
- * A child process has one for each server. It belongs to the operation that was put last.
+ * Requests that find the answer expired at the same time all call the operation, in one
+ * batch. A child process has one cache for each server; it holds the answer of the
+ * operation that was put last.
  */
-typedef struct reg_kept_t reg_kept_t;
+typedef struct reg_cache_t reg_cache_t;
 
-/** @return NULL when the system has no mutex left; then nothing is kept. */
-reg_kept_t *reg_kept_make(apr_pool_t *pool);
+/** @return NULL when the system has no mutex left; then nothing is cached. */
+reg_cache_t *reg_cache_make(apr_pool_t *pool);
 
 /**
- * Fills in what is kept of an operation's answer, unless that has lasted long enough.
+ * Gets the cached answer of an operation, if there is one and its TTL has not passed.
+ * @param cache or NULL.
  * @param pool of the answer's strings.
- * @return whether there was any.
+ * @return whether there was one.
  */
-int reg_kept_get(reg_kept_t *kept, apr_pool_t *pool, const reg_operation_t *operation,
-                 reg_answer_t *answer);
+int reg_cache_get(reg_cache_t *cache, apr_pool_t *pool, const reg_operation_t *operation,
+                  reg_answer_t *answer);
 
-/** Keeps an answer of an operation that `lasts`, if it is REG_FOUND; but for its detail.
+/**
+ * Caches an answer, if the operation has a cache TTL and the outcome is REG_FOUND. Its
+ * detail is not cached.
+ * @param cache or NULL.
  */
-void reg_kept_put(reg_kept_t *kept, const reg_operation_t *operation,
-                  const reg_answer_t *answer);
+void reg_cache_put(reg_cache_t *cache, const reg_operation_t *operation,
+                   const reg_answer_t *answer);
 
 #endif

@@ -290,8 +290,8 @@ static reg_verdict_t prepare(const reg_call_t *call, reg_connection_t *connectio
     for (int i = 2; i <= operation->parameters; i++) {
         placeholders = apr_psprintf(call->pool, "%s, $%d", placeholders, i);
     }
-    function = operation->inner
-                   ? apr_psprintf(call->pool, "idempotent('%s', ", operation->inner)
+    function = operation->wrapped
+                   ? apr_psprintf(call->pool, "idempotent('%s', ", operation->wrapped)
                    : apr_psprintf(call->pool, "%s(", operation->name);
     /* The lock timeout is this transaction's alone: other modules may use the session.
      * A condition without a column is evaluated first, before the function is called. */
@@ -359,7 +359,7 @@ static void deliver(const reg_call_t *call, const PGresult *result)
 static void set_unsettled(const reg_call_t *call)
 {
     for (int i = 0; i < call->count; i++) {
-        call->items[i]->unsettled = 1;
+        call->items[i]->in_doubt = 1;
     }
 }
 
@@ -614,10 +614,10 @@ static const char *question(apr_pool_t *pool, const reg_connection_t *connection
         *connection->left_session ? connection->left_session : "false", REG_LOCK_TIMEOUT);
 }
 
-const char *reg_connection_misfit(reg_connection_t *connection, apr_pool_t *pool,
-                                  apr_time_t deadline)
+const char *reg_connection_schema_mismatch(reg_connection_t *connection, apr_pool_t *pool,
+                                           apr_time_t deadline)
 {
-    const char *state, *misfit = NULL;
+    const char *state, *mismatch = NULL;
     PGresult *result;
 
     if (connection->fits) {
@@ -628,17 +628,17 @@ const char *reg_connection_misfit(reg_connection_t *connection, apr_pool_t *pool
                  : NULL;
     state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (state) {
-        misfit = judge_refusal(pool, connection->pg, state);
+        mismatch = judge_refusal(pool, connection->pg, state);
     }
     else if (PQntuples(result) == 1) {
-        misfit =
+        mismatch =
             judge_version(pool, connection->pg, (int)apr_atoi64(PQgetvalue(result, 0, 0)),
                           (int)apr_atoi64(PQgetvalue(result, 0, 1)));
-        connection->fits = !misfit;
+        connection->fits = !mismatch;
         apr_cpystrn(connection->own_session, PQgetvalue(result, 0, 2),
                     sizeof(connection->own_session));
         *connection->left_session = '\0';
     }
     PQclear(result);
-    return misfit;
+    return mismatch;
 }

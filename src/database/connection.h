@@ -5,7 +5,7 @@
 /**
  * A connection to PostgreSQL, and one call of an operation on it: asynchronous libpq
  * under a deadline. What came of it is told by a verdict, which SQLSTATE decides; what
- * that means for the requests is for the store.
+ * that means for the requests is decided in retry.c.
  */
 
 #include "registration.h"
@@ -23,9 +23,7 @@
 
 /** The version of the schema that this module was written for; `newest` in
  *  sql/install.sql. */
-#ifndef REG_SCHEMA_VERSION /* a test builds a module for another */
 #define REG_SCHEMA_VERSION 2
-#endif
 
 struct pg_conn;
 
@@ -61,7 +59,7 @@ typedef struct reg_item_t {
     reg_answer_t answer;
     int batch;                /* requests of the call that carried it */
     apr_interval_time_t took; /* all its calls, waiting for a connection included */
-    int unsettled; /* it was sent, and its outcome is not known; 0 to begin with */
+    int in_doubt; /* it was sent, and its outcome is not known; 0 to begin with */
 } reg_item_t;
 
 /** One call being made. */
@@ -78,7 +76,7 @@ typedef struct reg_call_t {
     /** How long PostgreSQL may be at it before it is cancelled, so that others need not
      * wait for it longer; 0: until the deadline. */
     apr_interval_time_t limit;
-    int lock_timeout; /* milliseconds; the store sets it */
+    int lock_timeout; /* milliseconds; retry.c sets it */
 } reg_call_t;
 
 /** What became of a call as a whole. */
@@ -135,7 +133,7 @@ int reg_connection_refresh(reg_connection_t *connection);
  * @return what is wrong and what to do, or NULL: also when the session does not answer,
  *         as the call will find out what is wrong with that.
  */
-const char *reg_connection_misfit(reg_connection_t *connection, apr_pool_t *pool,
-                                  apr_time_t deadline);
+const char *reg_connection_schema_mismatch(reg_connection_t *connection, apr_pool_t *pool,
+                                           apr_time_t deadline);
 
 #endif

@@ -139,7 +139,7 @@ static const char *fingerprint(const reg_request_t *request,
                                const reg_operation_t *operation,
                                const char *const *values)
 {
-    int given = reg_audit_given(operation);
+    int given = reg_audit_own_parameters(operation);
     apr_array_header_t *parts =
         apr_array_make(request->pool, given + 1, sizeof(const char *));
 
@@ -155,25 +155,19 @@ static const char *fingerprint(const reg_request_t *request,
     return apr_array_pstrcat(request->pool, parts, '\0');
 }
 
-void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operation,
-                          const char *const *values, reg_answer_t *answer)
+int reg_idempotency_values(const reg_request_t *request, const reg_operation_t *operation,
+                           const char *const *values, const char **keyed)
 {
-    const char *keyed_values[REG_MAX_PARAMETERS];
-    const char *key;
+    const char *key = read_key(request);
 
-    if (!request->idempotency_key || !operation->keyed) {
-        reg_audit_call(request, operation, values, answer);
-        return;
-    }
-    key = read_key(request);
     if (!key) {
-        *answer = (reg_answer_t){.outcome = REG_KEY_INVALID};
-        return;
+        return 0;
     }
-    keyed_values[0] = scoped(request, key);
-    keyed_values[1] = fingerprint(request, operation, values);
-    keyed_values[2] = apr_itoa(request->pool, request->settings->idempotency_ttl);
-    memcpy(keyed_values + REG_KEY_PARAMETERS, values,
-           (size_t)(reg_audit_given(operation) + operation->later) * sizeof(*values));
-    reg_audit_call(request, operation->keyed, keyed_values, answer);
+    keyed[0] = scoped(request, key);
+    keyed[1] = fingerprint(request, operation, values);
+    keyed[2] = apr_itoa(request->pool, request->settings->idempotency_ttl);
+    memcpy(keyed + REG_KEY_PARAMETERS, values,
+           (size_t)(reg_audit_own_parameters(operation) + operation->later)
+               * sizeof(*values));
+    return 1;
 }

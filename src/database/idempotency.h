@@ -33,7 +33,7 @@
         .key = (competed_for), .audited = 1, .skipped = (left_out), .later = (of_later), \
         .keyed = &(const reg_operation_t)                                                \
         {                                                                                \
-            .name = its_name "_under_key", .inner = (its_name),                          \
+            .name = its_name "_under_key", .wrapped = (its_name),                        \
             .parameters =                                                                \
                 REG_KEY_PARAMETERS + (count) + REG_AUDIT_PARAMETERS + (of_later),        \
             .key = (competed_for) + REG_KEY_PARAMETERS, .audited = 1,                    \
@@ -42,14 +42,14 @@
     }
 
 /**
- * Calls an operation for a request, under its key if it has one. A request is the same as
- * the first one when the values are: the ids among them have to be in one case. The
- * answer of a repeated request is that of the first, with another id in it than among the
- * values.
- * @param answer beside what the operation says: REG_KEY_INVALID, without a call, and
- *        REG_KEY_REUSED.
+ * Makes the values of operation->keyed from those of an operation.
+ * @param request one with an Idempotency-Key.
+ * @param values of the operation, without those of the audit.
+ * @param keyed set to the values of operation->keyed, without those of the audit; has
+ *        room for REG_MAX_PARAMETERS.
+ * @return 0 when the header holds no valid key.
  */
-void reg_idempotency_call(reg_request_t *request, const reg_operation_t *operation,
-                          const char *const *values, reg_answer_t *answer);
+int reg_idempotency_values(const reg_request_t *request, const reg_operation_t *operation,
+                           const char *const *values, const char **keyed);
 
 #endif

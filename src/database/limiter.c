@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "limiter.h"
 
-#include "waiters.h"
+#include "wait_queue.h"
 
 #include <apr_thread_cond.h>
 #include <apr_thread_proc.h>
@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     void **list;
     int count;
-} pile_t;
+} connection_stack_t;
 
 struct reg_limiter_t {
     apr_pool_t *pool;
@@ -26,20 +26,20 @@ struct reg_limiter_t {
     reg_connector_t connector;
     apr_thread_t *thread; /* NULL until a connection is needed */
     int most;
-    pile_t all, idle, broken;
-    int connecting;          /* the thread is at it, without the mutex */
-    int has_new_broken;      /* one was returned after the last failed attempt */
-    int stopping;            /* the thread is to end */
-    apr_time_t closed_until; /* no attempt to connect before */
-    reg_waiters_t waiters;   /* requests; none while a connection is idle */
+    connection_stack_t all, idle, broken;
+    int connecting;                /* the thread is at it, without the mutex */
+    int has_new_broken;            /* one was returned after the last failed attempt */
+    int stopping;                  /* the thread is to end */
+    apr_time_t breaker_open_until; /* no attempt to connect before */
+    reg_wait_queue_t waiters;      /* requests; none while a connection is idle */
 };
 
-static void push(pile_t *stack, void *connection)
+static void push(connection_stack_t *stack, void *connection)
 {
     stack->list[stack->count++] = connection;
 }
 
-static void *pop(pile_t *stack)
+static void *pop(connection_stack_t *stack)
 {
     return stack->count > 0 ? stack->list[--stack->count] : NULL;
 }
@@ -48,7 +48,7 @@ reg_limiter_t *reg_limiter_make(apr_pool_t *pool, int most,
                                 const reg_connector_t *connector)
 {
     reg_limiter_t *limiter = apr_pcalloc(pool, sizeof(*limiter));
-    pile_t *const piles[] = {&limiter->all, &limiter->idle, &limiter->broken};
+    connection_stack_t *const piles[] = {&limiter->all, &limiter->idle, &limiter->broken};
 
     apr_pool_create(&limiter->pool, pool);
     if (apr_thread_mutex_create(&limiter->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
@@ -61,7 +61,7 @@ reg_limiter_t *reg_limiter_make(apr_pool_t *pool, int most,
     }
     limiter->connector = *connector;
     limiter->most = most;
-    reg_waiters_init(&limiter->waiters);
+    reg_wait_queue_init(&limiter->waiters);
     return limiter;
 }
 
@@ -73,18 +73,18 @@ void reg_limiter_limit(reg_limiter_t *limiter, int most)
 }
 
 /* Whether the breaker is open. A clock that was set back does not keep it open. */
-static int is_closed(const reg_limiter_t *limiter)
+static int is_breaker_open(const reg_limiter_t *limiter)
 {
     apr_time_t now = apr_time_now();
 
-    return now < limiter->closed_until
-           && now >= limiter->closed_until - REG_LIMITER_CLOSED_TIME;
+    return now < limiter->breaker_open_until
+           && now >= limiter->breaker_open_until - REG_BREAKER_OPEN_TIME;
 }
 
 /* Gives the first waiting request a connection, or refuses it. The mutex is held. */
 static void serve_first(reg_limiter_t *limiter, void *connection)
 {
-    reg_waiter_t *waiter = reg_waiters_pop(&limiter->waiters);
+    reg_waiter_t *waiter = reg_wait_queue_pop(&limiter->waiters);
 
     ((request_t *)waiter)->connection = connection;
     reg_waiter_wake(waiter, 0);
@@ -112,7 +112,7 @@ static int has_to_connect(const reg_limiter_t *limiter)
     int can = limiter->broken.count > 0 || limiter->all.count < limiter->most;
 
     return can && (limiter->waiters.first || limiter->has_new_broken)
-           && !is_closed(limiter);
+           && !is_breaker_open(limiter);
 }
 
 /* Makes one connection. The mutex is held, but not meanwhile. */
@@ -138,7 +138,7 @@ static void connect_one(reg_limiter_t *limiter)
         push(&limiter->broken, broken);
     }
     limiter->has_new_broken = 0;
-    limiter->closed_until = apr_time_now() + REG_LIMITER_CLOSED_TIME;
+    limiter->breaker_open_until = apr_time_now() + REG_BREAKER_OPEN_TIME;
     while (limiter->waiters.first) {
         serve_first(limiter, NULL);
     }
@@ -156,7 +156,7 @@ static void *APR_THREAD_FUNC connect_on_demand(apr_thread_t *thread, void *data)
         }
         else if (limiter->has_new_broken) { /* it is connected when the breaker closes */
             apr_thread_cond_timedwait(limiter->demanded, limiter->mutex,
-                                      REG_LIMITER_CLOSED_TIME);
+                                      REG_BREAKER_OPEN_TIME);
         }
         else {
             apr_thread_cond_wait(limiter->demanded, limiter->mutex);
@@ -209,17 +209,17 @@ void *reg_limiter_enter(reg_limiter_t *limiter, apr_time_t deadline,
     *refusal = REG_LIMITER_OPEN_BREAKER;
     apr_thread_mutex_lock(limiter->mutex);
     own.connection = pop(&limiter->idle);
-    if (own.connection || is_closed(limiter)) {
+    if (own.connection || is_breaker_open(limiter)) {
         apr_thread_mutex_unlock(limiter->mutex);
         return own.connection;
     }
-    reg_waiters_append(&limiter->waiters, &own.waiter);
+    reg_wait_queue_append(&limiter->waiters, &own.waiter);
     if (!demand(limiter)) {
         serve_first(limiter, NULL);
     }
     apr_thread_mutex_unlock(limiter->mutex);
     *refusal = REG_LIMITER_FAILED;
-    if (!reg_waiters_wait(&limiter->waiters, limiter->mutex, &own.waiter, deadline)) {
+    if (!reg_wait_queue_wait(&limiter->waiters, limiter->mutex, &own.waiter, deadline)) {
         *refusal = is_connecting(limiter) ? REG_LIMITER_CONNECTING : REG_LIMITER_BUSY;
     }
     return own.connection;

@@ -24,7 +24,7 @@
 typedef struct reg_limiter_t reg_limiter_t;
 
 /** How long after a failed attempt to connect no other is made. */
-#define REG_LIMITER_CLOSED_TIME apr_time_from_sec(1)
+#define REG_BREAKER_OPEN_TIME apr_time_from_sec(1)
 
 /** How connections are made and closed. */
 typedef struct reg_connector_t {

@@ -16,20 +16,14 @@
 /* How often a call is made again that lost against another transaction. */
 #define MOST_CONFLICTS 3
 
-/* Whether a call whose connection broke is made again. Tests build a module that does
- * not, to see that they would notice. */
-#ifndef REG_REPEAT_CALLS
-#define REG_REPEAT_CALLS 1
-#endif
-
 /* The pauses before it is made again; each is twice the one before. */
 #define FIRST_PAUSE apr_time_from_msec(20)
 #define LONGEST_PAUSE apr_time_from_msec(200)
 
-static int is_unsettled(const reg_call_t *call)
+static int is_in_doubt(const reg_call_t *call)
 {
     for (int i = 0; i < call->count; i++) {
-        if (call->items[i]->unsettled) {
+        if (call->items[i]->in_doubt) {
             return 1;
         }
     }
@@ -65,7 +59,7 @@ static reg_verdict_t attempt(const reg_call_t *call)
         *call->held = from->checkout(from->baton, call->deadline - REG_CALL_TIME);
     }
     if (!*call->held || is_late) {
-        return is_unsettled(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
+        return is_in_doubt(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
     verdict = reg_connection_call(*call->held, call);
     if (!is_usable_after(verdict)) {
@@ -83,7 +77,7 @@ static reg_verdict_t persist(const reg_call_t *call)
     apr_interval_time_t pause = FIRST_PAUSE;
     reg_verdict_t verdict = attempt(call);
 
-    while (REG_REPEAT_CALLS && verdict == REG_CALL_BROKEN
+    while (verdict == REG_CALL_BROKEN
            && apr_time_now() + pause + REG_CALL_TIME < call->deadline) {
         apr_sleep(pause);
         pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
@@ -258,12 +252,12 @@ static void make(const reg_call_t *call)
     }
 }
 
-void reg_store_call(const reg_call_t *call)
+void reg_retry_call(const reg_call_t *call)
 {
     make_part(call, call->items, call->count, REG_LOCK_TIMEOUT);
 }
 
-void reg_store_call_locked(const reg_call_t *call, int most)
+void reg_retry_call_locked(const reg_call_t *call, int most)
 {
     call_by_key(call, MAX(REG_LOCK_TIMEOUT / count_keys(call), SHORT_LOCK_TIMEOUT), most);
 }

@@ -21,7 +21,7 @@
  * the same values, until shortly before the deadline: an operation that writes has to
  * recognize what it wrote for the same id. Returns by the deadline.
  */
-void reg_store_call(const reg_call_t *call);
+void reg_retry_call(const reg_call_t *call);
 
 /**
  * The same for requests that have come back REG_LOCKED: each key by itself, so that none
@@ -30,6 +30,6 @@ void reg_store_call(const reg_call_t *call);
  * @param most the most requests of a transaction. Once one finds its key locked, the
  *        others for that key are not called.
  */
-void reg_store_call_locked(const reg_call_t *call, int most);
+void reg_retry_call_locked(const reg_call_t *call, int most);
 
 #endif

@@ -36,11 +36,11 @@ static const reg_route_t routes[] = {
     {REG_API_EVENTS, REG_METHOD_DELETE, "/{id}", reg_events_delete, "events_delete"},
 
     {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get, "openapi_get"},
-    {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics, "metrics_get"},
-    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live, "health_live"},
-    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready, "health_ready"},
-    {REG_API_STATUS, REG_METHOD_GET, "", reg_operate_status, "status_page"},
-    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_operate_status_data, "status_data"},
+    {REG_API_METRICS, REG_METHOD_GET, "", reg_monitoring_metrics, "metrics_get"},
+    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_monitoring_live, "health_live"},
+    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_monitoring_ready, "health_ready"},
+    {REG_API_STATUS, REG_METHOD_GET, "", reg_monitoring_status, "status_page"},
+    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_monitoring_status_data, "status_data"},
 };
 
 _Static_assert(sizeof(routes) / sizeof(routes[0]) < REG_METRICS_OPERATIONS,

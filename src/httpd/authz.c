@@ -48,7 +48,7 @@ static const char *parse(cmd_parms *cmd, const char *line, const void **parsed)
 
 static const authz_provider provider = {check, parse};
 
-void reg_scope_register(apr_pool_t *pool)
+void reg_authz_register(apr_pool_t *pool)
 {
     ap_register_auth_provider(pool, AUTHZ_PROVIDER_GROUP, "registration-scope",
                               AUTHZ_PROVIDER_VERSION, &provider,

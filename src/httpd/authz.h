@@ -11,7 +11,7 @@
  */
 
 /** Registers the authorization provider. */
-void reg_scope_register(apr_pool_t *pool);
+void reg_authz_register(apr_pool_t *pool);
 
 /**
  * Says in WWW-Authenticate which scope was missing (RFC 6750, section 3.1), where that is

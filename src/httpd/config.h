@@ -27,7 +27,6 @@ typedef struct reg_dir_conf_t {
 } reg_dir_conf_t;
 
 struct reg_limiter_t;
-struct reg_kept_t;
 
 /** What a server says. */
 typedef struct reg_server_conf_t {
@@ -42,11 +41,11 @@ typedef struct reg_server_conf_t {
     const char *pool_key;         /* see reg_dbd_key() */
     const unsigned char *log_key; /* see caller.h; NULL when unset */
     int batch_size;               /* most requests of a call; likewise */
-    struct reg_dispatch_t *dispatch; /* in a child process; see batching.h */
+    struct reg_cache_t *cache;    /* in a child process, or NULL; see cache.h */
+    struct reg_batching_t *batching; /* in a child process; see batching.h */
     struct reg_limiter_t *limiter;   /* in a child process; see pool.h */
     int most_hashing;                /* the main server's; -1 when unset */
     apr_interval_time_t hash_took;   /* the last one in a child process; 0: none yet */
-    struct reg_kept_t *kept;         /* in a child process, or NULL; see cache.h */
     struct reg_metrics_t *metrics;   /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;
 

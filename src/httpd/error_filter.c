@@ -188,7 +188,7 @@ static void insert_filter(request_rec *r)
     }
 }
 
-void reg_errors_register(apr_pool_t *pool)
+void reg_error_filter_register(apr_pool_t *pool)
 {
     (void)pool;
     filter_handle = ap_register_output_filter("REGISTRATION_ERROR", replace_body, NULL,

@@ -12,6 +12,6 @@
  */
 
 /** Registers the filter and the hooks that insert it. */
-void reg_errors_register(apr_pool_t *pool);
+void reg_error_filter_register(apr_pool_t *pool);
 
 #endif

@@ -2,7 +2,7 @@
 #include "hashing.h"
 
 #include "connection.h"
-#include "gate.h"
+#include "fifo_semaphore.h"
 #include "config.h"
 #include "pool.h"
 
@@ -19,7 +19,7 @@ APLOG_USE_MODULE(registration);
 #define CALL_RESERVE apr_time_from_sec(1)
 
 /* Of this child process: the processors are the same for all its hosts. */
-static reg_gate_t *hashing;
+static reg_semaphore_t *hashing;
 
 /* Half the processors: the others go on with what takes no time. */
 static int default_number(void)
@@ -33,7 +33,7 @@ void reg_hashing_init(apr_pool_t *pool, server_rec *main_server)
 {
     int most = reg_server_conf(main_server)->most_hashing;
 
-    hashing = reg_gate_make(pool, most > 0 ? most : default_number());
+    hashing = reg_semaphore_make(pool, most > 0 ? most : default_number());
     if (!hashing) {
         ap_log_error(
             APLOG_MARK, APLOG_CRIT, 0, main_server,
@@ -60,7 +60,7 @@ int reg_hashing_begin(reg_request_t *request)
     const reg_server_conf_t *conf = reg_server_conf(r->server);
     apr_time_t asked = apr_time_now();
 
-    if (!hashing || !reg_gate_enter(hashing, latest_begin(request, conf))) {
+    if (!hashing || !reg_semaphore_enter(hashing, latest_begin(request, conf))) {
         request->outcome = reg_outcome_name(REG_UNAVAILABLE);
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
                       "REG0315: no password could be hashed in time, all "
@@ -77,5 +77,5 @@ void reg_hashing_end(reg_request_t *request, apr_interval_time_t took)
     if (took > 0) {
         __atomic_store_n(&reg_server_conf(r->server)->hash_took, took, __ATOMIC_RELAXED);
     }
-    reg_gate_leave(hashing);
+    reg_semaphore_leave(hashing);
 }

@@ -157,7 +157,7 @@ static void send_parts(request_rec *r, reg_reply_t *reply)
     apr_pool_tag(pool, "registration_part");
     while (send_part(r, &pace, reply->body) && reply->more && !r->header_only) {
         apr_pool_clear(pool);
-        reg_request_kept(r)->deadline = 0; /* Each part has its own. */
+        reg_request_attached(r)->deadline = 0; /* Each part has its own. */
         if (!reply->more(reply, pool)) {
             cut_short(r);
             break;

@@ -2,9 +2,9 @@
 #include "pool.h"
 
 #include "batching.h"
-#include "dbd.h"
-#include "request_metrics.h"
 #include "cache.h"
+#include "dbd.h"
+#include "metrics_memory.h"
 #include "limiter.h"
 
 #include <apr_dbd.h>
@@ -21,10 +21,6 @@ APLOG_USE_MODULE(registration);
 #define DEFAULT_DEADLINE apr_time_from_sec(5)
 #define DEFAULT_BATCH_SIZE 64
 
-/* Calls of one operation at the same time. With more, batches are smaller, and those for
- * one session would only wait for each other. */
-#define LANES 1
-
 /* How much of the connections searches may have, unless a directive says so. They also
  * take the processors' time. */
 #define SEARCHES_PART 8
@@ -35,9 +31,9 @@ APLOG_USE_MODULE(registration);
 static APR_OPTIONAL_FN_TYPE(ap_dbd_open) * dbd_open;
 static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
 
-/* A connection of mod_dbd's as the store sees it. */
+/* A connection of mod_dbd's, with what src/database needs of it. */
 typedef struct {
-    reg_connection_t connection; /* first: the store hands it back as this */
+    reg_connection_t connection; /* first: checkin() gets this */
     ap_dbd_t *dbd;
     apr_time_t used_at; /* when it was last given back */
 } pooled_t;
@@ -178,10 +174,11 @@ static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
     apr_time_t deadline = apr_time_now() + reg_server_conf(server)->timeout;
 
     if (p && reg_connection_refresh(&p->connection)) {
-        const char *misfit = reg_connection_misfit(&p->connection, pool, deadline);
+        const char *mismatch =
+            reg_connection_schema_mismatch(&p->connection, pool, deadline);
 
-        if (misfit) {
-            return apr_pstrcat(pool, "REG0311: ", misfit, NULL);
+        if (mismatch) {
+            return apr_pstrcat(pool, "REG0311: ", mismatch, NULL);
         }
         if (reg_connection_is_usable(&p->connection)) {
             return NULL;
@@ -209,8 +206,7 @@ static void *connect_pooled(void *baton, void *broken)
         if (p && !broken) {
             dbd_close(server, p->dbd);
         }
-        reg_metrics_breaker(reg_metrics(server),
-                            apr_time_now() + REG_LIMITER_CLOSED_TIME);
+        reg_metrics_breaker(reg_metrics(server), apr_time_now() + REG_BREAKER_OPEN_TIME);
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "%s; trying again in a second",
                      fault);
     }
@@ -248,12 +244,12 @@ static reg_limiter_t *make_limiter(apr_pool_t *pool, server_rec *server)
 
 void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
 {
-    apr_hash_t *limiters = apr_hash_make(pool);   /* by the key of the pool */
-    apr_hash_t *lone_gates = apr_hash_make(pool); /* likewise; of searches */
+    apr_hash_t *limiters = apr_hash_make(pool);     /* by the key of the pool */
+    apr_hash_t *all_searches = apr_hash_make(pool); /* likewise; of searches */
 
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf_t *conf = reg_server_conf(s);
-        reg_gate_t *lone;
+        reg_semaphore_t *searches;
 
         if (!conf->needs_database) {
             continue;
@@ -263,16 +259,16 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             conf->limiter = make_limiter(pool, s);
             apr_hash_set(limiters, conf->pool_key, APR_HASH_KEY_STRING, conf->limiter);
         }
-        conf->kept = reg_kept_make(pool);
-        lone = apr_hash_get(lone_gates, conf->pool_key, APR_HASH_KEY_STRING);
-        if (!lone) {
-            lone = reg_gate_make(pool, conf->searches);
-            apr_hash_set(lone_gates, conf->pool_key, APR_HASH_KEY_STRING, lone);
+        conf->cache = reg_cache_make(pool);
+        searches = apr_hash_get(all_searches, conf->pool_key, APR_HASH_KEY_STRING);
+        if (!searches) {
+            searches = reg_semaphore_make(pool, conf->searches);
+            apr_hash_set(all_searches, conf->pool_key, APR_HASH_KEY_STRING, searches);
         }
-        conf->dispatch = reg_dispatch_make(pool, conf->batch_size, LANES, lone);
-        if (conf->limiter && conf->dispatch && lone) {
+        conf->batching = reg_batching_make(pool, conf->batch_size, searches);
+        if (conf->limiter && conf->batching && searches) {
             reg_limiter_limit(conf->limiter, conf->connections);
-            reg_gate_limit(lone, conf->searches);
+            reg_semaphore_limit(searches, conf->searches);
         }
         else {
             ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
@@ -365,8 +361,8 @@ apr_time_t reg_pool_deadline(reg_request_t *request)
     return request->deadline;
 }
 
-void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
-                   const char *const *values, reg_answer_t *answer)
+void reg_pool_run_operation(reg_request_t *request, const reg_operation_t *operation,
+                            const char *const *values, reg_answer_t *answer)
 {
     request_rec *r = request->host_data;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
@@ -374,18 +370,18 @@ void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
                                            reg_metrics(r->server)};
     reg_item_t item = {.values = values, .pool = request->pool};
 
-    if (!conf->dispatch || !conf->limiter) {
+    if (!conf->batching || !conf->limiter) {
         answer->outcome = REG_UNAVAILABLE;
         return;
     }
-    if (reg_kept_get(conf->kept, request->pool, operation, answer)) {
+    if (reg_cache_get(conf->cache, request->pool, operation, answer)) {
         request->outcome = reg_outcome_name(answer->outcome);
         return;
     }
-    reg_dispatch_run(conf->dispatch, &connections, request->pool, operation, &item,
+    reg_batching_run(conf->batching, &connections, request->pool, operation, &item,
                      reg_pool_deadline(request));
     *answer = item.answer;
-    reg_kept_put(conf->kept, operation, answer);
+    reg_cache_put(conf->cache, operation, answer);
     request->outcome = reg_outcome_name(item.answer.outcome);
     request->batch = item.batch;
     request->took += item.took;

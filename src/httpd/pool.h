@@ -31,7 +31,7 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server);
 apr_time_t reg_pool_deadline(reg_request_t *request);
 
 /** Runs an operation: reg_host_t's `call` for a request that httpd handed us. */
-void reg_pool_call(reg_request_t *request, const reg_operation_t *operation,
-                   const char *const *values, reg_answer_t *answer);
+void reg_pool_run_operation(reg_request_t *request, const reg_operation_t *operation,
+                            const char *const *values, reg_answer_t *answer);
 
 #endif

@@ -5,7 +5,7 @@
 #include "claims.h"
 #include "hashing.h"
 #include "lists.h"
-#include "request_metrics.h"
+#include "metrics_memory.h"
 #include "pool.h"
 #include "ids.h"
 #include "reply.h"
@@ -132,7 +132,7 @@ static int read_body(reg_request_t *request)
 }
 
 static const reg_host_t host = {.read_body = read_body,
-                                .call = reg_pool_call,
+                                .run_operation = reg_pool_run_operation,
                                 .enter_list = reg_lists_enter,
                                 .begin_hashing = reg_hashing_begin,
                                 .end_hashing = reg_hashing_end};
@@ -200,12 +200,12 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf)
     return request;
 }
 
-void reg_request_keep(request_rec *r, reg_request_t *request)
+void reg_request_attach(request_rec *r, reg_request_t *request)
 {
     ap_set_module_config(r->request_config, &registration_module, request);
 }
 
-reg_request_t *reg_request_kept(const request_rec *r)
+reg_request_t *reg_request_attached(const request_rec *r)
 {
     return ap_get_module_config(r->request_config, &registration_module);
 }
@@ -300,7 +300,7 @@ static void add_vary(request_rec *r, const reg_reply_t *reply)
 
 int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
-    reg_request_t *request = reg_request_kept(r);
+    reg_request_t *request = reg_request_attached(r);
     apr_size_t length = reply->body ? strlen(reply->body) : 0;
     int is_paced = reply->more || length > REG_PACED_SIZE; /* by its reader */
 

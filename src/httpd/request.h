@@ -16,8 +16,8 @@ reg_request_t *reg_request_make(request_rec *r, const reg_dir_conf_t *conf);
 
 /** Keeps the request that is served, for those hooks that come after; NULL when it was
  *  refused before. */
-void reg_request_keep(request_rec *r, reg_request_t *request);
-reg_request_t *reg_request_kept(const request_rec *r);
+void reg_request_attach(request_rec *r, reg_request_t *request);
+reg_request_t *reg_request_attached(const request_rec *r);
 
 /**
  * Evaluates RegistrationOrganization where it is set.

@@ -372,7 +372,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     return OK;
 }
 
-void reg_checks_register(apr_pool_t *pool)
+void reg_startup_checks_register(apr_pool_t *pool)
 {
     (void)pool;
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);

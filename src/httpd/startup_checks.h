@@ -15,6 +15,6 @@
 
 #include <httpd.h>
 
-void reg_checks_register(apr_pool_t *pool);
+void reg_startup_checks_register(apr_pool_t *pool);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "status.h"
 
-#include "request_metrics.h"
+#include "metrics_memory.h"
 #include "routes.h"
 
 #include <apr_optional_hooks.h>

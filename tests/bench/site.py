@@ -2,6 +2,7 @@
 """The servers that are measured, as the example configuration sets them up."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import time
 
 import servers
 from bench.load import Wrong
+from changed import changed_module
 
 # Eighty threads in all, more than there are connections: event closes idle connections
 # when a child's threads are all busy. Four children have twenty each, so that none can
@@ -108,7 +110,6 @@ class Stage:
         self.rows = options.rows
         self.directives = options.directive
         self.empty_module = options.empty_module.resolve()
-        self.uncounted_module = options.uncounted_module.resolve()
         self.done = set()       # what was prepared once: see once()
         for leftover in ("postgresql", "httpd"):
             shutil.rmtree(self.directory / leftover, ignore_errors=True)
@@ -131,6 +132,16 @@ class Stage:
 
     def __exit__(self, *_):
         self.postgres.remove()
+
+    @functools.cache
+    def uncounted_module(self):
+        """The module without metrics and without notes for the logs."""
+        sources = self.directory / "uncounted"
+        shutil.rmtree(sources, ignore_errors=True)
+        return changed_module(
+            sources, "if (memory || !is_mounted_anywhere(main_server)) {", "if (1) {",
+            "ap_hook_log_transaction(count_request, NULL, NULL, APR_HOOK_FIRST);",
+            "(void)count_request;")
 
     def once(self, what, prepare, *arguments):
         """Prepares something, unless it is there."""
@@ -169,7 +180,7 @@ class Stage:
             self.directory / "httpd",
             self.site(port, children, token_module, database, directives),
             port, modules=modules,
-            registration=servers.MODULE if counted else self.uncounted_module)
+            registration=servers.MODULE if counted else self.uncounted_module())
         httpd.start()
         try:
             yield httpd

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault tests stand on what the HTTP tests stand on, and on a module to compare with."""
 
-import os
 import pathlib
 import runpy
-import subprocess
 import sys
 
 import pytest
 
 import servers
+from changed import changed_module
 
 HTTP = pathlib.Path(__file__).resolve().parent.parent / "http"
 
@@ -20,11 +19,7 @@ globals().update({name: value for name, value in runpy.run_path(HTTP / "conftest
 
 
 @pytest.fixture(scope="session")
-def module_without_repeats():
-    """The module as it would be if it did not make a call again whose connection broke."""
-    build = servers.MODULE.parent / "without_repeats"
-    subprocess.run(["make", "--no-print-directory", "-C", servers.ROOT, f"BUILD={build}",
-                    "CFLAGS=-O2 -g -DREG_REPEAT_CALLS=0"],
-                   check=True, stdout=subprocess.DEVNULL, env=servers.environment(
-                       MAKEFLAGS="", PATH=os.environ["PATH"]))
-    return build / "mod_registration.so"
+def module_without_retries(tmp_path_factory):
+    """The module without its retry of a call whose connection broke."""
+    return changed_module(tmp_path_factory.mktemp("without_retries") / "sources",
+                          "while (verdict == REG_CALL_BROKEN", "while (0")

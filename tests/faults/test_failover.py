@@ -241,8 +241,8 @@ def test_a_wait_cut_short_is_no_confirmation(caller, pair, pool, requests_of_all
 
 def test_control_without_making_calls_again_nobody_knows(caller, pair, pool,
                                                          requests_of_all_kinds,
-                                                         module_without_repeats):
-    requests, _ = requests_of_all_kinds(caller(registration=module_without_repeats))
+                                                         module_without_retries):
+    requests, _ = requests_of_all_kinds(caller(registration=module_without_retries))
     with pair.standby.frozen():
         answers = [pool.submit(request) for request in requests]
         cancel_for_a_while(pair)

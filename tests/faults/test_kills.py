@@ -65,8 +65,8 @@ def test_sessions_that_are_ended_cost_nobody_an_error(load, postgres_to_break):
 
 
 def test_control_without_making_calls_again_they_do(load, postgres_to_break,
-                                                    module_without_repeats):
-    with load(registration=module_without_repeats) as load:
+                                                    module_without_retries):
+    with load(registration=module_without_retries) as load:
         terminate_again_and_again(postgres_to_break, load)
     load.check()
     assert len(load.unknown) > CLIENTS

@@ -245,7 +245,7 @@ static inline int fuzz_is_check(const reg_operation_t *operation,
                                 const char *const *values)
 {
     return strncmp(operation->name, "families_register", 17) == 0
-           && !values[reg_audit_given(operation) - 3];
+           && !values[reg_audit_own_parameters(operation) - 3];
 }
 
 static inline void fuzz_call(reg_request_t *request, const reg_operation_t *operation,

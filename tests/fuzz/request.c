@@ -108,10 +108,10 @@ static void check_call(const reg_request_t *request, const fuzz_host_t *host)
     apr_pool_t *pool = request->pool;
     const reg_operation_t *operation = host->operation;
     const char *const *value = host->values;
-    const char *name = operation->inner ? operation->inner : operation->name;
+    const char *name = operation->wrapped ? operation->wrapped : operation->name;
     size_t i = 0;
 
-    if (operation->inner) {
+    if (operation->wrapped) {
         HOLDS(is_ascii(request->idempotency_key));
         HOLDS(is_ascii(value[0]) && fuzz_code_points(pool, value[1]) > 0);
         value += 3;
@@ -122,7 +122,7 @@ static void check_call(const reg_request_t *request, const fuzz_host_t *host)
     for (const char *letter = operations[i].values; *letter; letter++, value++) {
         HOLDS(*value ? is(pool, *letter, *value) : *letter >= 'a');
     }
-    HOLDS(value == host->values + reg_audit_given(operation));
+    HOLDS(value == host->values + reg_audit_own_parameters(operation));
     for (; value < host->values + operation->parameters; value++) {
         HOLDS(!*value
               || fuzz_code_points(pool, *value) >= 0); /* caller, request id, a setting */

@@ -10,6 +10,7 @@ import pytest
 
 import metrics
 import servers
+from changed import changed_module
 from conftest import new_uuid
 from faults import (CHILD, MODULES, MOUNTS, OPERATING, OUTAGE, Caller, children,   # noqa: F401
                     database, own_postgres, postgres_to_break)
@@ -86,14 +87,12 @@ def test_requests_are_counted_exactly_over_all_children(one, live_session, at_on
 
 
 def test_control_children_that_count_by_themselves_do_not_count_exactly(
-        start_httpd, postgres, live_session, at_once):
-    build = servers.MODULE.parent / "unshared"
-    subprocess.run(["make", "--no-print-directory", "-C", servers.ROOT, f"BUILD={build}",
-                    "CFLAGS=-O2 -g -DREG_METRICS_SHARED=0"],
-                   check=True, stdout=subprocess.DEVNULL, env=servers.environment(
-                       MAKEFLAGS="", PATH=os.environ["PATH"]))
+        start_httpd, postgres, live_session, at_once, tmp_path):
+    module = changed_module(tmp_path / "unshared",
+                            "reg_metrics_join(pool, memory_of(memory))",
+                            "reg_metrics_join(pool, apr_pcalloc(pool, reg_metrics_size()))")
     site = CHILDREN + MOUNTS + database(postgres.dsn()) + OPERATING
-    one = Caller(start_httpd(site, modules=MODULES, registration=build / servers.MODULE.name))
+    one = Caller(start_httpd(site, modules=MODULES, registration=module))
     register_in_both(one, live_session(max_participants=30), at_once)
     with pytest.raises(servers.ServerError):
         settled(one, lambda s: metrics.requests_of(s, "live_register")

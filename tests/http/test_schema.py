@@ -21,6 +21,7 @@ import pytest
 
 import servers
 from apis import check_error
+from changed import changed_module
 from conftest import new_uuid
 from scratch import OnScratch
 
@@ -492,13 +493,10 @@ class TestControlOfUpgrades(OnScratch):
 # --- The module ------------------------------------------------------------------------------
 
 @pytest.fixture
-def module_of_the_next_version():
-    build = servers.MODULE.parent / "next_version"
-    subprocess.run(["make", "--no-print-directory", "-C", servers.ROOT, f"BUILD={build}",
-                    f"CFLAGS=-O2 -g -DREG_SCHEMA_VERSION={newest() + 1}"],
-                   check=True, stdout=subprocess.DEVNULL, env=servers.environment(
-                       MAKEFLAGS="", PATH=os.environ["PATH"]))
-    return build / "mod_registration.so"
+def module_of_the_next_version(tmp_path):
+    return changed_module(tmp_path / "next_version",
+                          f"#define REG_SCHEMA_VERSION {newest()}",
+                          f"#define REG_SCHEMA_VERSION {newest() + 1}")
 
 
 def registers(client, database):

@@ -71,7 +71,7 @@ static inline int fake_is_check(const reg_operation_t *operation,
                                 const char *const *values)
 {
     return strncmp(operation->name, "families_register", 17) == 0
-           && !values[reg_audit_given(operation) - 3];
+           && !values[reg_audit_own_parameters(operation) - 3];
 }
 
 static inline int fake_begin_hashing(reg_request_t *request)
@@ -102,7 +102,7 @@ static inline void fake_call(reg_request_t *request, const reg_operation_t *oper
     host->parameters = operation->parameters;
     host->called = apr_pstrcat(host->pool, operation->name, "(", NULL);
     memcpy(copy, values, (size_t)operation->parameters * sizeof(*copy));
-    for (int i = 0; i < reg_audit_given(operation); i++) {
+    for (int i = 0; i < reg_audit_own_parameters(operation); i++) {
         host->called =
             apr_pstrcat(host->pool, host->called, i ? ", " : "", shown(values[i]), NULL);
     }

@@ -236,7 +236,7 @@ static void a_failed_attempt_refuses_all_for_a_second(void **state)
         assert_null(requests[i].connection);
         assert_in_range(requests[i].took, 0, FOR_EVER / 2);
     }
-    while (apr_time_now() < failed + REG_LIMITER_CLOSED_TIME / 2) {
+    while (apr_time_now() < failed + REG_BREAKER_OPEN_TIME / 2) {
         assert_null(take(limiter, FOR_EVER, &refusal));
         assert_int_equal(refusal, REG_LIMITER_OPEN_BREAKER);
         apr_sleep(A_MOMENT);
@@ -254,7 +254,7 @@ static void a_failed_attempt_refuses_all_for_a_second(void **state)
         assert_in_range(apr_time_now() - failed, 0, FOR_EVER);
         apr_sleep(A_MOMENT);
     }
-    assert_true(apr_time_now() - failed >= REG_LIMITER_CLOSED_TIME);
+    assert_true(apr_time_now() - failed >= REG_BREAKER_OPEN_TIME);
     reg_limiter_stop(limiter);
 }
 

@@ -74,11 +74,11 @@ static const struct {
     {REG_API_EVENTS, REG_METHOD_PUT, "/e", reg_events_update},
     {REG_API_EVENTS, REG_METHOD_DELETE, "/e", reg_events_delete},
     {REG_API_OPENAPI, REG_METHOD_GET, "", reg_openapi_get},
-    {REG_API_METRICS, REG_METHOD_GET, "", reg_operate_metrics},
-    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_operate_live},
-    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_operate_ready},
-    {REG_API_STATUS, REG_METHOD_GET, "", reg_operate_status},
-    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_operate_status_data},
+    {REG_API_METRICS, REG_METHOD_GET, "", reg_monitoring_metrics},
+    {REG_API_HEALTH, REG_METHOD_GET, "/live", reg_monitoring_live},
+    {REG_API_HEALTH, REG_METHOD_GET, "/ready", reg_monitoring_ready},
+    {REG_API_STATUS, REG_METHOD_GET, "", reg_monitoring_status},
+    {REG_API_STATUS, REG_METHOD_GET, "/data", reg_monitoring_status_data},
 };
 
 static reg_request_t request_of(apr_pool_t *pool, reg_api_t api, reg_method_t method,

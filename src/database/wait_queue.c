@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "waiters.h"
+#include "wait_queue.h"
 
 #include <errno.h>
 
-void reg_waiters_init(reg_waiters_t *waiters)
+void reg_wait_queue_init(reg_wait_queue_t *waiters)
 {
-    *waiters = (reg_waiters_t){NULL, &waiters->first, 0};
+    *waiters = (reg_wait_queue_t){NULL, &waiters->first, 0};
 }
 
-void reg_waiters_append(reg_waiters_t *waiters, reg_waiter_t *waiter)
+void reg_wait_queue_append(reg_wait_queue_t *waiters, reg_waiter_t *waiter)
 {
     sem_init(&waiter->woken, 0, 0);
     waiter->next = NULL;
@@ -18,7 +18,7 @@ void reg_waiters_append(reg_waiters_t *waiters, reg_waiter_t *waiter)
     waiters->length++;
 }
 
-reg_waiter_t *reg_waiters_pop(reg_waiters_t *waiters)
+reg_waiter_t *reg_wait_queue_pop(reg_wait_queue_t *waiters)
 {
     reg_waiter_t *waiter = waiters->first;
 
@@ -37,7 +37,7 @@ void reg_waiter_wake(reg_waiter_t *waiter, int verdict)
     sem_post(&waiter->woken);
 }
 
-static void withdraw(reg_waiters_t *waiters, const reg_waiter_t *waiter)
+static void withdraw(reg_wait_queue_t *waiters, const reg_waiter_t *waiter)
 {
     reg_waiter_t **link = &waiters->first;
 
@@ -65,7 +65,7 @@ static int sleep_until_woken(reg_waiter_t *own, apr_time_t deadline)
 }
 
 /* Leaves the queue. @return 0 when the waiter was taken before. */
-static int leave(reg_waiters_t *waiters, apr_thread_mutex_t *mutex,
+static int leave(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
                  const reg_waiter_t *own)
 {
     int could;
@@ -79,8 +79,8 @@ static int leave(reg_waiters_t *waiters, apr_thread_mutex_t *mutex,
     return could;
 }
 
-int reg_waiters_wait(reg_waiters_t *waiters, apr_thread_mutex_t *mutex, reg_waiter_t *own,
-                     apr_time_t deadline)
+int reg_wait_queue_wait(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
+                        reg_waiter_t *own, apr_time_t deadline)
 {
     int was_woken = sleep_until_woken(own, deadline);
 

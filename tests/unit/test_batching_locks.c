@@ -2,7 +2,7 @@
 
 /* Requests for rows that another transaction has locked. */
 
-#include "dispatch_fixture.h"
+#include "batching_fixture.h"
 
 /* A request for row 2 that counts how often it is run, also while the row is locked. */
 #define COUNTED_ROW                                                                      \
@@ -16,10 +16,10 @@ static void a_locked_row_holds_up_only_those_who_want_it(void **state)
 
     sql(service->observer,
         "CREATE SEQUENCE counted; GRANT ALL ON SEQUENCE counted TO registration");
-    sql(service->store->administrator,
+    sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = begin_many(service, 6, ROW(1));
-    WAIT_FOR(runs(service->store) >= 8); /* All have come back from the first queue. */
+    WAIT_FOR(runs(service->database) >= 8); /* All have come back from the first queue. */
 
     /* None meets one of them in a call, and then has to be called once more. */
     for (int i = 0; i < 10; i++) {
@@ -32,7 +32,7 @@ static void a_locked_row_holds_up_only_those_who_want_it(void **state)
     late = begin(service, &run_operation, ROW(1), SOON);
     assert_int_equal(most_held_up(service), 1);
 
-    sql(service->store->administrator, "COMMIT");
+    sql(service->database->administrator, "COMMIT");
     await(locked, 6, REG_UPDATED);
     await(late, 1, REG_UPDATED);
     assert_int_equal(value_of(service, 1), 107);
@@ -47,15 +47,15 @@ static void who_came_before_the_row_was_found_locked_is_not_called(void **state)
 
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     stalled = begin_many(service, 1, STALLED);
-    WAIT_FOR(runs(service->store) >= 1);
-    sql(service->store->administrator,
+    WAIT_FOR(runs(service->database) >= 1);
+    sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = begin_many(service, 8, ROW(1)); /* more than one batch */
     apr_sleep(apr_time_from_msec(100));      /* for all to queue up */
     sql(service->observer, "DELETE FROM stalled");
     assert_int_equal(most_held_up(service), 1);
     assert_waiting(locked, 8);
-    sql(service->store->administrator, "COMMIT");
+    sql(service->database->administrator, "COMMIT");
     await(stalled, 1, REG_CREATED);
     await(locked, 8, REG_UPDATED);
     assert_int_equal(value_of(service, 1), 108);
@@ -66,19 +66,19 @@ static void a_row_that_is_free_again_does_not_wait_for_another(void **state)
     service_t *service = *state;
     client_t *first, *second;
 
-    sql(service->store->administrator,
+    sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 2");
-    sql(service->store->connection.pg,
+    sql(service->database->connection.pg,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     first = begin_many(service, 4, ROW(1));
     second = begin_many(service, 4, ROW(2));
-    WAIT_FOR(runs(service->store) >= 14);
+    WAIT_FOR(runs(service->database) >= 14);
     assert_int_equal(most_held_up(service), 1);
 
-    sql(service->store->connection.pg, "COMMIT");
+    sql(service->database->connection.pg, "COMMIT");
     await(first, 4, REG_UPDATED);
     assert_waiting(second, 4);
-    sql(service->store->administrator, "COMMIT");
+    sql(service->database->administrator, "COMMIT");
     await(second, 4, REG_UPDATED);
     assert_int_equal(value_of(service, 1), 104);
     assert_int_equal(value_of(service, 2), 104);
@@ -92,18 +92,18 @@ who_waits_for_a_row_shares_a_connection_where_nothing_is_combined(void **state)
     client_t *locked, *others;
     int before;
 
-    service->dispatch = reg_dispatch_make(service->store->pool, 1, 1, NULL);
-    sql(service->store->administrator,
+    service->batching = reg_batching_make(service->database->pool, 1, NULL);
+    sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = begin_many(service, 6, ROW(1));
     WAIT_FOR(most_held_up(service) == 1); /* once each has found it locked */
     others = begin_many(service, 6, ROW(2));
     await(others, 6, REG_UPDATED);
     assert_waiting(locked, 6);
-    before = runs(service->store);
-    sql(service->store->administrator, "COMMIT");
+    before = runs(service->database);
+    sql(service->database->administrator, "COMMIT");
     await(locked, 6, REG_UPDATED);
-    assert_in_range(runs(service->store) - before, 5, 50); /* one under way */
+    assert_in_range(runs(service->database) - before, 5, 50); /* one under way */
     assert_int_equal(value_of(service, 1), 106);
 }
 
@@ -114,7 +114,7 @@ static void who_waits_in_vain_is_told_so_and_leaves_nothing_behind(void **state)
     apr_time_t start = apr_time_now();
     client_t *patient;
 
-    sql(service->store->administrator,
+    sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     patient = begin(service, &run_operation, ROW(1), SOON);
     for (int i = 0; i < 3; i++) {
@@ -127,7 +127,7 @@ static void who_waits_in_vain_is_told_so_and_leaves_nothing_behind(void **state)
     /* A call that was cut off at its deadline goes on for as long as it waits for locks.
      */
     apr_sleep(apr_time_from_msec(2 * REG_LOCK_TIMEOUT));
-    sql(service->store->administrator, "ROLLBACK");
+    sql(service->database->administrator, "ROLLBACK");
     await(patient, 1, REG_UPDATED);
     await(begin(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
     assert_int_equal(value_of(service, 1), 2);
@@ -162,11 +162,11 @@ static void every_request_is_done_once_while_rows_are_locked_now_and_then(void *
             0, pthread_create(&clients[i].thread, NULL, keep_busy, &clients[i]));
     }
     for (int id = 1; id <= 3; id++) {
-        sql(service->store->administrator,
-            apr_psprintf(service->store->pool,
+        sql(service->database->administrator,
+            apr_psprintf(service->database->pool,
                          "BEGIN; UPDATE marks SET value = value WHERE id = %d", id));
         apr_sleep(A_WHILE / 2);
-        sql(service->store->administrator, "COMMIT");
+        sql(service->database->administrator, "COMMIT");
         apr_sleep(apr_time_from_msec(20));
     }
     await(clients, MOST_CLIENTS, REG_UPDATED);
@@ -174,7 +174,7 @@ static void every_request_is_done_once_while_rows_are_locked_now_and_then(void *
         done += value_of(service, id);
     }
     assert_int_equal(done, 200 * MOST_CLIENTS);
-    assert_in_range(runs(service->store), 1, 200 * MOST_CLIENTS / 2);
+    assert_in_range(runs(service->database), 1, 200 * MOST_CLIENTS / 2);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
-#include "gate.h"
+#include "fifo_semaphore.h"
 #include "threads.h"
 
 #include <pthread.h>
@@ -17,7 +17,7 @@
 typedef struct {
     pthread_t thread;
     pid_t id; /* of the thread, once it asks */
-    reg_gate_t *gate;
+    reg_semaphore_t *gate;
     apr_interval_time_t patience;
     int stays; /* it does not leave by itself */
     int entered;
@@ -30,21 +30,22 @@ static void *visit(void *data)
     apr_time_t start = apr_time_now();
 
     __atomic_store_n(&visitor->id, gettid(), __ATOMIC_SEQ_CST);
-    visitor->entered = reg_gate_enter(visitor->gate, start + visitor->patience);
+    visitor->entered = reg_semaphore_enter(visitor->gate, start + visitor->patience);
     visitor->took = apr_time_now() - start;
     if (visitor->entered && !visitor->stays) {
-        reg_gate_leave(visitor->gate);
+        reg_semaphore_leave(visitor->gate);
     }
     return NULL;
 }
 
-static void send_in(visitor_t *visitor, reg_gate_t *gate, apr_interval_time_t patience)
+static void send_in(visitor_t *visitor, reg_semaphore_t *gate,
+                    apr_interval_time_t patience)
 {
     *visitor = (visitor_t){.gate = gate, .patience = patience};
     assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
 }
 
-static void send_in_to_stay(visitor_t *visitor, reg_gate_t *gate)
+static void send_in_to_stay(visitor_t *visitor, reg_semaphore_t *gate)
 {
     *visitor = (visitor_t){.gate = gate, .patience = FOR_EVER, .stays = 1};
     assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
@@ -58,32 +59,32 @@ static void await(visitor_t *visitors, int count)
 }
 
 /* Whether the calling thread gets in by that time. */
-static int enters(reg_gate_t *gate, apr_interval_time_t patience)
+static int enters(reg_semaphore_t *gate, apr_interval_time_t patience)
 {
-    return reg_gate_enter(gate, apr_time_now() + patience);
+    return reg_semaphore_enter(gate, apr_time_now() + patience);
 }
 
 /* Goes in and stays. */
-static void occupy(reg_gate_t *gate)
+static void occupy(reg_semaphore_t *gate)
 {
     assert_true(enters(gate, FOR_EVER));
 }
 
 static void no_more_are_inside_than_there_are_places(void **state)
 {
-    reg_gate_t *gate = reg_gate_make(*state, 2);
+    reg_semaphore_t *gate = reg_semaphore_make(*state, 2);
 
     occupy(gate);
     occupy(gate);
     assert_false(enters(gate, A_MOMENT));
-    reg_gate_leave(gate);
+    reg_semaphore_leave(gate);
     occupy(gate);
     assert_false(enters(gate, A_MOMENT));
 }
 
 static void who_waits_is_turned_away_at_the_deadline(void **state)
 {
-    reg_gate_t *gate = reg_gate_make(*state, 1);
+    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
     visitor_t visitor;
 
     occupy(gate);
@@ -100,7 +101,7 @@ static void who_waits_is_turned_away_at_the_deadline(void **state)
 
 static void who_waits_gets_in_when_somebody_leaves(void **state)
 {
-    reg_gate_t *gate = reg_gate_make(*state, 1);
+    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
     visitor_t visitors[8];
 
     occupy(gate);
@@ -108,7 +109,7 @@ static void who_waits_gets_in_when_somebody_leaves(void **state)
         send_in(&visitors[i], gate, FOR_EVER);
     }
     apr_sleep(A_MOMENT);
-    reg_gate_leave(gate);
+    reg_semaphore_leave(gate);
     await(visitors, 8);
     for (int i = 0; i < 8; i++) {
         assert_true(visitors[i].entered);
@@ -120,7 +121,7 @@ static void who_waits_gets_in_when_somebody_leaves(void **state)
  * becomes free, when the threads that wait are asleep. */
 static void who_came_first_gets_in_first(void **state)
 {
-    reg_gate_t *gate = reg_gate_make(*state, 1);
+    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
     visitor_t visitors[8];
 
     occupy(gate);
@@ -129,7 +130,7 @@ static void who_came_first_gets_in_first(void **state)
         await_sleep(&visitors[i].id);
     }
     for (int i = 0; i < 8; i++) {
-        reg_gate_leave(gate);
+        reg_semaphore_leave(gate);
         assert_false(enters(gate, A_MOMENT));
         await(&visitors[i], 1); /* in this order, or the test hangs */
         assert_true(visitors[i].entered);
@@ -138,11 +139,11 @@ static void who_came_first_gets_in_first(void **state)
 
 static void a_limit_lowers_the_number_of_places_and_never_raises_it(void **state)
 {
-    reg_gate_t *gate = reg_gate_make(*state, 3);
+    reg_semaphore_t *gate = reg_semaphore_make(*state, 3);
 
-    reg_gate_limit(gate, 5);
-    reg_gate_limit(gate, 2);
-    reg_gate_limit(gate, 3);
+    reg_semaphore_limit(gate, 5);
+    reg_semaphore_limit(gate, 2);
+    reg_semaphore_limit(gate, 3);
     occupy(gate);
     occupy(gate);
     assert_false(enters(gate, A_MOMENT));
@@ -155,7 +156,7 @@ static void a_limit_lowers_the_number_of_places_and_never_raises_it(void **state
 static void a_place_is_not_lost_on_one_who_gives_up(void **state)
 {
     for (int i = 0; i < 300; i++) {
-        reg_gate_t *gate = reg_gate_make(*state, 1);
+        reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
         visitor_t hasty, patient;
         apr_time_t deadline = apr_time_now() + apr_time_from_msec(5);
         apr_interval_time_t early = i % 60; /* microseconds */
@@ -166,7 +167,7 @@ static void a_place_is_not_lost_on_one_who_gives_up(void **state)
         send_in(&patient, gate, FOR_EVER);
         while (apr_time_now() < deadline - early) {
         }
-        reg_gate_leave(gate);
+        reg_semaphore_leave(gate);
         await(&hasty, 1);
         await(&patient, 1);
         assert_number(
@@ -182,7 +183,7 @@ static void a_place_is_not_lost_on_one_who_gives_up(void **state)
 enum { CROWD = 16, PLACES = 3, VISITS = 200 };
 
 static struct {
-    reg_gate_t *gate;
+    reg_semaphore_t *gate;
     int inside, most_inside; /* kept with atomic operations */
     int turned_away;
 } crowd;
@@ -201,7 +202,7 @@ static void *come_and_go(void *data)
 {
     (void)data;
     for (int i = 0; i < VISITS; i++) {
-        if (!reg_gate_enter(crowd.gate, apr_time_now() + FOR_EVER)) {
+        if (!reg_semaphore_enter(crowd.gate, apr_time_now() + FOR_EVER)) {
             __atomic_add_fetch(&crowd.turned_away, 1, __ATOMIC_SEQ_CST);
             continue;
         }
@@ -209,7 +210,7 @@ static void *come_and_go(void *data)
                   __atomic_add_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST));
         apr_sleep(i % 3 * 100);
         __atomic_sub_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST);
-        reg_gate_leave(crowd.gate);
+        reg_semaphore_leave(crowd.gate);
     }
     return NULL;
 }
@@ -218,7 +219,7 @@ static void a_crowd_gets_through(void **state)
 {
     pthread_t threads[CROWD];
 
-    crowd.gate = reg_gate_make(*state, PLACES);
+    crowd.gate = reg_semaphore_make(*state, PLACES);
     for (int i = 0; i < CROWD; i++) {
         assert_int_equal(0, pthread_create(&threads[i], NULL, come_and_go, NULL));
     }

@@ -2,7 +2,7 @@
 
 /* Calls that meet other transactions: conflicts, deadlocks, locks. */
 
-#include "store_fixture.h"
+#include "retry_fixture.h"
 
 #include <pthread.h>
 
@@ -13,22 +13,22 @@
 static void a_call_that_lost_a_conflict_is_made_again(void **state)
 {
     static const char *const states[] = {"40001", "40P01"};
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(states); i++) {
         for (int times = 1; times <= 3; times++) {
             const char *const scripts[] = {
                 CREATED,
-                apr_psprintf(store->pool, "SELECT $1, fail('%s', %d), NULL, NULL",
+                apr_psprintf(database->pool, "SELECT $1, fail('%s', %d), NULL, NULL",
                              states[i], times),
                 NULL};
 
-            start_over(store);
-            assert_text(scripts[1], run_all(store, SOON, scripts), "created; created");
-            assert_number(scripts[1], runs(store), times + 1);
+            start_over(database);
+            assert_text(scripts[1], run_all(database, SOON, scripts), "created; created");
+            assert_number(scripts[1], runs(database), times + 1);
         }
     }
-    assert_text("reports", store->reports, "");
+    assert_text("reports", database->reports, "");
 }
 
 /* Another session that locks what a call wants, and wants what it has locked. */
@@ -45,10 +45,10 @@ static void *deadlock(void *data)
 
 static void a_call_that_deadlocked_is_made_again(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     pthread_t rival;
 
-    sql(store->administrator,
+    sql(database->administrator,
         "INSERT INTO marks VALUES (1, 0), (2, 0);"
         "CREATE OR REPLACE FUNCTION lock_both() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
         "    UPDATE marks SET value = value + 10 WHERE id = 1;"
@@ -56,12 +56,12 @@ static void a_call_that_deadlocked_is_made_again(void **state)
         "    UPDATE marks SET value = value + 10 WHERE id = 2;"
         "    RETURN 'created'; END $$;"
         "SET deadlock_timeout = '10s'");
-    assert_int_equal(0, pthread_create(&rival, NULL, deadlock, store->administrator));
-    assert_text("call", run(store, SOON, "SELECT $1, lock_both(), NULL, NULL"),
+    assert_int_equal(0, pthread_create(&rival, NULL, deadlock, database->administrator));
+    assert_text("call", run(database, SOON, "SELECT $1, lock_both(), NULL, NULL"),
                 "created");
     pthread_join(rival, NULL);
-    assert_int_equal(runs(store), 2);
-    assert_int_equal(sql_number(store->administrator, "SELECT sum(value) FROM marks"),
+    assert_int_equal(runs(database), 2);
+    assert_int_equal(sql_number(database->administrator, "SELECT sum(value) FROM marks"),
                      24);
 }
 
@@ -79,7 +79,7 @@ static void a_call_that_deadlocked_is_made_again(void **state)
 
 static void call_locked(const reg_call_t *call)
 {
-    reg_store_call_locked(call, call->count);
+    reg_retry_call_locked(call, call->count);
 }
 
 static void those_who_wait_for_locks_share_the_time_of_one(void **state)
@@ -90,43 +90,44 @@ static void those_who_wait_for_locks_share_the_time_of_one(void **state)
         int keys;
         const char *lock_timeout;
     } rows[] = {
-        {"one key", reg_store_call, 1, "100ms"},
-        {"many keys", reg_store_call, 20, "100ms"},
+        {"one key", reg_retry_call, 1, "100ms"},
+        {"many keys", reg_retry_call, 20, "100ms"},
         {"one that is locked", call_locked, 1, "100ms"},
         {"two", call_locked, 2, "50ms"},
         {"ten", call_locked, 10, "10ms"},
         {"too many to share it", call_locked, 20, "10ms"},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
         const char *scripts[40];
         const char *const *values[LENGTH(scripts)];
         const reg_answer_t *answers;
-        int before = runs(store), count = 2 * rows[i].keys;
+        int before = runs(database), count = 2 * rows[i].keys;
 
         for (int n = 0; n < count; n++) {
             scripts[n] =
-                apr_psprintf(store->pool, LOCK_TIMEOUT " -- %d", n % rows[i].keys);
+                apr_psprintf(database->pool, LOCK_TIMEOUT " -- %d", n % rows[i].keys);
             values[n] = &scripts[n];
         }
-        answers = call_as(rows[i].way, store, &run_operation, values, count, SOON);
+        answers = call_as(rows[i].way, database, &run_operation, values, count, SOON);
         for (int n = 0; n < count; n++) {
             assert_text(rows[i].row, answers[n].detail, rows[i].lock_timeout);
         }
-        assert_number(rows[i].row, runs(store) - before,
-                      rows[i].way == reg_store_call ? 1 : rows[i].keys);
+        assert_number(rows[i].row, runs(database) - before,
+                      rows[i].way == reg_retry_call ? 1 : rows[i].keys);
         /* The session, which others may use, keeps its own. */
         assert_number(rows[i].row,
-                      sql_number(store->connection.pg, "SELECT count(*) FROM pg_settings "
-                                                       "WHERE source = 'session'"),
+                      sql_number(database->connection.pg,
+                                 "SELECT count(*) FROM pg_settings "
+                                 "WHERE source = 'session'"),
                       0);
     }
 }
 
 static void call_locked_one_by_one(const reg_call_t *call)
 {
-    reg_store_call_locked(call, 1);
+    reg_retry_call_locked(call, 1);
 }
 
 /* One transaction each where nothing is combined; but one that finds its row locked has
@@ -135,23 +136,23 @@ static void those_behind_a_locked_one_are_not_called(void **state)
 {
     static const char *const scripts[] = {LOCKED_ROW, LOCKED_ROW, FREE_ROW, LOCKED_ROW,
                                           FREE_ROW};
-    store_t *store = *state;
+    database_t *database = *state;
     const char *const *values[LENGTH(scripts)];
     const reg_answer_t *answers;
 
-    sql(store->administrator, "INSERT INTO marks VALUES (1, 1), (2, 2)");
-    sql(store->administrator, "BEGIN; UPDATE marks SET value = 5 WHERE id = 1");
+    sql(database->administrator, "INSERT INTO marks VALUES (1, 1), (2, 2)");
+    sql(database->administrator, "BEGIN; UPDATE marks SET value = 5 WHERE id = 1");
     for (size_t i = 0; i < LENGTH(scripts); i++) {
         values[i] = &scripts[i];
     }
-    answers = call_as(call_locked_one_by_one, store, &run_operation, values,
+    answers = call_as(call_locked_one_by_one, database, &run_operation, values,
                       LENGTH(scripts), SOON);
-    sql(store->administrator, "ROLLBACK");
+    sql(database->administrator, "ROLLBACK");
     for (size_t i = 0; i < LENGTH(scripts); i++) {
         assert_text(scripts[i], outcome_name(answers[i].outcome),
                     strcmp(scripts[i], LOCKED_ROW) == 0 ? "LOCKED" : "updated");
     }
-    assert_int_equal(runs(store), 3);
+    assert_int_equal(runs(database), 3);
 }
 
 static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
@@ -161,17 +162,17 @@ static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
         "UPDATE marks SET value = 1 WHERE id = 2 RETURNING $1, 'updated', NULL, NULL",
         "UPDATE marks SET value = 1 WHERE id = 2 RETURNING $1, 'updated', NULL, NULL",
         "INSERT INTO marks VALUES (3, 1) RETURNING $1, 'created', NULL, NULL", NULL};
-    store_t *store = *state;
+    database_t *database = *state;
 
-    sql(store->administrator, "INSERT INTO marks VALUES (2, 0)");
-    sql(store->administrator, "BEGIN; UPDATE marks SET value = 2");
-    assert_text("batch", run_all(store, SOON, scripts),
+    sql(database->administrator, "INSERT INTO marks VALUES (2, 0)");
+    sql(database->administrator, "BEGIN; UPDATE marks SET value = 2");
+    assert_text("batch", run_all(database, SOON, scripts),
                 "created; LOCKED; LOCKED; created");
-    assert_text("alone", run(store, SOON, scripts[1]), "LOCKED");
-    sql(store->administrator, "COMMIT");
-    assert_text("afterwards", run(store, SOON, scripts[1]), "updated");
-    assert_int_equal(runs(store), 1 + 3 + 1 + 1);
-    assert_text("reports", store->reports, "");
+    assert_text("alone", run(database, SOON, scripts[1]), "LOCKED");
+    sql(database->administrator, "COMMIT");
+    assert_text("afterwards", run(database, SOON, scripts[1]), "updated");
+    assert_int_equal(runs(database), 1 + 3 + 1 + 1);
+    assert_text("reports", database->reports, "");
 }
 
 int main(void)

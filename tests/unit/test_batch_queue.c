@@ -2,13 +2,13 @@
 
 /* Which requests share a batch, in which order, and how many batches run at a time. */
 
-#include "combine_fixture.h"
+#include "batch_queue_fixture.h"
 
 static void one_request_is_run_at_once_and_alone(void **state)
 {
     line_t line;
 
-    make_line(&line, *state, 8, 1);
+    make_line(&line, *state, 8);
     begin(&line, FOR_EVER);
     go_on(&line);
     assert_text("batches", line.backend.order, "0");
@@ -27,8 +27,8 @@ static void undivided_all_who_wait_are_carried_together(void **state)
 {
     line_t line;
 
-    make_line(&line, *state, 8, 1);
-    line.queue = make_queue(*state, 8, 1, 1);
+    make_line(&line, *state, 8);
+    line.queue = make_queue(*state, 8, 1);
     begin(&line, FOR_EVER);
     await_batches(&line.backend, 1);
     for (int i = 0; i < 6; i++) {
@@ -53,8 +53,8 @@ static void a_batch_has_no_more_bytes_than_it_may(void **state)
     static const apr_size_t sizes[] = {BYTES / 2, BYTES / 2, 1, 2 * BYTES, BYTES, 1};
     line_t line;
 
-    make_line(&line, *state, 8, 1);
-    line.queue = make_queue(*state, 8, 1, 1);
+    make_line(&line, *state, 8);
+    line.queue = make_queue(*state, 8, 1);
     begin(&line, FOR_EVER);
     await_batches(&line.backend, 1);
     for (size_t i = 0; i < LENGTH(sizes); i++) {
@@ -75,7 +75,7 @@ static void who_was_run_leaves_while_others_wait(void **state)
     let_one_go_on(&line);
     await(&line.clients[1]);
     await(&line.clients[2]);
-    assert_int_equal(reg_queue_length(line.queue), 1);
+    assert_int_equal(reg_batch_queue_length(line.queue), 1);
     go_on(&line);
     assert_text("batches", line.backend.order, "0 12 34 5");
 }
@@ -93,24 +93,6 @@ static void a_failure_is_one_request_s_own(void **state)
             assert_int_equal(line.clients[i].request.outcome, i == culprit ? -1 : 1);
         }
     }
-}
-
-static void no_more_batches_are_run_at_a_time_than_there_are_lanes(void **state)
-{
-    line_t line;
-
-    make_line(&line, *state, 2, 3);
-    while (line.count < 3) {
-        begin(&line, FOR_EVER);
-    }
-    await_batches(&line.backend, 3); /* No other request is there for them to take. */
-    while (line.count < MOST_CLIENTS) {
-        begin(&line, FOR_EVER);
-    }
-    await_length(line.queue, MOST_CLIENTS - 3);
-    assert_int_equal(line.backend.batches, 3);
-    go_on(&line);
-    assert_int_equal(line.backend.most_running, 3);
 }
 
 /* As two virtual hosts have them, each with a database of its own. */
@@ -151,7 +133,8 @@ static void *keep_busy(void *data)
         int was_run;
 
         apr_pool_create(&pool, NULL);
-        was_run = reg_queue_run(line->queue, pool, &request, 1 + (apr_size_t)i % BYTES,
+        was_run =
+            reg_batch_queue_run(line->queue, pool, &request, 1 + (apr_size_t)i % BYTES,
                                 &line->backend, apr_time_now() + patience);
         busy->wrong += request.runs != was_run || (!was_run && i % 7 != 0)
                        || (was_run && request.outcome != (request.fails ? -1 : 1));
@@ -162,16 +145,14 @@ static void *keep_busy(void *data)
 
 static void everything_is_run_once_whatever_the_interleaving(void **state)
 {
-    static const struct {
-        int batch, lanes;
-    } shapes[] = {{1, 1}, {2, 1}, {8, 1}, {64, 1}, {3, 2}, {8, 4}};
+    static const int sizes[] = {1, 2, 3, 8, 64};
 
-    for (size_t s = 0; s < LENGTH(shapes); s++) {
+    for (size_t s = 0; s < LENGTH(sizes); s++) {
         busy_t busy[THREADS];
         line_t lines[2];
 
         for (int i = 0; i < 2; i++) {
-            make_line(&lines[i], *state, shapes[s].batch, shapes[s].lanes);
+            make_line(&lines[i], *state, sizes[s]);
             lines[i].backend.mode = RUNS;
         }
         for (int i = 0; i < THREADS; i++) {
@@ -184,8 +165,8 @@ static void everything_is_run_once_whatever_the_interleaving(void **state)
             assert_int_equal(busy[i].wrong, 0);
         }
         for (int i = 0; i < 2; i++) {
-            assert_in_range(lines[i].backend.largest, 1, shapes[s].batch);
-            assert_in_range(lines[i].backend.most_running, 1, shapes[s].lanes);
+            assert_in_range(lines[i].backend.largest, 1, sizes[s]);
+            assert_in_range(lines[i].backend.most_running, 1, 1);
             assert_int_equal(lines[i].backend.strays, 0);
         }
     }
@@ -201,7 +182,6 @@ int main(void)
         POOL_TEST(a_batch_has_no_more_bytes_than_it_may),
         POOL_TEST(who_was_run_leaves_while_others_wait),
         POOL_TEST(a_failure_is_one_request_s_own),
-        POOL_TEST(no_more_batches_are_run_at_a_time_than_there_are_lanes),
         POOL_TEST(one_queue_does_not_hold_up_another),
         POOL_TEST(everything_is_run_once_whatever_the_interleaving),
     };

@@ -2,7 +2,7 @@
 
 /* Which requests share a call, and how many connections they take up. */
 
-#include "dispatch_fixture.h"
+#include "batching_fixture.h"
 
 static const reg_operation_t echo = {.name = "echo", .parameters = 2};
 static const reg_operation_t lone_run = {.name = "run", .parameters = 1, .alone = 1};
@@ -26,20 +26,20 @@ static void requests_share_a_call_where_they_may(void **state)
     service_t *service = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
-        start_over(service->store);
+        start_over(service->database);
         sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-        service->dispatch =
-            reg_dispatch_make(service->store->pool, rows[i].batch, 1, NULL);
+        service->batching =
+            reg_batching_make(service->database->pool, rows[i].batch, NULL);
         service->count = 0;
         for (int n = 0; n < 8; n++) {
             begin(service, rows[i].operation, STALLED, SOON);
         }
-        WAIT_FOR(runs(service->store) >= rows[i].at_once);
+        WAIT_FOR(runs(service->database) >= rows[i].at_once);
         apr_sleep(apr_time_from_msec(100)); /* for those who have to queue up */
-        assert_number(rows[i].row, runs(service->store), rows[i].at_once);
+        assert_number(rows[i].row, runs(service->database), rows[i].at_once);
         sql(service->observer, "DELETE FROM stalled");
         await(service->clients, 8, REG_CREATED);
-        assert_number(rows[i].row, runs(service->store) == 8, rows[i].at_once == 8);
+        assert_number(rows[i].row, runs(service->database) == 8, rows[i].at_once == 8);
     }
 }
 
@@ -50,7 +50,7 @@ static void an_operation_does_not_wait_for_another(void **state)
 
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     stalled = begin_many(service, 3, STALLED);
-    WAIT_FOR(runs(service->store) >= 1);
+    WAIT_FOR(runs(service->database) >= 1);
     await(begin(service, &echo, "x", SOON), 1, REG_FOUND);
     await(begin(service, &echo, NULL, SOON), 1, REG_FOUND); /* has no key */
     assert_waiting(stalled, 3);
@@ -79,7 +79,7 @@ static void who_waits_for_a_connection_leaves_at_its_own_deadline(void **state)
     assert_waiting(patient, 3);
     set_exhausted(service, 0);
     await(patient, 3, REG_UPDATED);
-    assert_in_range(runs(service->store), 1, 2); /* They were carried together. */
+    assert_in_range(runs(service->database), 1, 2); /* They were carried together. */
 }
 
 /* The one whose turn it is cannot wait as long as the next. */
@@ -129,7 +129,7 @@ static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **
     }
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     slow = begin(service, &run_operation, STALLED, patience);
-    WAIT_FOR(runs(service->store) == 1);
+    WAIT_FOR(runs(service->database) == 1);
     quick = begin_many(service, 3, ROW(1));
     begin(service, &run_operation, STALLED, patience);
     begin_many(service, 12, ROW(1));
@@ -150,21 +150,21 @@ static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **
 static void no_more_are_called_by_themselves_than_the_gate_lets_in(void **state)
 {
     service_t *service = *state;
-    reg_gate_t *gate = reg_gate_make(service->store->pool, 2);
+    reg_semaphore_t *gate = reg_semaphore_make(service->database->pool, 2);
     apr_time_t start = apr_time_now();
     client_t *lone = service->clients;
 
-    service->dispatch = reg_dispatch_make(service->store->pool, 64, 1, gate);
+    service->batching = reg_batching_make(service->database->pool, 64, gate);
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     for (int i = 0; i < 6; i++) {
         begin(service, &lone_run, STALLED, SOON);
     }
-    WAIT_FOR(runs(service->store) == 2);
+    WAIT_FOR(runs(service->database) == 2);
     await(begin(service, &lone_run, STALLED, apr_time_from_msec(300)), 1,
           REG_UNAVAILABLE);
     assert_in_range(apr_time_now() - start, apr_time_from_msec(300) - REG_CALL_TIME,
                     SOON / 2);
-    assert_number("inside", runs(service->store), 2);
+    assert_number("inside", runs(service->database), 2);
     await(begin(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
     sql(service->observer, "DELETE FROM stalled");
     await(lone, 6, REG_CREATED);
@@ -205,7 +205,8 @@ static void end_backends(const service_t *service)
                            "   AND datname = current_database()");
 }
 
-/* The store as all threads of a child process have it, on several connections at a time.
+/* The database as all threads of a child process have it, on several connections at a
+ * time.
  */
 static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
 {
@@ -213,7 +214,7 @@ static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
     client_t *clients = service->clients;
     int made = 0, created = 0, total = ROWS_OF_A_CLIENT * MOST_CLIENTS;
 
-    service->dispatch = reg_dispatch_make(service->store->pool, 8, 4, NULL);
+    service->batching = reg_batching_make(service->database->pool, 8, NULL);
     for (int i = 0; i < MOST_CLIENTS; i++) {
         clients[i] =
             (client_t){.service = service, .operation = &run_operation, .patience = SOON};

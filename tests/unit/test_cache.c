@@ -6,19 +6,19 @@
 #include <pthread.h>
 
 static const reg_operation_t lasting = {.name = "lasting",
-                                        .lasts = apr_time_from_sec(1000)};
-static const reg_operation_t brief = {.name = "brief", .lasts = 1};
+                                        .cache_ttl = apr_time_from_sec(1000)};
+static const reg_operation_t brief = {.name = "brief", .cache_ttl = 1};
 static const reg_operation_t none = {.name = "none"};
 
 static const reg_answer_t found = {.outcome = REG_FOUND, .body = "[1]"};
 
 /* The body that is kept, NULL when none is. */
-static const char *kept_of(reg_kept_t *kept, apr_pool_t *pool,
+static const char *kept_of(reg_cache_t *kept, apr_pool_t *pool,
                            const reg_operation_t *operation)
 {
     reg_answer_t answer = {.outcome = REG_FAULT, .detail = "x"};
 
-    if (!reg_kept_get(kept, pool, operation, &answer)) {
+    if (!reg_cache_get(kept, pool, operation, &answer)) {
         assert_int_equal(answer.outcome, REG_FAULT);
         return NULL;
     }
@@ -29,26 +29,26 @@ static const char *kept_of(reg_kept_t *kept, apr_pool_t *pool,
 
 static void the_last_answer_is_kept(void **state)
 {
-    reg_kept_t *kept = reg_kept_make(*state);
+    reg_cache_t *kept = reg_cache_make(*state);
     const reg_answer_t other = {.outcome = REG_FOUND, .body = "[2]"};
     const char *first;
 
     assert_null(kept_of(kept, *state, &lasting));
-    reg_kept_put(kept, &lasting, &found);
+    reg_cache_put(kept, &lasting, &found);
     first = kept_of(kept, *state, &lasting);
-    reg_kept_put(kept, &lasting, &other);
+    reg_cache_put(kept, &lasting, &other);
     assert_text("the last", kept_of(kept, *state, &lasting), "[2]");
     assert_text("what was given before", first, "[1]");
 }
 
-static void it_is_kept_as_long_as_it_lasts(void **state)
+static void it_is_kept_as_long_as_it_cache_ttl(void **state)
 {
-    reg_kept_t *kept = reg_kept_make(*state);
+    reg_cache_t *kept = reg_cache_make(*state);
 
-    reg_kept_put(kept, &brief, &found);
+    reg_cache_put(kept, &brief, &found);
     apr_sleep(2);
     assert_null(kept_of(kept, *state, &brief));
-    reg_kept_put(kept, &lasting, &found);
+    reg_cache_put(kept, &lasting, &found);
     apr_sleep(2);
     assert_non_null(kept_of(kept, *state, &lasting));
 }
@@ -58,12 +58,12 @@ static void what_is_no_answer_for_all_is_not_kept(void **state)
     static const reg_answer_t others[] = {{.outcome = REG_UNAVAILABLE},
                                           {.outcome = REG_FAULT, .body = "[3]"},
                                           {.outcome = REG_FOUND}};
-    reg_kept_t *kept = reg_kept_make(*state);
+    reg_cache_t *kept = reg_cache_make(*state);
 
-    reg_kept_put(kept, &none, &found);
+    reg_cache_put(kept, &none, &found);
     assert_null(kept_of(kept, *state, &none));
     for (size_t i = 0; i < LENGTH(others); i++) {
-        reg_kept_put(kept, &lasting, &others[i]);
+        reg_cache_put(kept, &lasting, &others[i]);
         assert_null(kept_of(kept, *state, &lasting));
     }
 }
@@ -71,26 +71,26 @@ static void what_is_no_answer_for_all_is_not_kept(void **state)
 static void another_operation_does_not_get_it(void **state)
 {
     static const reg_operation_t other = {.name = "other",
-                                          .lasts = apr_time_from_sec(1000)};
-    reg_kept_t *kept = reg_kept_make(*state);
+                                          .cache_ttl = apr_time_from_sec(1000)};
+    reg_cache_t *kept = reg_cache_make(*state);
 
-    reg_kept_put(kept, &lasting, &found);
+    reg_cache_put(kept, &lasting, &found);
     assert_null(kept_of(kept, *state, &other));
-    reg_kept_put(kept, &other, &found);
+    reg_cache_put(kept, &other, &found);
     assert_null(kept_of(kept, *state, &lasting));
     assert_non_null(kept_of(kept, *state, &other));
 }
 
 static void without_a_mutex_nothing_is_kept(void **state)
 {
-    reg_kept_put(NULL, &lasting, &found);
+    reg_cache_put(NULL, &lasting, &found);
     assert_null(kept_of(NULL, *state, &lasting));
 }
 
 #define THREADS 8
 #define TIMES 2000
 
-static reg_kept_t *shared;
+static reg_cache_t *shared;
 
 /* Puts a text of one letter, and counts the texts of others that are none. */
 static void *put_and_get(void *data)
@@ -105,8 +105,8 @@ static void *put_and_get(void *data)
     for (int i = 0; i < TIMES; i++) {
         reg_answer_t got = {.body = ""};
 
-        reg_kept_put(shared, &lasting, &answer);
-        reg_kept_get(shared, pool, &lasting, &got);
+        reg_cache_put(shared, &lasting, &answer);
+        reg_cache_get(shared, pool, &lasting, &got);
         broken += strspn(got.body, (char[]){*got.body, '\0'}) != sizeof(letters) - 1;
         apr_pool_clear(pool);
     }
@@ -120,7 +120,7 @@ static void threads_get_whole_answers(void **state)
     pthread_t threads[THREADS];
     int numbers[THREADS];
 
-    shared = reg_kept_make(*state);
+    shared = reg_cache_make(*state);
     for (int i = 0; i < THREADS; i++) {
         numbers[i] = i;
         assert_int_equal(0, pthread_create(&threads[i], NULL, put_and_get, &numbers[i]));
@@ -135,7 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         POOL_TEST(the_last_answer_is_kept),
-        POOL_TEST(it_is_kept_as_long_as_it_lasts),
+        POOL_TEST(it_is_kept_as_long_as_it_cache_ttl),
         POOL_TEST(what_is_no_answer_for_all_is_not_kept),
         POOL_TEST(another_operation_does_not_get_it),
         POOL_TEST(without_a_mutex_nothing_is_kept),

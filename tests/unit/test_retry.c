@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the store makes of what PostgreSQL says. What becomes of its connections is in
+/* What the database makes of what PostgreSQL says. What becomes of its connections is in
  * test_store_connection.c, what others do to it meanwhile in test_store_conflicts.c. */
 
-#include "store_fixture.h"
+#include "retry_fixture.h"
 
 /*
  * Answers
@@ -27,16 +27,16 @@ static void an_outcome_has_one_name_in_sql(void **state)
                                         "institution_unknown",
                                         "acceptable",
                                         "key_reused"};
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(names); i++) {
         assert_text(
             names[i],
-            run(store, SOON,
-                apr_psprintf(store->pool, "SELECT $1, '%s', NULL, NULL", names[i])),
+            run(database, SOON,
+                apr_psprintf(database->pool, "SELECT $1, '%s', NULL, NULL", names[i])),
             names[i]);
     }
-    assert_text("reports", store->reports, "");
+    assert_text("reports", database->reports, "");
 }
 
 /* Some requests of one call, and the answer to each. */
@@ -78,22 +78,22 @@ static const struct {
 
 static void each_request_gets_the_answer_with_its_number(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(batches); i++) {
-        store->reports = "";
-        assert_text(batches[i].answers, run_all(store, SOON, batches[i].scripts),
+        database->reports = "";
+        assert_text(batches[i].answers, run_all(database, SOON, batches[i].scripts),
                     batches[i].answers);
-        assert_number(batches[i].answers, *store->reports != '\0', batches[i].faults);
-        assert_null(strchr(store->reports, '\'')); /* nothing of a request */
+        assert_number(batches[i].answers, *database->reports != '\0', batches[i].faults);
+        assert_null(strchr(database->reports, '\'')); /* nothing of a request */
     }
-    assert_int_equal(runs(store), LENGTH(batches));
+    assert_int_equal(runs(database), LENGTH(batches));
 }
 
 static void values_arrive_and_answers_return_unchanged(void **state)
 {
     static const reg_operation_t echo = {.name = "echo", .parameters = 2};
-    store_t *store = *state;
+    database_t *database = *state;
     const char *const values[] = {
         "plain",
         "",
@@ -113,22 +113,22 @@ static void values_arrive_and_answers_return_unchanged(void **state)
         "line\nbreak\ttab",
         "\x01\x1F\x7F",
         "\xC3\xA9 \xE6\x97\xA5 \xF0\x9F\x98\x80",
-        repeated(store->pool, "\"\\", 100000),
+        repeated(database->pool, "\"\\", 100000),
     };
     const char *const *batch[LENGTH(values)];
     const reg_answer_t *answers;
 
     for (size_t i = 0; i < LENGTH(values); i++) {
-        const char **pair = apr_palloc(store->pool, 2 * sizeof(*pair));
+        const char **pair = apr_palloc(database->pool, 2 * sizeof(*pair));
 
         pair[0] = values[i];
         pair[1] = values[LENGTH(values) - 1 - i];
         batch[i] = pair;
-        answers = call(store, &echo, &batch[i], 1, SOON);
+        answers = call(database, &echo, &batch[i], 1, SOON);
         assert_text("alone", answers[0].detail, pair[0]);
         assert_text("alone", answers[0].body, pair[1]);
     }
-    answers = call(store, &echo, batch, LENGTH(values), SOON);
+    answers = call(database, &echo, batch, LENGTH(values), SOON);
     for (size_t i = 0; i < LENGTH(values); i++) {
         assert_number("outcome", answers[i].outcome, REG_FOUND);
         assert_text("together", answers[i].detail, batch[i][0]);
@@ -140,52 +140,53 @@ static void values_arrive_and_answers_return_unchanged(void **state)
 static void an_operation_may_be_run_by_another(void **state)
 {
     static const reg_operation_t outer = {
-        .name = "echo_under_key", .inner = "echo", .parameters = 3};
-    store_t *store = *state;
+        .name = "echo_under_key", .wrapped = "echo", .parameters = 3};
+    database_t *database = *state;
     const char *const values[] = {"key", "a", "b"}, *const others[] = {"other", "c",
                                                                        NULL};
     const char *const *batch[] = {values, others};
-    const reg_answer_t *answers = call(store, &outer, batch, 2, SOON);
+    const reg_answer_t *answers = call(database, &outer, batch, 2, SOON);
 
     assert_text("first", answers[0].detail, "echo");
     assert_text("first", answers[0].body,
                 "key{\"{\\\"a\\\",\\\"c\\\"}\",\"{\\\"b\\\",NULL}\"}");
-    assert_text("second", apr_pstrmemdup(store->pool, answers[1].body, 5), "other");
+    assert_text("second", apr_pstrmemdup(database->pool, answers[1].body, 5), "other");
 }
 
 /* More than the buffers between here and there can hold, one way and the other. */
 static void a_call_may_be_large(void **state)
 {
-    store_t *store = *state;
-    const char *padding = repeated(store->pool, "x", 32000000);
+    database_t *database = *state;
+    const char *padding = repeated(database->pool, "x", 32000000);
 
-    assert_text("request",
-                run(store, SOON, apr_pstrcat(store->pool, CREATED " -- ", padding, NULL)),
-                "created");
+    assert_text(
+        "request",
+        run(database, SOON, apr_pstrcat(database->pool, CREATED " -- ", padding, NULL)),
+        "created");
     assert_int_equal(
-        strlen(run(store, SOON, "SELECT $1, 'found', NULL, repeat('x', 32000000)")),
+        strlen(run(database, SOON, "SELECT $1, 'found', NULL, repeat('x', 32000000)")),
         strlen("found ") + strlen(padding));
 }
 
 /* An answer lives in the memory of the request it is for, not of the call. */
 static void an_answer_outlives_the_call(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     const char *const values[] = {"SELECT $1, 'found', 'detail', 'body'"};
-    reg_item_t item = {.values = values, .pool = store->pool};
+    reg_item_t item = {.values = values, .pool = database->pool};
     reg_item_t *items[] = {&item};
     reg_connection_t *held = NULL;
     apr_pool_t *call_pool;
 
     apr_pool_create(&call_pool, NULL);
-    reg_store_call(&(reg_call_t){.connections = &store->connections,
+    reg_retry_call(&(reg_call_t){.connections = &database->connections,
                                  .pool = call_pool,
                                  .operation = &run_operation,
                                  .items = items,
                                  .count = 1,
                                  .deadline = apr_time_now() + SOON,
                                  .held = &held});
-    fixture_checkin(store, held);
+    fixture_checkin(database, held);
     memset(apr_palloc(call_pool, 4000), 'x', 4000);
     apr_pool_clear(call_pool);
     memset(apr_palloc(call_pool, 8000), 'x', 8000);
@@ -262,51 +263,51 @@ static const struct {
 
 static void a_failure_is_answered_by_its_sqlstate(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(verdicts); i++) {
         const char *row = verdicts[i].state;
         int again = verdicts[i].runs == AGAIN;
-        int before = runs(store);
+        int before = runs(database);
 
-        store->reports = "";
+        database->reports = "";
         assert_text(
             row,
-            run(store, again ? SOME_TIME : SOON,
-                apr_psprintf(store->pool, "SELECT $1, fail('%s'), NULL, NULL", row)),
+            run(database, again ? SOME_TIME : SOON,
+                apr_psprintf(database->pool, "SELECT $1, fail('%s'), NULL, NULL", row)),
             verdicts[i].outcome);
         if (again) {
-            assert_in_range(runs(store) - before, 2, 20);
+            assert_in_range(runs(database) - before, 2, 20);
         }
         else {
-            assert_number(row, runs(store) - before, verdicts[i].runs);
+            assert_number(row, runs(database) - before, verdicts[i].runs);
         }
         if (strcmp(verdicts[i].outcome, "BAD_DATA") != 0
             && strcmp(verdicts[i].outcome, "LOCKED") != 0) {
-            assert_number(row, strstr(store->reports, "run") != NULL, 1);
+            assert_number(row, strstr(database->reports, "run") != NULL, 1);
             if (again || verdicts[i].runs == 1) {
-                assert_number(row, strstr(store->reports, row) != NULL, 1);
+                assert_number(row, strstr(database->reports, row) != NULL, 1);
             }
-            assert_number(row, strstr(store->reports, "SECRET") == NULL, 1);
+            assert_number(row, strstr(database->reports, "SECRET") == NULL, 1);
         }
         else {
-            assert_text(row, store->reports, "");
+            assert_text(row, database->reports, "");
         }
     }
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
 /* Where it comes late it may be the statement's time-out, and is not tried again. */
 static void a_late_cancellation_ends_the_call(void **state)
 {
-    store_t *store = *state;
-    int before = runs(store);
+    database_t *database = *state;
+    int before = runs(database);
 
     assert_string_equal(
-        run(store, SOON, "SELECT $1, fail('57014'), NULL, NULL FROM pg_sleep(0.5)"),
+        run(database, SOON, "SELECT $1, fail('57014'), NULL, NULL FROM pg_sleep(0.5)"),
         "UNAVAILABLE");
-    assert_int_equal(runs(store) - before, 1);
-    assert_non_null(strstr(store->reports, "57014"));
+    assert_int_equal(runs(database) - before, 1);
+    assert_non_null(strstr(database->reports, "57014"));
 }
 
 /* A request that the database cancels, or finds too large, fails no other. */
@@ -317,13 +318,13 @@ static void a_call_that_fails_as_a_whole_is_made_again_one_by_one(void **state)
         {"SELECT $1, fail('54000'), NULL, NULL", "BAD_DATA"},
         {"SELECT $1, 'found', NULL, repeat('x', 1100000000)", "BAD_DATA"},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(culprits); i++) {
         const char *const scripts[] = {CREATED, culprits[i][0], CREATED, NULL};
 
-        assert_text(culprits[i][0], run_all(store, SOON, scripts),
-                    apr_psprintf(store->pool, "created; %s; created", culprits[i][1]));
+        assert_text(culprits[i][0], run_all(database, SOON, scripts),
+                    apr_psprintf(database->pool, "created; %s; created", culprits[i][1]));
     }
 }
 
@@ -350,12 +351,13 @@ static void what_postgresql_refuses_is_the_request_s_own_fault(void **state)
         {"SELECT", "FAULT"},
         {"SELECT $1, pg_read_file('/etc/hostname'), NULL, NULL", "FAULT"},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
-        assert_text(rows[i].script, run(store, SOON, rows[i].script), rows[i].outcome);
+        assert_text(rows[i].script, run(database, SOON, rows[i].script), rows[i].outcome);
     }
-    assert_int_equal(sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
+    assert_int_equal(sql_number(database->administrator, "SELECT count(*) FROM marks"),
+                     1);
 }
 
 static void only_the_culprit_of_a_batch_fails(void **state)
@@ -380,10 +382,10 @@ static void only_the_culprit_of_a_batch_fails(void **state)
         {{CREATED, "SELECT $1, fail('53100'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
         {{CREATED, "SELECT $1, fail('40001'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
-        assert_text(rows[i].answers, run_all(store, SOON, rows[i].scripts),
+        assert_text(rows[i].answers, run_all(database, SOON, rows[i].scripts),
                     rows[i].answers);
     }
 }
@@ -394,10 +396,10 @@ static void what_a_batch_wrote_is_written_once(void **state)
         "INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
         "INSERT INTO marks VALUES (2, -1) RETURNING $1, 'created', NULL, NULL",
         "INSERT INTO marks VALUES (3, 1) RETURNING $1, 'created', NULL, NULL", NULL};
-    store_t *store = *state;
+    database_t *database = *state;
 
-    assert_text("batch", run_all(store, SOON, scripts), "created; BAD_DATA; created");
-    assert_int_equal(sql_number(store->administrator,
+    assert_text("batch", run_all(database, SOON, scripts), "created; BAD_DATA; created");
+    assert_int_equal(sql_number(database->administrator,
                                 "SELECT string_agg(id::text, '' ORDER BY id) FROM marks"),
                      13);
 }
@@ -425,28 +427,28 @@ static void an_answer_counts_only_once_it_is_committed(void **state)
         {"SELECT pg_sleep(3)", "UNAVAILABLE", 1},
         {"SELECT tell(), pg_sleep(3)", "UNAVAILABLE", 1},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
         const char *row = rows[i].at_commit;
         int late = strstr(row, "sleep") || rows[i].runs == AGAIN;
 
-        start_over(store);
+        start_over(database);
         assert_text(row,
-                    run(store, late ? SOME_TIME : SOON,
-                        apr_psprintf(store->pool,
+                    run(database, late ? SOME_TIME : SOON,
+                        apr_psprintf(database->pool,
                                      "INSERT INTO at_commit VALUES ('%s')"
                                      " RETURNING $1, 'created', NULL, NULL",
                                      row)),
                     rows[i].outcome);
         if (rows[i].runs == AGAIN) {
-            assert_in_range(runs(store), 2, 20);
+            assert_in_range(runs(database), 2, 20);
         }
         else {
-            assert_number(row, runs(store), rows[i].runs);
+            assert_number(row, runs(database), rows[i].runs);
         }
     }
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
 /*
@@ -471,26 +473,26 @@ static void a_batch_of_live_registrations_is_answered_by_item(void **state)
         {open, NULL, "G@EXAMPLE.ORG", REG_DUPLICATE},
         {open, "p2", NULL, REG_FULL},
     };
-    store_t *store = *state;
-    PGconn *administrator = connect_administrator(store->pool, NULL);
+    database_t *database = *state;
+    PGconn *administrator = connect_administrator(database->pool, NULL);
     const char *const *batch[LENGTH(rows)];
     const reg_answer_t *answers;
 
     sql(administrator,
         apr_psprintf(
-            store->pool,
+            database->pool,
             "INSERT INTO registration.live_sessions"
             " (id, title, status, max_participants)"
             " VALUES ('%s', 'Open', 'scheduled', 2), ('%s', 'Ended', 'ended', 2)",
             open, ended));
-    PQfinish(store->connection.pg);
-    store->connection.pg = PQconnectdb(getenv("REGISTRATION_DSN"));
+    PQfinish(database->connection.pg);
+    database->connection.pg = PQconnectdb(getenv("REGISTRATION_DSN"));
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
-        const char **values = apr_palloc(store->pool, 7 * sizeof(*values));
+        const char **values = apr_palloc(database->pool, 7 * sizeof(*values));
 
         values[0] =
-            apr_psprintf(store->pool, "00000000-0000-7000-8000-00000000bbb%d", (int)i);
+            apr_psprintf(database->pool, "00000000-0000-7000-8000-00000000bbb%d", (int)i);
         values[1] = rows[i].session;
         values[2] = rows[i].patient;
         values[3] = rows[i].guest;
@@ -499,7 +501,7 @@ static void a_batch_of_live_registrations_is_answered_by_item(void **state)
         values[6] = NULL;
         batch[i] = values;
     }
-    answers = call(store, &live_register, batch, LENGTH(rows), SOON);
+    answers = call(database, &live_register, batch, LENGTH(rows), SOON);
     for (size_t i = 0; i < LENGTH(rows); i++) {
         assert_number(batch[i][0], answers[i].outcome, rows[i].outcome);
         assert_number(batch[i][0], answers[i].body != NULL,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef REGISTRATION_COMBINE_FIXTURE_H
-#define REGISTRATION_COMBINE_FIXTURE_H
+#ifndef REGISTRATION_BATCH_QUEUE_FIXTURE_H
+#define REGISTRATION_BATCH_QUEUE_FIXTURE_H
 
 /**
  * A queue, requests in threads of their own in front of it, and behind it a backend that
@@ -66,7 +66,7 @@ typedef struct {
 
 /* A queue, the backend behind it and the clients in front of it. */
 typedef struct line_t {
-    reg_queue_t *queue;
+    reg_batch_queue_t *queue;
     backend_t backend;
     client_t clients[MOST_CLIENTS];
     int count;
@@ -145,16 +145,16 @@ static inline int prepare(void *leader, apr_time_t deadline)
     return is_ready;
 }
 
-static inline reg_queue_t *make_queue(apr_pool_t *pool, int batch, int parts, int lanes)
+static inline reg_batch_queue_t *make_queue(apr_pool_t *pool, int batch, int parts)
 {
-    const reg_queue_settings_t settings = {prepare, run, batch, BYTES, parts, lanes};
+    const reg_batch_queue_settings_t settings = {prepare, run, batch, BYTES, parts};
 
-    return reg_queue_make(pool, &settings);
+    return reg_batch_queue_make(pool, &settings);
 }
 
-static inline void make_line(line_t *line, apr_pool_t *pool, int batch, int lanes)
+static inline void make_line(line_t *line, apr_pool_t *pool, int batch)
 {
-    *line = (line_t){.queue = make_queue(pool, batch, 2, lanes)};
+    *line = (line_t){.queue = make_queue(pool, batch, 2)};
     pthread_mutex_init(&line->backend.mutex, NULL);
     pthread_cond_init(&line->backend.changed, NULL);
     line->backend.mode = STALLS;
@@ -168,8 +168,8 @@ static inline void *join(void *data)
 
     apr_pool_create(&pool, NULL);
     client->was_run =
-        reg_queue_run(client->line->queue, pool, &client->request, client->size,
-                      &client->line->backend, start + client->patience);
+        reg_batch_queue_run(client->line->queue, pool, &client->request, client->size,
+                            &client->line->backend, start + client->patience);
     client->took = apr_time_now() - start;
     apr_pool_destroy(pool);
     return NULL;
@@ -213,9 +213,9 @@ static inline void await_batches(backend_t *backend, int batches)
 }
 
 /* Waits until that many requests wait to be taken. */
-static inline void await_length(reg_queue_t *queue, int length)
+static inline void await_length(reg_batch_queue_t *queue, int length)
 {
-    while (reg_queue_length(queue) != length) {
+    while (reg_batch_queue_length(queue) != length) {
         apr_sleep(A_MOMENT);
     }
 }
@@ -223,7 +223,7 @@ static inline void await_length(reg_queue_t *queue, int length)
 /* One more client, in its place in the queue. */
 static inline client_t *line_up_one(line_t *line, apr_interval_time_t patience)
 {
-    int length = reg_queue_length(line->queue);
+    int length = reg_batch_queue_length(line->queue);
     client_t *client = begin(line, patience);
 
     await_length(line->queue, length + 1);
@@ -233,7 +233,7 @@ static inline client_t *line_up_one(line_t *line, apr_interval_time_t patience)
 /* Clients 1 to `count` in this order, behind client 0, whose batch stalls. */
 static inline void line_up(line_t *line, apr_pool_t *pool, int batch, int count)
 {
-    make_line(line, pool, batch, 1);
+    make_line(line, pool, batch);
     begin(line, FOR_EVER);
     await_batches(&line->backend, 1);
     for (int i = 0; i < count; i++) {

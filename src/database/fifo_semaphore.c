@@ -1,36 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gate.h"
+#include "fifo_semaphore.h"
 
-#include "waiters.h"
+#include "wait_queue.h"
 
-struct reg_gate_t {
+struct reg_semaphore_t {
     apr_thread_mutex_t *mutex; /* of all that follows */
-    reg_waiters_t waiters;     /* none while there is a place */
+    reg_wait_queue_t waiters;  /* none while there is a place */
     int most;
     int inside;
 };
 
-reg_gate_t *reg_gate_make(apr_pool_t *pool, int most)
+reg_semaphore_t *reg_semaphore_make(apr_pool_t *pool, int most)
 {
-    reg_gate_t *gate = apr_pcalloc(pool, sizeof(*gate));
+    reg_semaphore_t *gate = apr_pcalloc(pool, sizeof(*gate));
 
     if (apr_thread_mutex_create(&gate->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    reg_waiters_init(&gate->waiters);
+    reg_wait_queue_init(&gate->waiters);
     gate->most = most;
     return gate;
 }
 
-void reg_gate_limit(reg_gate_t *gate, int most)
+void reg_semaphore_limit(reg_semaphore_t *gate, int most)
 {
     if (most < gate->most) {
         gate->most = most;
     }
 }
 
-int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
+int reg_semaphore_enter(reg_semaphore_t *gate, apr_time_t deadline)
 {
     reg_waiter_t own;
     int must_wait;
@@ -38,21 +38,21 @@ int reg_gate_enter(reg_gate_t *gate, apr_time_t deadline)
     apr_thread_mutex_lock(gate->mutex);
     must_wait = gate->inside >= gate->most;
     if (must_wait) {
-        reg_waiters_append(&gate->waiters, &own);
+        reg_wait_queue_append(&gate->waiters, &own);
     }
     else {
         gate->inside++;
     }
     apr_thread_mutex_unlock(gate->mutex);
-    return !must_wait || reg_waiters_wait(&gate->waiters, gate->mutex, &own, deadline);
+    return !must_wait || reg_wait_queue_wait(&gate->waiters, gate->mutex, &own, deadline);
 }
 
-void reg_gate_leave(reg_gate_t *gate)
+void reg_semaphore_leave(reg_semaphore_t *gate)
 {
     apr_thread_mutex_lock(gate->mutex);
     if (gate->waiters.first) {
         /* Its place is handed over. */
-        reg_waiter_wake(reg_waiters_pop(&gate->waiters), 1);
+        reg_waiter_wake(reg_wait_queue_pop(&gate->waiters), 1);
     }
     else {
         gate->inside--;

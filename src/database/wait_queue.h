@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef REGISTRATION_DATABASE_WAITERS_H
-#define REGISTRATION_DATABASE_WAITERS_H
+#ifndef REGISTRATION_DATABASE_WAIT_QUEUE_H
+#define REGISTRATION_DATABASE_WAIT_QUEUE_H
 
 #include <apr_thread_mutex.h>
 #include <apr_time.h>
@@ -10,8 +10,8 @@
  * A FIFO queue of waiting threads, each woken by itself.
  *
  * The queue's owner decides who is taken, and when; a waiter that has not been taken
- * leaves at its deadline. All functions but reg_waiter_wake() and reg_waiters_wait() are
- * called with the owner's mutex held.
+ * leaves at its deadline. All functions but reg_waiter_wake() and reg_wait_queue_wait()
+ * are called with the owner's mutex held.
  */
 typedef struct reg_waiter_t {
     struct reg_waiter_t *next;
@@ -20,20 +20,20 @@ typedef struct reg_waiter_t {
     sem_t woken;   /* posted once, after it was taken */
 } reg_waiter_t;
 
-typedef struct reg_waiters_t {
+typedef struct reg_wait_queue_t {
     reg_waiter_t *first, **end;
     int length;
-} reg_waiters_t;
+} reg_wait_queue_t;
 
 /** Makes a queue empty. */
-void reg_waiters_init(reg_waiters_t *waiters);
+void reg_wait_queue_init(reg_wait_queue_t *waiters);
 
 /** Appends a waiter, which usually lives on the stack of its own thread. Its thread calls
- *  reg_waiters_wait() next. */
-void reg_waiters_append(reg_waiters_t *waiters, reg_waiter_t *waiter);
+ *  reg_wait_queue_wait() next. */
+void reg_wait_queue_append(reg_wait_queue_t *waiters, reg_waiter_t *waiter);
 
 /** Takes the first waiter of a queue that is not empty. It then has to be woken. */
-reg_waiter_t *reg_waiters_pop(reg_waiters_t *waiters);
+reg_waiter_t *reg_wait_queue_pop(reg_wait_queue_t *waiters);
 
 /** Wakes a taken waiter, whose memory belongs to its own thread again from here on. */
 void reg_waiter_wake(reg_waiter_t *waiter, int verdict);
@@ -44,7 +44,7 @@ void reg_waiter_wake(reg_waiter_t *waiter, int verdict);
  * @param mutex the owner's; it is not held.
  * @return whether it was woken; then `verdict` is set.
  */
-int reg_waiters_wait(reg_waiters_t *waiters, apr_thread_mutex_t *mutex,
-                     reg_waiter_t *waiter, apr_time_t deadline);
+int reg_wait_queue_wait(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
+                        reg_waiter_t *waiter, apr_time_t deadline);
 
 #endif

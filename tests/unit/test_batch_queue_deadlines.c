@@ -2,7 +2,7 @@
 
 /* Requests that leave at their deadline, and leaders that cannot run a batch yet. */
 
-#include "combine_fixture.h"
+#include "batch_queue_fixture.h"
 
 /* Longer than it takes to line up some clients, also on a machine that is busy. */
 #define PATIENCE apr_time_from_sec(3)
@@ -26,8 +26,8 @@ static void await_preparing(backend_t *backend, int count)
 /* Client 0 leads, and cannot get ready yet. */
 static void begin_unready(line_t *line, apr_pool_t *pool, apr_interval_time_t patience)
 {
-    make_line(line, pool, 8, 1);
-    line->queue = make_queue(pool, 8, 1, 1);
+    make_line(line, pool, 8);
+    line->queue = make_queue(pool, 8, 1);
     line->backend.mode = RUNS;
     set_unready(line, 1);
     begin(line, patience);
@@ -144,7 +144,7 @@ static void no_request_stays_longer_than_a_stalling_batch(void **state)
 {
     line_t line;
 
-    make_line(&line, *state, 4, 1);
+    make_line(&line, *state, 4);
     line.backend.mode = STALLS_TO_THE_DEADLINE;
     while (line.count < MOST_CLIENTS) {
         begin(&line, apr_time_from_msec(300));

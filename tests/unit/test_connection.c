@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the store does on a connection that is lost, slow, or not as it was left. */
+/* What the database does on a connection that is lost, slow, or not as it was left. */
 
-#include "store_fixture.h"
+#include "retry_fixture.h"
 
 #include <netinet/in.h>
 #include <pthread.h>
@@ -15,17 +15,17 @@
 /* A script that takes longer than anything here waits, and one that does not answer. */
 #define SLOW "SELECT $1, 'created', NULL, pg_sleep(6)::text"
 
-static int backend(const store_t *store)
+static int backend(const database_t *database)
 {
-    return PQbackendPID(store->connection.pg);
+    return PQbackendPID(database->connection.pg);
 }
 
 /* Ends the service's session, and waits until it has ended. */
-static void terminate_backend(store_t *store)
+static void terminate_backend(database_t *database)
 {
-    sql(store->administrator,
-        apr_psprintf(store->pool, "SELECT pg_terminate_backend(%d, 5000)",
-                     backend(store)));
+    sql(database->administrator,
+        apr_psprintf(database->pool, "SELECT pg_terminate_backend(%d, 5000)",
+                     backend(database)));
 }
 
 /*
@@ -37,15 +37,15 @@ static void an_operation_is_prepared_once(void **state)
     static const reg_operation_t echo = {.name = "echo", .parameters = 2};
     static const char *const values[] = {"d", "b"};
     const char *const *batch[] = {values};
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (int i = 0; i < 5; i++) {
-        assert_text("run", run(store, SOON, CREATED), "created");
-        assert_int_equal(call(store, &echo, batch, 1, SOON)->outcome, REG_FOUND);
+        assert_text("run", run(database, SOON, CREATED), "created");
+        assert_int_equal(call(database, &echo, batch, 1, SOON)->outcome, REG_FOUND);
     }
-    assert_int_equal(
-        sql_number(store->connection.pg, "SELECT count(*) FROM pg_prepared_statements"),
-        2);
+    assert_int_equal(sql_number(database->connection.pg,
+                                "SELECT count(*) FROM pg_prepared_statements"),
+                     2);
 }
 
 /* What others can do to a session, or to what it has prepared, between two calls. */
@@ -66,31 +66,31 @@ static void a_call_prepares_again_what_is_gone(void **state)
         {NULL, "DROP FUNCTION registration.run;"
                "ALTER FUNCTION registration.old_run RENAME TO run"},
     };
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
         const char *row =
             rows[i].by_service ? rows[i].by_service : rows[i].by_administrator;
 
-        assert_text(row, run(store, SOON, CREATED), "created");
+        assert_text(row, run(database, SOON, CREATED), "created");
         if (rows[i].by_service) {
-            sql(store->connection.pg, rows[i].by_service);
+            sql(database->connection.pg, rows[i].by_service);
         }
         else {
-            sql(store->administrator, rows[i].by_administrator);
+            sql(database->administrator, rows[i].by_administrator);
         }
-        assert_text(row, run(store, SOON, CREATED), "created");
-        assert_text(row, run(store, SOON, CREATED), "created");
+        assert_text(row, run(database, SOON, CREATED), "created");
+        assert_text(row, run(database, SOON, CREATED), "created");
     }
-    assert_text("reports", store->reports, "");
+    assert_text("reports", database->reports, "");
 }
 
 static void a_name_already_prepared_is_no_hindrance(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
-    sql(store->connection.pg, "PREPARE run AS SELECT 1");
-    assert_text("call", run(store, SOON, CREATED), "created");
+    sql(database->connection.pg, "PREPARE run AS SELECT 1");
+    assert_text("call", run(database, SOON, CREATED), "created");
 }
 
 static void what_could_not_be_prepared_is_tried_again(void **state)
@@ -98,16 +98,16 @@ static void what_could_not_be_prepared_is_tried_again(void **state)
     static const reg_operation_t late = {.name = "late", .parameters = 1};
     static const char *const values[] = {"x"};
     const char *const *batch[] = {values};
-    store_t *store = *state;
+    database_t *database = *state;
 
-    assert_int_equal(call(store, &late, batch, 1, SOON)->outcome, REG_FAULT);
-    assert_non_null(strstr(store->reports, "42883"));
-    assert_text("another", run(store, SOON, CREATED), "created");
-    sql(store->administrator,
+    assert_int_equal(call(database, &late, batch, 1, SOON)->outcome, REG_FAULT);
+    assert_non_null(strstr(database->reports, "42883"));
+    assert_text("another", run(database, SOON, CREATED), "created");
+    sql(database->administrator,
         "CREATE FUNCTION registration.late(text[])"
         "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
         "    LANGUAGE sql AS $$ SELECT 1, 'updated', NULL, NULL $$");
-    assert_int_equal(call(store, &late, batch, 1, SOON)->outcome, REG_UPDATED);
+    assert_int_equal(call(database, &late, batch, 1, SOON)->outcome, REG_UPDATED);
 }
 
 /*
@@ -116,57 +116,58 @@ static void what_could_not_be_prepared_is_tried_again(void **state)
 
 static void a_connection_lost_before_a_call_costs_nobody_an_error(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (int i = 0; i < 3; i++) {
-        assert_text("call", run(store, SOON, CREATED), "created");
-        terminate_backend(store);
+        assert_text("call", run(database, SOON, CREATED), "created");
+        terminate_backend(database);
     }
-    assert_text("call", run(store, SOON, CREATED), "created");
+    assert_text("call", run(database, SOON, CREATED), "created");
 
-    shutdown(PQsocket(store->connection.pg), SHUT_RDWR);
-    assert_text("cut here", run(store, SOON, CREATED), "created");
+    shutdown(PQsocket(database->connection.pg), SHUT_RDWR);
+    assert_text("cut here", run(database, SOON, CREATED), "created");
 }
 
 static void a_connection_inside_a_transaction_is_not_used(void **state)
 {
     static const char *const left[] = {"BEGIN", "BEGIN; SELECT 1/0"};
-    store_t *store = *state;
+    database_t *database = *state;
 
     for (size_t i = 0; i < LENGTH(left); i++) {
-        PQclear(PQexec(store->connection.pg, left[i]));
+        PQclear(PQexec(database->connection.pg, left[i]));
         assert_text(
             left[i],
-            run(store, SOON,
+            run(database, SOON,
                 "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
             "created");
         assert_number(left[i],
-                      sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
-        sql(store->administrator, "DELETE FROM marks");
+                      sql_number(database->administrator, "SELECT count(*) FROM marks"),
+                      1);
+        sql(database->administrator, "DELETE FROM marks");
     }
 }
 
 static void an_unasked_message_is_no_farewell(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     int before;
 
-    assert_text("before", run(store, SOON, CREATED), "created");
-    before = backend(store);
-    sql(store->connection.pg, "LISTEN rumour");
-    sql(store->administrator, "NOTIFY rumour");
+    assert_text("before", run(database, SOON, CREATED), "created");
+    before = backend(database);
+    sql(database->connection.pg, "LISTEN rumour");
+    sql(database->administrator, "NOTIFY rumour");
     apr_sleep(apr_time_from_msec(100));
-    assert_text("after", run(store, SOON, CREATED), "created");
-    assert_int_equal(backend(store), before);
+    assert_text("after", run(database, SOON, CREATED), "created");
+    assert_int_equal(backend(database), before);
 }
 
 /* Ends or cuts the session while a call is under way. */
 static void *terminate_soon(void *data)
 {
-    store_t *store = data;
+    database_t *database = data;
 
     apr_sleep(PATIENCE);
-    PQclear(PQexec(store->administrator,
+    PQclear(PQexec(database->administrator,
                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                    " WHERE usename = 'registration' AND datname = current_database()"));
     return NULL;
@@ -187,36 +188,36 @@ static void *cut_soon(void *data)
 
 static void a_call_whose_connection_broke_is_made_again(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     pthread_t thread;
     int fd;
 
-    assert_int_equal(0, pthread_create(&thread, NULL, terminate_soon, store));
-    assert_text("terminated", run(store, SOON, SLOW_ONCE), "created");
+    assert_int_equal(0, pthread_create(&thread, NULL, terminate_soon, database));
+    assert_text("terminated", run(database, SOON, SLOW_ONCE), "created");
     pthread_join(thread, NULL);
-    assert_int_equal(runs(store), 2);
+    assert_int_equal(runs(database), 2);
 
-    start_over(store);
-    fd = PQsocket(store->connection.pg);
+    start_over(database);
+    fd = PQsocket(database->connection.pg);
     assert_int_equal(0, pthread_create(&thread, NULL, cut_soon, &fd));
-    assert_text("cut", run(store, SOON, SLOW_ONCE), "created");
+    assert_text("cut", run(database, SOON, SLOW_ONCE), "created");
     pthread_join(thread, NULL);
-    assert_int_equal(runs(store), 2);
+    assert_int_equal(runs(database), 2);
 
-    start_over(store);
+    start_over(database);
     assert_text("its own doing",
-                run(store, SOON,
+                run(database, SOON,
                     "SELECT $1, 'created', CASE WHEN (SELECT last_value FROM runs) = 1"
                     " THEN pg_terminate_backend(pg_backend_pid())::text END, NULL"),
                 "created");
-    assert_int_equal(runs(store), 2);
+    assert_int_equal(runs(database), 2);
     assert_non_null(
-        strstr(store->reports, "operation run got no answer, its connection broke"));
+        strstr(database->reports, "operation run got no answer, its connection broke"));
 
-    start_over(store);
-    store->cut_after_checkout = 1;
-    assert_text("cut before it was sent", run(store, SOON, CREATED), "created");
-    assert_int_equal(runs(store), 1);
+    start_over(database);
+    database->cut_after_checkout = 1;
+    assert_text("cut before it was sent", run(database, SOON, CREATED), "created");
+    assert_int_equal(runs(database), 1);
 }
 
 static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **state)
@@ -224,37 +225,37 @@ static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **
     static const char *const scripts[] = {
         CREATED, "SELECT $1, pg_terminate_backend(pg_backend_pid())::text, NULL, NULL",
         CREATED, NULL};
-    store_t *store = *state;
+    database_t *database = *state;
     apr_time_t start = apr_time_now();
 
-    assert_text("batch", run_all(store, apr_time_from_sec(3), scripts),
+    assert_text("batch", run_all(database, apr_time_from_sec(3), scripts),
                 "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
-    assert_in_range(runs(store), 3, 20);
+    assert_in_range(runs(database), 3, 20);
     assert_in_range(apr_time_now() - start, 0, PROMPTLY);
 }
 
 static void only_a_call_that_was_sent_waits_for_a_connection(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
-    store->refusals_after_break = 3;
+    database->refusals_after_break = 3;
     assert_text("sent",
-                run(store, SOON,
+                run(database, SOON,
                     "SELECT $1, 'created', CASE WHEN (SELECT last_value FROM runs) = 1"
                     " THEN pg_terminate_backend(pg_backend_pid())::text END, NULL"),
                 "created");
-    assert_int_equal(runs(store), 2);
-    assert_int_equal(store->refusals, 0);
+    assert_int_equal(runs(database), 2);
+    assert_int_equal(database->refusals, 0);
 
-    store->refusals = 3;
-    assert_text("not sent", run(store, SOON, CREATED), "UNAVAILABLE");
-    assert_int_equal(runs(store), 2);
-    assert_int_equal(store->refusals, 2);
+    database->refusals = 3;
+    assert_text("not sent", run(database, SOON, CREATED), "UNAVAILABLE");
+    assert_int_equal(runs(database), 2);
+    assert_int_equal(database->refusals, 2);
 }
 
 static void without_a_connection_nothing_is_done(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
@@ -262,35 +263,37 @@ static void without_a_connection_nothing_is_done(void **state)
 
     assert_int_equal(0, bind(nobody, (struct sockaddr *)&address, length));
     getsockname(nobody, (struct sockaddr *)&address, &length);
-    PQfinish(store->connection.pg);
-    store->connection.pg = PQconnectdb(apr_psprintf(
-        store->pool, "host=127.0.0.1 port=%d user=x dbname=x", ntohs(address.sin_port)));
+    PQfinish(database->connection.pg);
+    database->connection.pg =
+        PQconnectdb(apr_psprintf(database->pool, "host=127.0.0.1 port=%d user=x dbname=x",
+                                 ntohs(address.sin_port)));
 
-    assert_false(reg_connection_refresh(&store->connection));
-    assert_text("call", run(store, SOON, CREATED), "UNAVAILABLE");
-    assert_int_equal(store->checkouts, 0);
-    assert_text("reports", store->reports, "");
+    assert_false(reg_connection_refresh(&database->connection));
+    assert_text("call", run(database, SOON, CREATED), "UNAVAILABLE");
+    assert_int_equal(database->checkouts, 0);
+    assert_text("reports", database->reports, "");
     close(nobody);
 }
 
 /* A server that has become a standby, as far as a session can tell. */
 static void a_read_only_server_is_not_available(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
 
-    sql(store->administrator, apr_psprintf(store->pool,
-                                           "ALTER ROLE registration IN DATABASE %s SET"
-                                           " default_transaction_read_only = on",
-                                           database_name(store->pool)));
-    PQreset(store->connection.pg);
+    sql(database->administrator, apr_psprintf(database->pool,
+                                              "ALTER ROLE registration IN DATABASE %s SET"
+                                              " default_transaction_read_only = on",
+                                              database_name(database->pool)));
+    PQreset(database->connection.pg);
     assert_text("write",
-                run(store, PATIENCE,
+                run(database, PATIENCE,
                     "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
                 "UNAVAILABLE");
-    sql(store->administrator, apr_psprintf(store->pool,
-                                           "ALTER ROLE registration IN DATABASE %s RESET"
-                                           " default_transaction_read_only",
-                                           database_name(store->pool)));
+    sql(database->administrator,
+        apr_psprintf(database->pool,
+                     "ALTER ROLE registration IN DATABASE %s RESET"
+                     " default_transaction_read_only",
+                     database_name(database->pool)));
 }
 
 /*
@@ -298,12 +301,12 @@ static void a_read_only_server_is_not_available(void **state)
  */
 
 /* Runs scripts that cannot be done in time, and looks at the clock. */
-static void assert_late(store_t *store, const char *row, const char *const *scripts,
+static void assert_late(database_t *database, const char *row, const char *const *scripts,
                         const char *answers)
 {
     apr_time_t start = apr_time_now();
 
-    assert_text(row, run_all(store, PATIENCE, scripts), answers);
+    assert_text(row, run_all(database, PATIENCE, scripts), answers);
     assert_number(row, apr_time_now() - start < PROMPTLY, 1);
 }
 
@@ -317,37 +320,37 @@ static void a_slow_call_is_answered_at_the_deadline(void **state)
     static const char *const refused[] = {"SELECT $1, fail('22000'), NULL, NULL",
                                           "SELECT $1, pg_sleep(0.2)::text, NULL, NULL",
                                           SLOW, CREATED, NULL};
-    store_t *store = *state;
+    database_t *database = *state;
 
-    assert_late(store, "slow", slow, "UNAVAILABLE");
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
-    assert_late(store, "batch", slow_batch, "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
-    assert_late(store, "one by one", refused,
+    assert_late(database, "slow", slow, "UNAVAILABLE");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
+    assert_late(database, "batch", slow_batch, "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
+    assert_late(database, "one by one", refused,
                 "BAD_DATA; FAULT; UNAVAILABLE; UNAVAILABLE");
 
-    sql(store->administrator, "INSERT INTO marks VALUES (1, 0)");
-    sql(store->administrator, "BEGIN; UPDATE marks SET value = 2");
-    assert_late(store, "locked", locked, "LOCKED");
-    sql(store->administrator, "COMMIT");
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    sql(database->administrator, "INSERT INTO marks VALUES (1, 0)");
+    sql(database->administrator, "BEGIN; UPDATE marks SET value = 2");
+    assert_late(database, "locked", locked, "LOCKED");
+    sql(database->administrator, "COMMIT");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
 static void a_deadline_that_has_passed_is_met(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     apr_time_t start = apr_time_now();
 
-    assert_text("past", run(store, -SOON, CREATED), "UNAVAILABLE");
+    assert_text("past", run(database, -SOON, CREATED), "UNAVAILABLE");
     assert_in_range(apr_time_now() - start, 0, PROMPTLY);
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
 /* On a connection that is held already. */
 static void call_held(const reg_call_t *call)
 {
     *call->held = call->connections->checkout(call->connections->baton, call->deadline);
-    reg_store_call(call);
+    reg_retry_call(call);
 }
 
 /* It would be cut off, which costs the connection. */
@@ -355,35 +358,36 @@ static void a_call_without_time_is_not_begun(void **state)
 {
     static const char *const values[] = {CREATED};
     const char *const *batch[] = {values};
-    store_t *store = *state;
+    database_t *database = *state;
     int before, checkouts;
 
-    assert_text("before", run(store, SOON, CREATED), "created");
-    before = backend(store);
-    checkouts = store->checkouts;
-    assert_text("no time", run(store, REG_CALL_TIME / 3, CREATED), "UNAVAILABLE");
-    assert_int_equal(store->checkouts, checkouts);
+    assert_text("before", run(database, SOON, CREATED), "created");
+    before = backend(database);
+    checkouts = database->checkouts;
+    assert_text("no time", run(database, REG_CALL_TIME / 3, CREATED), "UNAVAILABLE");
+    assert_int_equal(database->checkouts, checkouts);
     assert_number(
         "held",
-        call_as(call_held, store, &run_operation, batch, 1, REG_CALL_TIME / 3)->outcome,
+        call_as(call_held, database, &run_operation, batch, 1, REG_CALL_TIME / 3)
+            ->outcome,
         REG_UNAVAILABLE);
-    assert_int_equal(runs(store), 1);
-    assert_text("afterwards", run(store, SOON, CREATED), "created");
-    assert_int_equal(backend(store), before);
+    assert_int_equal(runs(database), 1);
+    assert_text("afterwards", run(database, SOON, CREATED), "created");
+    assert_int_equal(backend(database), before);
 }
 
 /* A server told to look whether its client is still there stops what nobody waits for. */
 static void a_late_call_is_hung_up_on(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     apr_time_t start = apr_time_now();
-    const char *alive =
-        apr_psprintf(store->pool, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d",
-                     backend(store));
+    const char *alive = apr_psprintf(
+        database->pool, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d",
+        backend(database));
 
-    sql(store->connection.pg, "SET client_connection_check_interval = 100");
-    assert_text("late", run(store, PATIENCE, SLOW), "UNAVAILABLE");
-    while (sql_number(store->administrator, alive) > 0) {
+    sql(database->connection.pg, "SET client_connection_check_interval = 100");
+    assert_text("late", run(database, PATIENCE, SLOW), "UNAVAILABLE");
+    while (sql_number(database->administrator, alive) > 0) {
         assert_in_range(apr_time_now() - start, 0, PROMPTLY);
         apr_sleep(apr_time_from_msec(20));
     }
@@ -392,12 +396,13 @@ static void a_late_call_is_hung_up_on(void **state)
 /* Like a machine that has stopped answering without closing anything. */
 static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
 {
-    store_t *store = *state;
+    database_t *database = *state;
     const char *const scripts[] = {CREATED, NULL};
     /* More than the buffers between here and there can hold, so it cannot even be sent.
      */
-    const char *const large[] = {apr_pstrcat(store->pool, CREATED " -- ",
-                                             repeated(store->pool, "x", 32000000), NULL),
+    const char *const large[] = {apr_pstrcat(database->pool, CREATED " -- ",
+                                             repeated(database->pool, "x", 32000000),
+                                             NULL),
                                  NULL};
     const struct {
         const char *row;
@@ -409,18 +414,19 @@ static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
     for (size_t i = 0; i < LENGTH(rows); i++) {
         int frozen;
 
-        assert_true(reg_connection_refresh(&store->connection));
+        assert_true(reg_connection_refresh(&database->connection));
         if (rows[i].prepared) {
-            assert_text(rows[i].row, run(store, SOON, CREATED), "created");
+            assert_text(rows[i].row, run(database, SOON, CREATED), "created");
         }
-        frozen = backend(store);
+        frozen = backend(database);
         kill(frozen, SIGSTOP);
-        assert_late(store, rows[i].row, rows[i].scripts, "UNAVAILABLE");
+        assert_late(database, rows[i].row, rows[i].scripts, "UNAVAILABLE");
         /* The next call does not wait for the frozen one to go on. */
-        assert_text(rows[i].row, run(store, PROMPTLY, CREATED), "created");
+        assert_text(rows[i].row, run(database, PROMPTLY, CREATED), "created");
         kill(frozen, SIGCONT);
-        assert_int_not_equal(backend(store), frozen);
-        terminate_backend(store); /* so that the next row begins with nothing prepared */
+        assert_int_not_equal(backend(database), frozen);
+        terminate_backend(
+            database); /* so that the next row begins with nothing prepared */
     }
 }
 
@@ -430,12 +436,13 @@ static void what_was_late_is_not_done_again(void **state)
         "INSERT INTO marks SELECT 1, 1 FROM pg_sleep(1) RETURNING $1, 'created', NULL, "
         "NULL",
         NULL};
-    store_t *store = *state;
+    database_t *database = *state;
 
-    assert_late(store, "late", scripts, "UNAVAILABLE");
+    assert_late(database, "late", scripts, "UNAVAILABLE");
     apr_sleep(apr_time_from_msec(1500));
-    assert_int_equal(runs(store), 1);
-    assert_int_equal(sql_number(store->administrator, "SELECT count(*) FROM marks"), 1);
+    assert_int_equal(runs(database), 1);
+    assert_int_equal(sql_number(database->administrator, "SELECT count(*) FROM marks"),
+                     1);
 }
 
 int main(void)

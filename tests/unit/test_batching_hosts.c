@@ -16,7 +16,7 @@
 /* A host whose first requests come at the same time as those of others. */
 typedef struct {
     pthread_t thread;
-    reg_dispatch_t *dispatch;
+    reg_batching_t *batching;
     pthread_barrier_t *start;
 } host_t;
 
@@ -40,7 +40,7 @@ static void *begin_host(void *data)
     for (int i = 0; i < OPERATIONS; i++) {
         reg_item_t item = {.values = values, .pool = pool};
 
-        reg_dispatch_run(host->dispatch, &connections, pool, &operations[i], &item,
+        reg_batching_run(host->batching, &connections, pool, &operations[i], &item,
                          apr_time_now() + apr_time_from_sec(2));
     }
     apr_pool_destroy(pool);
@@ -61,8 +61,8 @@ static void hosts_do_not_meet_in_a_pool(void **state)
 
         apr_pool_create(&pool, NULL);
         for (int i = 0; i < HOSTS; i++) {
-            hosts[i] = (host_t){.dispatch = reg_dispatch_make(pool, 64, 1, NULL),
-                                .start = &start};
+            hosts[i] =
+                (host_t){.batching = reg_batching_make(pool, 64, NULL), .start = &start};
         }
         for (int i = 0; i < HOSTS; i++) {
             pthread_create(&hosts[i].thread, NULL, begin_host, &hosts[i]);

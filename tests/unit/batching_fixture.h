@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef REGISTRATION_DISPATCH_FIXTURE_H
-#define REGISTRATION_DISPATCH_FIXTURE_H
+#ifndef REGISTRATION_BATCHING_FIXTURE_H
+#define REGISTRATION_BATCHING_FIXTURE_H
 
 /**
  * What a child process of httpd has for one database, and clients in threads of their
  * own. The database is a real PostgreSQL, by whose locks requests are told apart.
  */
 
-#include "store_fixture.h"
+#include "retry_fixture.h"
 
 #include "batching.h"
 
@@ -41,9 +41,9 @@ typedef struct {
 
 /* What a child process of httpd has for one database, and its clients. */
 typedef struct service_t {
-    store_t *store;
+    database_t *database;
     PGconn *observer; /* an administrator who is in no transaction */
-    reg_dispatch_t *dispatch;
+    reg_batching_t *batching;
     reg_connections_t connections;
     pthread_mutex_t mutex; /* of who uses which connection */
     reg_connection_t list[MOST_CONNECTIONS];
@@ -100,21 +100,22 @@ static inline void ignore_report(void *baton, const char *message)
 static inline int make_service(void **state)
 {
     service_t *service;
-    store_t *store;
+    database_t *database;
 
     make_store(state);
-    store = *state;
-    service = *state = apr_pcalloc(store->pool, sizeof(*service));
-    service->store = store;
-    service->observer = connect_administrator(store->pool, database_name(store->pool));
-    service->dispatch = reg_dispatch_make(store->pool, 64, 1, NULL);
+    database = *state;
+    service = *state = apr_pcalloc(database->pool, sizeof(*service));
+    service->database = database;
+    service->observer =
+        connect_administrator(database->pool, database_name(database->pool));
+    service->batching = reg_batching_make(database->pool, 64, NULL);
     service->connections =
         (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
     pthread_mutex_init(&service->mutex, NULL);
     for (int i = 0; i < MOST_CONNECTIONS; i++) {
-        service->list[i].pg = connect_service(store->pool);
+        service->list[i].pg = connect_service(database->pool);
     }
-    sql(store->administrator,
+    sql(database->administrator,
         "INSERT INTO marks SELECT id, 0 FROM generate_series(1, 3) AS id");
     return 0;
 }
@@ -129,7 +130,7 @@ static inline int destroy_service(void **state)
     }
     PQfinish(service->observer);
     pthread_mutex_destroy(&service->mutex);
-    *state = service->store;
+    *state = service->database;
     return destroy_store(state) || used;
 }
 
@@ -142,7 +143,7 @@ static inline void *join(void *data)
     service_t *service = client->service;
 
     apr_pool_create(&client->item.pool, NULL);
-    reg_dispatch_run(service->dispatch, &service->connections, client->item.pool,
+    reg_batching_run(service->batching, &service->connections, client->item.pool,
                      client->operation, &client->item, apr_time_now() + client->patience);
     apr_pool_destroy(client->item.pool);
     return NULL;
@@ -222,9 +223,9 @@ static inline int most_held_up(const service_t *service)
 
 static inline int value_of(const service_t *service, int id)
 {
-    return sql_number(
-        service->observer,
-        apr_psprintf(service->store->pool, "SELECT value FROM marks WHERE id = %d", id));
+    return sql_number(service->observer,
+                      apr_psprintf(service->database->pool,
+                                   "SELECT value FROM marks WHERE id = %d", id));
 }
 
 #endif

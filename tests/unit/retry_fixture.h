@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef REGISTRATION_STORE_FIXTURE_H
-#define REGISTRATION_STORE_FIXTURE_H
+#ifndef REGISTRATION_RETRY_FIXTURE_H
+#define REGISTRATION_RETRY_FIXTURE_H
 
 /**
- * A database for the tests of the store, with one operation: run(scripts), whose requests
- * are queries, each of which gives its own answer. So a test says in one line of SQL what
- * the database is to do to it:
+ * A database for the tests of the database, with one operation: run(scripts), whose
+ * requests are queries, each of which gives its own answer. So a test says in one line of
+ * SQL what the database is to do to it:
  *
  *     SELECT $1, 'created', NULL, NULL
  *
@@ -29,7 +29,7 @@
 
 static const reg_operation_t run_operation = {.name = "run", .parameters = 1};
 
-/** A store with one connection, as reg_connections_t has it. */
+/** A database with one connection, as reg_connections_t has it. */
 typedef struct {
     apr_pool_t *pool;
     PGconn *administrator;
@@ -40,7 +40,7 @@ typedef struct {
     int refusals;             /* how many of the next checkouts give nothing */
     int refusals_after_break; /* how many do once a connection has broken */
     const char *reports;      /* all of them, one behind the other */
-} store_t;
+} database_t;
 
 static inline void sql(PGconn *pg, const char *text)
 {
@@ -189,52 +189,53 @@ static inline int drop_database(void **state)
 }
 
 /*
- * The store
+ * The database
  */
 
 static inline reg_connection_t *fixture_checkout(void *baton, apr_time_t deadline)
 {
-    store_t *store = baton;
+    database_t *database = baton;
 
     (void)deadline;
-    if (store->refusals) {
-        store->refusals--;
+    if (database->refusals) {
+        database->refusals--;
         return NULL;
     }
-    if (!reg_connection_refresh(&store->connection)) {
+    if (!reg_connection_refresh(&database->connection)) {
         return NULL;
     }
-    if (store->cut_after_checkout) {
-        store->cut_after_checkout = 0;
-        shutdown(PQsocket(store->connection.pg), SHUT_RDWR);
+    if (database->cut_after_checkout) {
+        database->cut_after_checkout = 0;
+        shutdown(PQsocket(database->connection.pg), SHUT_RDWR);
     }
-    assert_int_equal(store->checked_out++, 0);
-    store->checkouts++;
-    return &store->connection;
+    assert_int_equal(database->checked_out++, 0);
+    database->checkouts++;
+    return &database->connection;
 }
 
 static inline void fixture_checkin(void *baton, reg_connection_t *connection)
 {
-    store_t *store = baton;
+    database_t *database = baton;
 
-    assert_ptr_equal(connection, &store->connection);
-    assert_int_equal(store->checked_out--, 1);
+    assert_ptr_equal(connection, &database->connection);
+    assert_int_equal(database->checked_out--, 1);
     if (PQstatus(connection->pg) != CONNECTION_OK) {
-        store->refusals = store->refusals_after_break;
+        database->refusals = database->refusals_after_break;
     }
 }
 
 static inline void fixture_report(void *baton, const char *message)
 {
-    store_t *store = baton;
+    database_t *database = baton;
 
-    store->reports = apr_pstrcat(store->pool, store->reports, message, "\n", NULL);
+    database->reports =
+        apr_pstrcat(database->pool, database->reports, message, "\n", NULL);
 }
 
 /** As if nothing had been called yet. Waits for no backend that still is at something. */
-static inline void start_over(store_t *store)
+static inline void start_over(database_t *database)
 {
-    sql(store->administrator,
+    sql(database->administrator,
         "SELECT setval('runs', 1, false); DELETE FROM marks; DELETE FROM at_commit;"
         "DELETE FROM stalled");
 }
@@ -260,30 +261,30 @@ static inline PGconn *connect_service(apr_pool_t *pool)
 static inline int make_store(void **state)
 {
     apr_pool_t *pool;
-    store_t *store;
+    database_t *database;
     const char *name;
 
     apr_pool_create(&pool, NULL);
     name = database_name(pool);
-    store = *state = apr_pcalloc(pool, sizeof(*store));
-    store->pool = pool;
-    store->reports = "";
-    store->connections = (reg_connections_t){fixture_checkout, fixture_checkin,
-                                             fixture_report, store, NULL};
-    store->administrator = connect_administrator(pool, name);
-    store->connection.pg = connect_service(pool);
-    start_over(store);
+    database = *state = apr_pcalloc(pool, sizeof(*database));
+    database->pool = pool;
+    database->reports = "";
+    database->connections = (reg_connections_t){fixture_checkout, fixture_checkin,
+                                                fixture_report, database, NULL};
+    database->administrator = connect_administrator(pool, name);
+    database->connection.pg = connect_service(pool);
+    start_over(database);
     return 0;
 }
 
 static inline int destroy_store(void **state)
 {
-    store_t *store = *state;
-    int held = store->checked_out;
+    database_t *database = *state;
+    int held = database->checked_out;
 
-    PQfinish(store->connection.pg);
-    PQfinish(store->administrator);
-    apr_pool_destroy(store->pool);
+    PQfinish(database->connection.pg);
+    PQfinish(database->administrator);
+    apr_pool_destroy(database->pool);
     return held; /* whatever is checked out is checked in again */
 }
 
@@ -325,33 +326,33 @@ static inline const char *outcome_name(reg_outcome_t outcome)
 /** A way to make a call. */
 typedef void way_t(const reg_call_t *call);
 
-/** Calls an operation for so many requests, in one of the store's ways. @return the
+/** Calls an operation for so many requests, in one of the database's ways. @return the
  *  answers. */
-static inline const reg_answer_t *call_as(way_t *way, store_t *store,
+static inline const reg_answer_t *call_as(way_t *way, database_t *database,
                                           const reg_operation_t *operation,
                                           const char *const *const *values, int count,
                                           apr_interval_time_t patience)
 {
-    reg_item_t *items = apr_pcalloc(store->pool, (size_t)count * sizeof(*items));
-    reg_item_t **list = apr_pcalloc(store->pool, (size_t)count * sizeof(*list));
-    reg_answer_t *answers = apr_pcalloc(store->pool, (size_t)count * sizeof(*answers));
+    reg_item_t *items = apr_pcalloc(database->pool, (size_t)count * sizeof(*items));
+    reg_item_t **list = apr_pcalloc(database->pool, (size_t)count * sizeof(*list));
+    reg_answer_t *answers = apr_pcalloc(database->pool, (size_t)count * sizeof(*answers));
     reg_connection_t *held = NULL;
 
     for (int i = 0; i < count; i++) {
         items[i] = (reg_item_t){.values = values[i],
-                                .pool = store->pool,
+                                .pool = database->pool,
                                 .answer = {REG_FAULT, "unset", "unset"}};
         list[i] = &items[i];
     }
-    way(&(reg_call_t){.connections = &store->connections,
-                      .pool = store->pool,
+    way(&(reg_call_t){.connections = &database->connections,
+                      .pool = database->pool,
                       .operation = operation,
                       .items = list,
                       .count = count,
                       .deadline = apr_time_now() + patience,
                       .held = &held});
     if (held) {
-        fixture_checkin(store, held);
+        fixture_checkin(database, held);
     }
     for (int i = 0; i < count; i++) {
         answers[i] = items[i].answer;
@@ -359,11 +360,12 @@ static inline const reg_answer_t *call_as(way_t *way, store_t *store,
     return answers;
 }
 
-static inline const reg_answer_t *call(store_t *store, const reg_operation_t *operation,
+static inline const reg_answer_t *call(database_t *database,
+                                       const reg_operation_t *operation,
                                        const char *const *const *values, int count,
                                        apr_interval_time_t patience)
 {
-    return call_as(reg_store_call, store, operation, values, count, patience);
+    return call_as(reg_retry_call, database, operation, values, count, patience);
 }
 
 /**
@@ -371,7 +373,7 @@ static inline const reg_answer_t *call(store_t *store, const reg_operation_t *op
  * @return their answers: "created detail body", a missing detail or body left out, and
  *         "; " between them.
  */
-static inline const char *run_all(store_t *store, apr_interval_time_t patience,
+static inline const char *run_all(database_t *database, apr_interval_time_t patience,
                                   const char *const *scripts)
 {
     const char *const *values[16] = {NULL};
@@ -382,10 +384,10 @@ static inline const char *run_all(store_t *store, apr_interval_time_t patience,
     for (; scripts[count]; count++) {
         values[count] = &scripts[count];
     }
-    answers = call(store, &run_operation, values, count, patience);
+    answers = call(database, &run_operation, values, count, patience);
     for (int i = 0; i < count; i++) {
         text = apr_pstrcat(
-            store->pool, text, i ? "; " : "", outcome_name(answers[i].outcome),
+            database->pool, text, i ? "; " : "", outcome_name(answers[i].outcome),
             answers[i].detail ? " " : "", answers[i].detail ? answers[i].detail : "",
             answers[i].body ? " " : "", answers[i].body ? answers[i].body : "", NULL);
     }
@@ -393,18 +395,18 @@ static inline const char *run_all(store_t *store, apr_interval_time_t patience,
 }
 
 /** The same for a single script. */
-static inline const char *run(store_t *store, apr_interval_time_t patience,
+static inline const char *run(database_t *database, apr_interval_time_t patience,
                               const char *script)
 {
     const char *const scripts[] = {script, NULL};
 
-    return run_all(store, patience, scripts);
+    return run_all(database, patience, scripts);
 }
 
 /** How often run() was called in the database. */
-static inline int runs(store_t *store)
+static inline int runs(database_t *database)
 {
-    return sql_number(store->administrator,
+    return sql_number(database->administrator,
                       "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM runs");
 }
 

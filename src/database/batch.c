@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "batch.h"
+
+#include "metrics.h"
+
+#include <sys/param.h>
+
+/* The shortest time after which a call that several requests share is cancelled. */
+#define SHORTEST_LIMIT apr_time_from_sec(1)
+
+typedef enum { BATCHED, LOCKED, SINGLE } batch_kind_t;
+
+int reg_batch_prepare(void *data, apr_time_t start_by)
+{
+    reg_batch_t *batch = data;
+
+    batch->held = batch->connections->checkout(batch->connections->baton, start_by);
+    return batch->held != NULL;
+}
+
+static void check_in(reg_batch_t *batch)
+{
+    if (batch->held) {
+        batch->connections->checkin(batch->connections->baton, batch->held);
+        batch->held = NULL;
+    }
+}
+
+/* The time after which a shared call is cancelled: its requests, and those behind them in
+ * the queue, still have most of their time, also if the call is made again. */
+static apr_interval_time_t shared_limit(apr_time_t start_by)
+{
+    return MAX((start_by - apr_time_now()) / 4, SHORTEST_LIMIT);
+}
+
+static void make_call(const reg_batch_t *batch, batch_kind_t kind, const reg_call_t *call)
+{
+    reg_metrics_batch(batch->connections->metrics, call->count);
+    if (kind == LOCKED) {
+        reg_retry_call_locked(call, batch->most);
+    }
+    else {
+        reg_retry_call(call);
+    }
+}
+
+/* Adds to what each request tells the logs, and lists the keys that were found locked,
+ * before the queue goes on with requests for them. */
+static void record(const reg_batch_t *batch, void *const *requests, int count,
+                   apr_interval_time_t took)
+{
+    for (int i = 0; i < count; i++) {
+        reg_batch_request_t *request = requests[i];
+
+        request->item->batch = count;
+        request->item->took += took;
+        if (request->item->answer.outcome == REG_LOCKED) {
+            reg_locked_keys_add(batch->locked_keys, &request->key);
+        }
+    }
+}
+
+/* Makes the call for some requests and checks the connection in. The memory of the call
+ * is freed here, as the thread of a request whose row is locked leads many batches. */
+static void run(reg_batch_t *batch, batch_kind_t kind, void *const *requests, int count,
+                apr_time_t start_by)
+{
+    reg_item_t **items = apr_palloc(batch->pool, sizeof(void *) * (apr_size_t)count);
+    apr_time_t start = apr_time_now();
+    reg_call_t call = {.connections = batch->connections,
+                       .operation = batch->operation,
+                       .items = items,
+                       .count = count,
+                       .deadline = start_by + REG_CALL_TIME,
+                       .held = &batch->held,
+                       .limit = kind == BATCHED ? shared_limit(start_by) : 0};
+
+    for (int i = 0; i < count; i++) {
+        items[i] = ((reg_batch_request_t *)requests[i])->item;
+    }
+    apr_pool_create(&call.pool, batch->pool);
+    make_call(batch, kind, &call);
+    check_in(batch);
+    apr_pool_destroy(call.pool);
+    record(batch, requests, count, apr_time_now() - start);
+}
+
+/* Subtracts a dequeued batch from the gauge of queued requests. */
+static void count_dequeued(const reg_batch_t *batch, int count)
+{
+    reg_metrics_change(batch->connections->metrics, REG_REQUESTS_QUEUED, -count);
+}
+
+void reg_batch_run(void *data, void *const *requests, int count, apr_time_t start_by)
+{
+    reg_batch_t *batch = data;
+    void **free_requests = apr_palloc(batch->pool, sizeof(void *) * (apr_size_t)count);
+    int free_count = 0;
+
+    count_dequeued(batch, count);
+    for (int i = 0; i < count; i++) {
+        reg_batch_request_t *request = requests[i];
+
+        if (reg_locked_keys_has(batch->locked_keys, request->key.key)) {
+            request->item->answer.outcome = REG_LOCKED;
+        }
+        else {
+            free_requests[free_count++] = request;
+        }
+    }
+    if (free_count > 0) {
+        run(batch, BATCHED, free_requests, free_count, start_by);
+    }
+    check_in(batch);
+}
+
+void reg_batch_run_locked(void *data, void *const *requests, int count,
+                          apr_time_t start_by)
+{
+    count_dequeued(data, count);
+    run(data, LOCKED, requests, count, start_by);
+}
+
+void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,
+                          apr_time_t start_by)
+{
+    void *requests[] = {request};
+
+    run(batch, SINGLE, requests, 1, start_by);
+}

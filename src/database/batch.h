@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_DATABASE_BATCH_H
+#define REGISTRATION_DATABASE_BATCH_H
+
+#include "locked_keys.h"
+#include "retry.h"
+
+/**
+ * A batch: the requests that one thread, the leader, sends to PostgreSQL in one call.
+ *
+ * `start_by` is the latest time at which the call may begin: the requests' deadline less
+ * REG_CALL_TIME.
+ */
+
+/** A request that may join a batch; on the stack of its thread. */
+typedef struct reg_batch_request_t {
+    reg_item_t *item;
+    reg_locked_key_t key; /* the row that the request competes for */
+    apr_size_t size;      /* bytes of its values */
+} reg_batch_request_t;
+
+/** The state of a leader. */
+typedef struct reg_batch_t {
+    const reg_connections_t *connections;
+    apr_pool_t *pool;
+    const reg_operation_t *operation;
+    reg_locked_keys_t *locked_keys; /* of the operation */
+    int most;                       /* requests of a transaction */
+    reg_connection_t *held;         /* checked out for the batch, or NULL */
+} reg_batch_t;
+
+/** Checks a connection out; a reg_batch_queue_prepare_t. */
+int reg_batch_prepare(void *batch, apr_time_t start_by);
+
+/**
+ * Runs a batch, except requests whose key was marked locked after they were queued: these
+ * are answered REG_LOCKED. A call that takes more than a quarter of the time that is left
+ * is cancelled, and made again for each request by itself. A reg_batch_queue_run_t.
+ */
+void reg_batch_run(void *batch, void *const *requests, int count, apr_time_t start_by);
+
+/** Runs requests whose key is locked, in a transaction for each key. A
+ *  reg_batch_queue_run_t. */
+void reg_batch_run_locked(void *batch, void *const *requests, int count,
+                          apr_time_t start_by);
+
+/** Runs one request by itself; it may take until its deadline. */
+void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,
+                          apr_time_t start_by);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef REGISTRATION_DATABASE_CALL_H
+#define REGISTRATION_DATABASE_CALL_H
+
+/**
+ * The one way from a handler to the database. Behind it are the Idempotency-Key
+ * (idempotency.h), the audit (audit.h) and the host's batches (batching.h).
+ */
+
+#include "registration.h"
+
+/**
+ * Calls an operation for a request, under the request's Idempotency-Key if both have one.
+ * @param values as many as the operation has parameters, without those of the audit, in
+ *        PostgreSQL's text form; NULL is SQL NULL. Two requests are the same to an
+ *        Idempotency-Key if their values are: an id is to be in lower case.
+ * @param answer always filled in. A failure is an outcome like any other; those of the
+ *        key are REG_KEY_INVALID, without a call, and REG_KEY_REUSED.
+ */
+void reg_call(reg_request_t *request, const reg_operation_t *operation,
+              const char *const *values, reg_answer_t *answer);
+
+#endif
