@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries of the audit."""
+"""Fixture to read the audit's entries."""
 
 import types
 
@@ -11,7 +11,7 @@ COLUMNS = ("at", "action", "kind", "id", "belongs_to", "status_before", "status_
 
 @pytest.fixture
 def entries(sql):
-    """entries(id="..."): those with these values, the oldest first."""
+    """entries(id="..."): the entries with these values, oldest first."""
     def find(**values):
         where = " AND ".join(f"{name} = %s" for name in values)
         return [types.SimpleNamespace(**dict(zip(COLUMNS, row))) for row in sql(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests with an Idempotency-Key, and their answers."""
+"""Requests with an Idempotency-Key."""
 
 import json
 
@@ -11,6 +11,6 @@ def send(api, path, body, key, **headers):
 
 
 def seen(answer):
-    """All that tells one answer from another."""
+    """All parts of an answer that a replay has to repeat."""
     return (answer.status_code, answer.headers["Content-Type"], answer.headers.get("Location"),
             answer.headers.get("ETag"), answer.content)

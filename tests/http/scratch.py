@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database and an httpd of their own, for tests that break something in SQL on purpose.
+"""A private database and httpd for tests that break something in SQL on purpose.
 
-The tests of a class that derives from OnScratch use them in place of the shared ones, and
-so do all the makers and clients of conftest.py there.
+Tests of a class derived from OnScratch use these instead of the shared ones; the fixtures of
+conftest.py that make rows and clients then use them too.
 """
 
 import copy
@@ -15,15 +15,15 @@ from changed import changed_module
 
 
 class OnScratch:
-    broken = ""      # SQL that breaks the database once it is installed
-    directives = ""  # more configuration for httpd, at the end of its virtual host
-    changes = ()     # of the module's sources, as changed.py takes them
+    broken = ""      # SQL run after the installation
+    directives = ""  # appended to httpd's virtual host
+    changes = ()     # of the module's sources, see changed.py
 
     site = staticmethod(servers.example_site)
 
     @staticmethod
     def change(site):
-        """Makes the site that httpd runs from the one that the tests share."""
+        """Turns the shared site into the one that this httpd runs."""
         return site
 
     @pytest.fixture(scope="class")

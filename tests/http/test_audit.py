@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit: who registered, changed or deleted what, in which request."""
+"""The audit table: caller and request of each registration, change and deletion."""
 
 import base64
 import json
@@ -21,15 +21,15 @@ from scratch import OnScratch
 KINDS = {"live": "live_registration", "groups": "group_member", "users": "group_member",
          "families": "family", "events": "event_registration"}
 ONE_BY_ONE = pytest.mark.parametrize("directive", ["", "RegistrationBatchSize 1"],
-                                     ids=["combined", "one by one"])
+                                     ids=["batched", "one by one"])
 
-# Tells a client what mod_unique_id calls its request.
+# Shows the client the request id of mod_unique_id.
 SHOW_ID = 'Header always set X-Request "%{UNIQUE_ID}e"\n'
 
 
 @pytest.fixture(scope="session")
 def audited(tmp_path_factory, certificates, issuer, postgres):
-    """As the shared one, but that it shows the ids."""
+    """The shared site, but each answer shows its request id."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres)
     httpd = servers.Httpd(tmp_path_factory.mktemp("audited"),
@@ -47,7 +47,7 @@ def admin(client, admin_token, audited, watched_logs):
 
 @pytest.fixture
 def of_request(entries):
-    """of_request(answer): what was noted of the request that got that answer."""
+    """of_request(answer): the audit entries of the request with that answer."""
     return lambda answer: entries(request_id=answer.headers["X-Request"])
 
 
@@ -57,7 +57,7 @@ def id_of(api, answer):
 
 
 def owner_of(api, answer):
-    """What the registration belongs to."""
+    """The id of the parent row of the registration."""
     body = answer.json()
     return {"live": lambda: body["session_id"],
             "groups": lambda: body["group"]["href"].split("/")[-1],
@@ -66,7 +66,7 @@ def owner_of(api, answer):
             "events": lambda: body["occurrence"]["id"]}[api]()
 
 
-def said(entry):
+def summary(entry):
     return (entry.action, entry.kind, entry.id, entry.belongs_to, entry.status_before,
             entry.status_after, entry.caller)
 
@@ -77,31 +77,31 @@ def post(api, one, key=None):
 
 # --- What clients do -----------------------------------------------------------------------
 
-def test_a_registration_is_noted(admin, sql, good, of_request, each_api):
+def test_registration_is_audited(admin, sql, good, of_request, each_api):
     [[before]] = sql("SELECT clock_timestamp()")
     answer = post(admin, good(each_api))
     [[after]] = sql("SELECT clock_timestamp()")
     [entry] = of_request(answer)
-    assert said(entry) == ("registered", KINDS[each_api], id_of(each_api, answer),
-                           owner_of(each_api, answer), None,
-                           "CONFIRMED" if each_api == "events" else None, "admin")
+    assert summary(entry) == ("registered", KINDS[each_api], id_of(each_api, answer),
+                              owner_of(each_api, answer), None,
+                              "CONFIRMED" if each_api == "events" else None, "admin")
     assert before < entry.at < after
 
 
-def test_who_has_to_wait_is_noted_as_waiting(admin, occurrence, of_request):
+def test_waiting_registration_is_audited_with_its_status(admin, occurrence, of_request):
     one = occurrence(capacity=0)
     [entry] = of_request(create(admin, one))
     assert (entry.action, entry.status_after) == ("registered", "WAITING_LIST")
 
 
 @ONE_BY_ONE
-def test_each_of_a_crowd_is_noted_with_his_own_name_and_request(
+def test_concurrent_registrations_are_audited_with_own_caller_and_request(
         client, issuer, start_httpd, at_once, good, of_request, each_api, directive):
     httpd = start_httpd(inside=SHOW_ID + directive)
     clients = [client(issuer.token(f"caller {n}", org=ORGANIZATION, scope="families:create"),
                       httpd) for n in range(24)]
     requests = [good(each_api) for _ in clients]
-    if each_api == "live":   # All for one session, where they are written together.
+    if each_api == "live":   # All for one session, so that they share a batch.
         for one in requests:
             one.path = requests[0].path
     answers = at_once(len(clients), lambda n: post(clients[n], requests[n]))
@@ -114,9 +114,9 @@ def test_each_of_a_crowd_is_noted_with_his_own_name_and_request(
 
 
 @ONE_BY_ONE
-def test_where_nobody_has_to_say_who_he_is_nobody_is_noted(start_httpd, postgres, good,
-                                                           entries, each_api, directive):
-    """And without mod_unique_id the id is the one that httpd logs as %L."""
+def test_registration_without_authentication_is_audited_without_caller(
+        start_httpd, postgres, good, entries, each_api, directive):
+    """Without mod_unique_id the request id is the one that httpd logs as %L."""
     httpd = start_httpd(CHILD + OPEN_MOUNTS + database(postgres.dsn()) + f"""
         {directive}
         LogFormat "%L" id
@@ -132,7 +132,7 @@ def test_where_nobody_has_to_say_who_he_is_nobody_is_noted(start_httpd, postgres
     assert re.fullmatch(r"[\w@+/-]{8,}", entry.request_id)
 
 
-def test_a_name_that_is_no_text_is_noted_escaped(start_httpd, client, good, entries):
+def test_caller_name_not_utf8_is_audited_escaped(start_httpd, client, good, entries):
     httpd = start_httpd(modules=[*servers.MODULES, "auth_basic", "authn_anon"], inside="""
         <Location "/v1/sessions">
             AuthType Basic
@@ -150,18 +150,19 @@ def test_a_name_that_is_no_text_is_noted_escaped(start_httpd, client, good, entr
     assert entry.caller == "m%e9"
 
 
-def test_a_change_is_noted_with_what_it_was_before(admin, occurrence, of_request, entries):
+def test_change_is_audited_with_status_before_and_after(admin, occurrence, of_request,
+                                                        entries):
     registration = created(admin, occurrence())
     for change, before, after in [({"status": "ATTENDED"}, "CONFIRMED", "ATTENDED"),
                                   ({"fields": {"a": 1}}, "ATTENDED", "ATTENDED"),
                                   ({"status": "CANCELLED"}, "ATTENDED", "CANCELLED")]:
         [entry] = of_request(update(admin, registration, **change))
-        assert said(entry) == ("changed", "event_registration", registration["id"],
-                               registration["occurrence"]["id"], before, after, "admin")
+        assert summary(entry) == ("changed", "event_registration", registration["id"],
+                                  registration["occurrence"]["id"], before, after, "admin")
         assert of_request(update(admin, registration, **change)) == []   # changes nothing
     [entry] = of_request(delete(admin, registration))
-    assert said(entry) == ("deleted", "event_registration", registration["id"],
-                           registration["occurrence"]["id"], "CANCELLED", None, "admin")
+    assert summary(entry) == ("deleted", "event_registration", registration["id"],
+                              registration["occurrence"]["id"], "CANCELLED", None, "admin")
     assert of_request(delete(admin, registration, withTrashed="true")) == []
     assert [entry.action for entry in entries(id=registration["id"])] == [
         "registered", "changed", "changed", "changed", "deleted"]
@@ -171,18 +172,18 @@ def test_a_change_is_noted_with_what_it_was_before(admin, occurrence, of_request
     lambda api, registration: delete(api, registration),
     lambda api, registration: update(api, registration, status="CANCELLED")],
     ids=["DELETE", "PUT"])
-def test_a_promotion_is_noted_with_the_request_that_freed_the_place(
+def test_promotion_is_audited_with_request_that_freed_the_place(
         client, issuer, admin, audited, occurrence, of_request, leave):
     held, waiting, _ = crowd(admin, occurrence(capacity=1), 3)
     other = client(issuer.token("another", org=ORGANIZATION), audited)
     first, promoted = of_request(leave(other, held))
     assert (first.id, first.caller) == (held["id"], "another")
-    assert said(promoted) == ("promoted", "event_registration", waiting["id"],
-                              waiting["occurrence"]["id"], "WAITING_LIST", "CONFIRMED",
-                              "another")
+    assert summary(promoted) == ("promoted", "event_registration", waiting["id"],
+                                 waiting["occurrence"]["id"], "WAITING_LIST", "CONFIRMED",
+                                 "another")
 
 
-def test_what_only_reads_is_not_noted(admin, occurrence, of_request):
+def test_read_requests_are_not_audited(admin, occurrence, of_request):
     registration = created(admin, occurrence())
     for method, address in [("GET", path(registration)), ("HEAD", path(registration)),
                             ("OPTIONS", MOUNT)]:
@@ -199,7 +200,7 @@ FORMS = {"a page": ({"limit": 2}, "application/json"),
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_list_is_noted_with_how_much_was_listed(admin, occurrence, of_request, sql, form):
+def test_list_is_audited_with_row_count(admin, occurrence, of_request, sql, form):
     one = occurrence()
     crowd(admin, one, 3)
     params, accept = FORMS[form]
@@ -208,12 +209,12 @@ def test_a_list_is_noted_with_how_much_was_listed(admin, occurrence, of_request,
     [entry] = of_request(answer)
     [[count]] = sql("SELECT row_count FROM audit WHERE request_id = %s",
                     answer.headers["X-Request"])
-    assert said(entry) == ("listed" if params else "exported", "event_registration", one, "",
-                           None, None, "admin")
+    assert summary(entry) == ("listed" if params else "exported", "event_registration", one, "",
+                              None, None, "admin")
     assert count == (2 if params else 3)
 
 
-def test_a_list_of_nothing_is_noted_and_one_that_is_refused_is_not(admin, of_request, sql):
+def test_empty_list_is_audited_and_refused_list_is_not(admin, of_request, sql):
     nothing = admin.get(MOUNT, params={"eventId": new_uuid()})
     [[count]] = sql("SELECT row_count FROM audit WHERE request_id = %s",
                     nothing.headers["X-Request"])
@@ -222,15 +223,15 @@ def test_a_list_of_nothing_is_noted_and_one_that_is_refused_is_not(admin, of_req
         assert of_request(admin.get(MOUNT, params=params)) == []
 
 
-def test_a_list_of_an_organization_is_noted_as_its(client, token, start_httpd, of_request):
+def test_tenant_list_is_audited_with_organization(client, token, start_httpd, of_request):
     tenant = client(token, start_httpd(inside=SHOW_ID))
     [entry] = of_request(tenant.get(TENANT_MOUNT))
     assert (entry.action, entry.id, entry.belongs_to) == ("listed", "", ORGANIZATION)
 
 
-def test_each_part_of_a_whole_list_is_noted_before_it_is_sent(client, admin_token, start_httpd,
-                                                              occurrence, sql):
-    """Though the client goes away in the middle."""
+def test_each_chunk_of_streamed_list_is_audited_before_it_is_sent(
+        client, admin_token, start_httpd, occurrence, sql):
+    """Also when the client closes the connection before the end."""
     one = occurrence()
     admin = client(admin_token, start_httpd(inside=SHOW_ID + f"""
         <Location "{MOUNT}">
@@ -239,7 +240,7 @@ def test_each_part_of_a_whole_list_is_noted_before_it_is_sent(client, admin_toke
     people = crowd(admin, one, 7)
     sql("UPDATE event_registrations SET fields = jsonb_build_object('x', (SELECT"
         " string_agg(md5(id::text || n), '') FROM generate_series(1, 30000) AS n))"
-        " WHERE occurrence_id = %s", one)   # More than the buffers on the way hold.
+        " WHERE occurrence_id = %s", one)   # More than the buffers of both ends hold.
     with admin.get(MOUNT, params={"occurrenceId": one}, stream=True,
                    headers={"Accept": "application/x-ndjson"}) as answer:
         assert json.loads(next(answer.iter_lines()))["id"] == people[6]["id"]
@@ -253,8 +254,8 @@ def test_each_part_of_a_whole_list_is_noted_before_it_is_sent(client, admin_toke
         whole.headers["X-Request"])] == [3, 3, 1]
 
 
-class TestWithoutTheEntryOfAList(OnScratch):
-    """The control."""
+class TestControlWithoutListEntries(OnScratch):
+    """Negative control: lists leave no audit entry."""
 
     broken = """
         CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -267,19 +268,20 @@ class TestWithoutTheEntryOfAList(OnScratch):
     def admin(self, client, admin_token):
         return client(admin_token)
 
-    def test_a_list_that_is_not_noted_is_noticed(self, admin, occurrence, of_request, sql):
+    def test_control_missing_list_entry_is_detected(self, admin, occurrence, of_request,
+                                                    sql):
         with pytest.raises(ValueError):
-            test_a_list_is_noted_with_how_much_was_listed(admin, occurrence, of_request, sql,
-                                                          "a page")
+            test_list_is_audited_with_row_count(admin, occurrence, of_request, sql,
+                                                "a page")
 
 
-def test_what_is_refused_is_not_noted(admin, live_session, group, good, occurrence,
-                                      of_request, each_api):
+def test_refused_requests_are_not_audited(admin, live_session, group, good, occurrence,
+                                          of_request, each_api):
     one = good(each_api)
     answers = [admin.post(one.path, json={"role": 1, "occurrenceId": 1})]
     assert answers[0].status_code == INVALID[each_api]
     assert len(of_request(post(admin, one))) == 1
-    answers.append(post(admin, one))   # as registered already
+    answers.append(post(admin, one))   # a duplicate
     if each_api == "live":
         full = {"patient_id": "p"}
         answers += [admin.post(f"{MOUNTS['live']}/{session}/register", json=full)
@@ -301,8 +303,8 @@ def test_what_is_refused_is_not_noted(admin, live_session, group, good, occurren
         assert of_request(answer) == []
 
 
-class TestWhatTheDatabaseRefuses(OnScratch):
-    """A call that fails as a whole is made again for each of its requests."""
+class TestRefusedByConstraint(OnScratch):
+    """A batch that fails as a whole is split, and each request is called by itself."""
 
     broken = """
         ALTER TABLE live_registrations ADD CONSTRAINT refused CHECK (patient_id <> 'poison');
@@ -316,8 +318,8 @@ class TestWhatTheDatabaseRefuses(OnScratch):
     def admin(self, client, admin_token):
         return client(admin_token)
 
-    def test_it_is_not_noted_and_its_neighbours_are_once(self, admin, at_once, sql,
-                                                         live_session, of_request, expect_log):
+    def test_refused_request_is_not_audited_and_rest_of_batch_once(
+            self, admin, at_once, sql, live_session, of_request, expect_log):
         expect_log("violates check constraint")
         address = f"{MOUNTS['live']}/{live_session()}/register"
         patients = [*(f"p{n}" for n in range(30)), "poison", *(f"q{n}" for n in range(9))]
@@ -327,14 +329,14 @@ class TestWhatTheDatabaseRefuses(OnScratch):
             assert answer.status_code == (400 if patient == "poison" else 201)
             assert len(of_request(answer)) == (0 if patient == "poison" else 1)
         [[writes]] = sql("SELECT count(DISTINCT xmin::text) FROM audit")
-        assert writes < len(patients) - 1   # Some were carried together.
+        assert writes < len(patients) - 1   # Some shared a transaction.
 
 
 # --- Under an Idempotency-Key --------------------------------------------------------------
 
 @ONE_BY_ONE
-def test_what_is_answered_again_is_not_noted_again(start_httpd, client, admin_token, good,
-                                                   of_request, entries, each_api, directive):
+def test_repeated_key_is_not_audited_again(start_httpd, client, admin_token, good,
+                                           of_request, entries, each_api, directive):
     admin = client(admin_token, start_httpd(inside=SHOW_ID + directive))
     one, key = good(each_api), new_uuid()
     first = post(admin, one, key)
@@ -352,32 +354,33 @@ def test_what_is_answered_again_is_not_noted_again(start_httpd, client, admin_to
     assert len(entries(id=entry.id)) == 1
 
 
-def test_a_crowd_under_one_key_is_noted_once(admin, at_once, good, entries, each_api):
+def test_concurrent_requests_with_one_key_are_audited_once(admin, at_once, good, entries,
+                                                           each_api):
     one, key = good(each_api), new_uuid()
-    admin.close()   # An httpd that gets busy closes idle connections.
+    admin.close()   # A busy httpd closes idle connections.
     answers = at_once(20, lambda _: post(admin, one, key))
     assert {answer.status_code for answer in answers} == {201}
     [entry] = entries(id=id_of(each_api, answers[0]))
     assert entry.request_id in {answer.headers["X-Request"] for answer in answers}
 
 
-# --- What an administrator does ------------------------------------------------------------
+# --- Administrator's functions -------------------------------------------------------------
 
-def test_removing_is_noted(admin, sql, good, entries):
+def test_removal_by_administrator_is_audited(admin, sql, good, entries):
     removals = {"live": "cancel_live_registration", "groups": "remove_group_member",
                 "families": "remove_family"}
     for api, function in removals.items():
         answer = post(admin, good(api))
         removed = id_of(api, answer)
-        for _ in range(2):   # the second time there is none
+        for _ in range(2):   # The second call finds no row.
             sql(f"SELECT {function}(%s)", removed)
         registered, entry = entries(id=removed)
-        assert said(entry) == ("removed", KINDS[api], removed, owner_of(api, answer), None,
-                               None, "postgres")
+        assert summary(entry) == ("removed", KINDS[api], removed, owner_of(api, answer), None,
+                                  None, "postgres")
         assert (registered.action, entry.request_id) == ("registered", None)
 
 
-def test_who_is_promoted_by_a_change_in_sql_is_noted(admin, sql, occurrence, entries):
+def test_promotion_by_capacity_change_in_sql_is_audited(admin, sql, occurrence, entries):
     one = occurrence(capacity=0)
     first, second, third = crowd(admin, one, 3)
     sql("UPDATE occurrences SET capacity = 1 WHERE id = %s", one)
@@ -386,13 +389,13 @@ def test_who_is_promoted_by_a_change_in_sql_is_noted(admin, sql, occurrence, ent
     sql("ROLLBACK")
     sql("UPDATE occurrences SET capacity = NULL WHERE id = %s", one)
     for registration in (first, second, third):
-        assert [said(entry)[0] for entry in entries(id=registration["id"])] == [
+        assert [summary(entry)[0] for entry in entries(id=registration["id"])] == [
             "registered", "promoted"]
         promoted = entries(id=registration["id"])[1]
         assert (promoted.caller, promoted.request_id) == ("postgres", None)
 
 
-def test_who_is_promoted_by_recount_is_noted(admin, sql, occurrence, entries):
+def test_promotion_by_recount_is_audited(admin, sql, occurrence, entries):
     one = occurrence(capacity=1)
     _, waiting = crowd(admin, one, 2)
     sql("DELETE FROM event_registrations WHERE occurrence_id = %s AND status = 'CONFIRMED'",
@@ -402,10 +405,10 @@ def test_who_is_promoted_by_recount_is_noted(admin, sql, occurrence, entries):
     assert (promoted.action, promoted.caller) == ("promoted", "postgres")
 
 
-# --- Calls in SQL --------------------------------------------------------------------------
+# --- Operations called in SQL --------------------------------------------------------------
 
 def calls(session, group, institution, child, occurrence):
-    """Each operation that registers, as the module calls it for one request."""
+    """The arguments of each operation that registers, as the module passes them."""
     user = new_uuid()
     return {
         "live_register": [new_uuid(), session, "p", None, "guest"],
@@ -427,8 +430,8 @@ def all_calls(live_session, group, institution, child, occurrence):
     return calls(live_session(), group(), school, child(school), occurrence())
 
 
-def test_a_call_that_is_made_again_is_noted_once(sql, all_calls, entries):
-    """As the module makes it again when it has lost the answer."""
+def test_retried_call_is_audited_once(sql, all_calls, entries):
+    """The module retries a call whose result was lost."""
     for operation, values in all_calls.items():
         for request in ("first", "second"):
             assert run(sql, operation, [*values, "me", request]) == [("created",)]
@@ -445,7 +448,7 @@ def test_a_call_that_is_made_again_is_noted_once(sql, all_calls, entries):
                                                                         "fifth"]
 
 
-def test_it_is_in_the_transaction_of_the_change(sql, all_calls, entries):
+def test_audit_entry_is_in_transaction_of_the_change(sql, all_calls, entries):
     for end, noted in (("ROLLBACK", 0), ("COMMIT", 1)):
         sql("BEGIN")
         for operation, values in all_calls.items():
@@ -456,10 +459,10 @@ def test_it_is_in_the_transaction_of_the_change(sql, all_calls, entries):
             assert len(entries(id=values[0])) == noted
 
 
-# --- Nothing more -----------------------------------------------------------------------------
+# --- Personal data -------------------------------------------------------------------------
 
-def test_what_a_registrant_gives_is_not_in_it(admin, good, sql, each_api):
-    """Only ids that were made here."""
+def test_audit_holds_no_submitted_value(admin, good, sql, each_api):
+    """Only ids that the module generated."""
     mark = f"mark{new_object_id()}"
     one = good(each_api)
     if each_api == "live":

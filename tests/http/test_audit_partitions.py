@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each month gets its partition of the audit, whatever the date and the time zone.
+"""make_audit_partitions() makes a partition for each month, at any date, in any time zone.
 
-make_audit_partitions() has its clock set: it finds a now() in the schema before PostgreSQL's.
+The tests set its clock: a now() in the function's schema takes precedence over PostgreSQL's.
 """
 
 import contextlib
@@ -10,17 +10,17 @@ import datetime
 import pytest
 
 AHEAD = 2
-FIRST_YEAR = datetime.date.today().year + 10   # of which there are no partitions yet
+FIRST_YEAR = datetime.date.today().year + 10   # without partitions yet
 
 
 def beginning(month):
-    """When a month begins, counted from the first one of FIRST_YEAR."""
+    """When a month begins; 0 is January of FIRST_YEAR."""
     return datetime.datetime(FIRST_YEAR + month // 12, month % 12 + 1, 1,
                              tzinfo=datetime.timezone.utc)
 
 
 def partitions_made(cursor, zone, now, change):
-    """The bounds of the partitions that are made at that time. Nothing of it stays."""
+    """The bounds of the partitions made at that time, in a transaction rolled back after."""
     cursor.execute("BEGIN; SET LOCAL search_path = registration, public;"
                    f" SET LOCAL TimeZone = '{zone}'")
     try:
@@ -52,13 +52,13 @@ def check_all_months(postgres, zone, *change):
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland", "America/Denver"])
-def test_no_month_is_left_out(postgres, zone):
-    """Also where some days have 23 or 25 hours."""
+def test_each_month_gets_a_partition(postgres, zone):
+    """Also across daylight saving changes, with days of 23 and 25 hours."""
     check_all_months(postgres, zone)
 
 
-def test_control_months_counted_in_days_are_noticed(postgres):
-    """From March, April was left out."""
+def test_control_months_counted_in_days_skip_a_month(postgres):
+    """From March, April is skipped."""
     text = """(date_trunc('month', now() AT TIME ZONE 'UTC')
                   + make_interval(months => ahead)) AT TIME ZONE 'UTC'"""
     in_days = "audit_month(audit_month(now()) + make_interval(days => 31 * ahead))"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored values are bounded: RegistrationMaxFields for fields, attributes and tags."""
+"""RegistrationMaxFields limits the stored size of fields, attributes and tags."""
 
 import contextlib
 import json
@@ -21,17 +21,17 @@ LIMIT = 65536   # the default
 
 
 def stored_size(value):
-    """Bytes of the text of a jsonb: a space behind each colon and comma."""
+    """Bytes of a jsonb's text: with a space after each colon and comma."""
     return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 def of_size(size, **more):
-    """An object of that many bytes of text."""
+    """An object whose text has that many bytes."""
     empty = {**more, "filler": ""}
     return {**more, "filler": "x" * (size - stored_size(empty))}
 
 
-def refused(answer, limit=LIMIT):
+def check_too_large(answer, limit=LIMIT):
     problems = error(answer, 400)
     assert set(problems) == {"fields"}
     assert str(limit) in problems["fields"]
@@ -39,36 +39,36 @@ def refused(answer, limit=LIMIT):
 
 # --- fields ----------------------------------------------------------------------------------
 
-def test_fields_of_a_new_registration_are_bounded(api, sql, occurrence):
+def test_fields_over_limit_at_registration_are_400(api, sql, occurrence):
     one = occurrence()
-    refused(create(api, one, fields=of_size(LIMIT + 1)))
+    check_too_large(create(api, one, fields=of_size(LIMIT + 1)))
     assert sql("SELECT count(*) FROM event_registrations WHERE occurrence_id = %s",
                one) == [(0,)]
     registration = created(api, one, fields=of_size(LIMIT))
     assert stored_size(registration["fields"]) == LIMIT
 
 
-def test_what_counts_is_the_text_that_is_stored(api, occurrence):
-    """And not the text that is sent: a number may be written short and stored long."""
+def test_limit_applies_to_stored_size(api, occurrence):
+    """Not to the size of the request: a number may be short when sent and long when stored."""
     short = '{"occurrenceId": "%s", "externalUserId": "x", "fields": {"n": [%s]}}' % (
         occurrence(), ",".join(["1e999"] * 66))
     assert len(short) < 1000
-    refused(api.post(MOUNT, data=short, headers={"Content-Type": "application/json"}))
+    check_too_large(api.post(MOUNT, data=short, headers={"Content-Type": "application/json"}))
 
 
-def test_a_change_is_bounded_after_merging(api, occurrence):
+def test_update_is_limited_after_merge(api, occurrence):
     registration = created(api, occurrence(), fields=of_size(LIMIT - 100))
     before = get(api, registration)
-    refused(update(api, registration, fields={"more": "x" * 200}, status="ATTENDED"))
+    check_too_large(update(api, registration, fields={"more": "x" * 200}, status="ATTENDED"))
     after = get(api, registration)
     assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
     grown = updated(api, registration, fields={"more": "x" * 50})
     assert stored_size(grown["fields"]) <= LIMIT
-    # As much as is taken away may be added.
+    # The size after the merge counts.
     assert updated(api, registration, fields={"filler": None, "more": "y" * 60000})
 
 
-def test_many_changes_do_not_let_a_registration_grow(api, occurrence):
+def test_repeated_updates_cannot_exceed_limit(api, occurrence):
     registration = created(api, occurrence())
     statuses = [update(api, registration, fields={f"key {n}": "x" * 20000}).status_code
                 for n in range(8)]
@@ -78,28 +78,28 @@ def test_many_changes_do_not_let_a_registration_grow(api, occurrence):
 
 @pytest.fixture
 def oversized(api, sql, occurrence):
-    """A registration that is over the limit already, as of an administrator's doing."""
+    """A registration over the limit, made so by an administrator."""
     registration = created(api, occurrence())
     sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
         json.dumps(of_size(100000, a=1)), registration["id"])
     return registration
 
 
-def test_one_over_the_limit_may_shrink_and_change_otherwise(api, oversized):
+def test_update_of_oversized_registration_may_not_grow_it(api, oversized):
     assert updated(api, oversized, status="ATTENDED")["status"] == "ATTENDED"
     assert updated(api, oversized, fields={})["status"] == "ATTENDED"
-    assert updated(api, oversized, fields={"a": 2})["fields"]["a"] == 2   # as large
-    refused(update(api, oversized, fields={"a": 10}))
+    assert updated(api, oversized, fields={"a": 2})["fields"]["a"] == 2   # the same size
+    check_too_large(update(api, oversized, fields={"a": 10}))
     assert updated(api, oversized, fields={"filler": "x" * 90000})
     assert updated(api, oversized, fields={"filler": None})["fields"] == {"a": 2}
 
 
-def test_one_over_the_limit_may_be_deleted(api, oversized):
+def test_oversized_registration_can_be_deleted(api, oversized):
     assert delete(api, oversized).status_code == 200
 
 
-def constrain(sql):
-    """Makes the constraint as the migration does."""
+def add_constraints(sql):
+    """Adds the constraints as the migration does."""
     text = (servers.ROOT / "sql" / "migrations" / "0002_bounds.sql").read_text()
     begin = text.index("DO $$")
     sql(text[begin:text.index("$$;", begin) + 3])
@@ -116,30 +116,28 @@ def drop_constraints(sql):
 
 @pytest.fixture
 def from_version_1(api, sql, occurrence):
-    """A registration that is larger than the constraint allows, and waits for a place. It
-    was there before the migration."""
+    """A waiting registration larger than the constraint allows, stored before the migration."""
     one = occurrence(capacity=1)
     first, waiting = created(api, one, "first"), created(api, one, "second")
     drop_constraints(sql)
     sql("UPDATE event_registrations SET fields = %s WHERE id = %s",
         json.dumps(of_size(1100000)), waiting["id"])
-    constrain(sql)
+    add_constraints(sql)
     yield first, waiting
     sql("UPDATE event_registrations SET fields = '{}' WHERE id = %s", waiting["id"])
     drop_constraints(sql)
-    constrain(sql)
+    add_constraints(sql)
 
 
-def test_a_registration_from_before_the_constraint_is_promoted_and_deleted(
-        api, from_version_1):
+def test_oversized_registration_of_version_1_is_promoted_and_deleted(api, from_version_1):
     first, waiting = from_version_1
     assert updated(api, first, status="CANCELLED")
     assert get(api, waiting).json()["status"] == "CONFIRMED"
-    refused(update(api, waiting, fields={"more": 1}))
+    check_too_large(update(api, waiting, fields={"more": 1}))
     assert delete(api, waiting).status_code == 200
 
 
-def test_control_a_constraint_for_all_rows_fails_the_neighbours_change(
+def test_control_constraint_for_all_rows_breaks_promotion(
         api, sql, from_version_1, expect_log):
     expect_log("violates check constraint")
     sql("ALTER TABLE event_registrations ADD CONSTRAINT for_all"
@@ -150,7 +148,7 @@ def test_control_a_constraint_for_all_rows_fails_the_neighbours_change(
         sql("ALTER TABLE event_registrations DROP CONSTRAINT for_all")
 
 
-def test_the_constraint_holds_for_other_writers(api, sql, occurrence, expect_log):
+def test_constraint_limits_writes_in_sql(api, sql, occurrence, expect_log):
     expect_log("violates check constraint")
     registration = created(api, occurrence())
     with pytest.raises(psycopg2.errors.CheckViolation):
@@ -158,21 +156,21 @@ def test_the_constraint_holds_for_other_writers(api, sql, occurrence, expect_log
             json.dumps(of_size(1048577)), registration["id"])
 
 
-def test_the_conditions_and_404_come_first(api, occurrence):
+def test_precondition_and_404_take_precedence_over_size(api, occurrence):
     registration = created(api, occurrence())
     error(update(api, registration, if_match='"9-0"', fields=of_size(LIMIT + 1)), 412)
     delete(api, registration)
     error(update(api, registration, fields=of_size(LIMIT + 1)), 404)
 
 
-# --- Names that are longer than an entry of an index ------------------------------------------
+# --- Names longer than an index entry ------------------------------------------------------
 
-# Random, so that it is not compressed.
+# Random, so that PostgreSQL cannot compress it.
 LONG = secrets.token_urlsafe(4000)
 
 
-def test_an_email_in_fields_may_be_of_any_length(api, sql, occurrence):
-    """It is found by its whole text."""
+def test_long_email_in_fields_is_accepted_and_found(api, sql, occurrence):
+    """person_rows() finds it by its whole text."""
     one, key = occurrence(), {"Idempotency-Key": secrets.token_hex(8)}
     body = {"occurrenceId": one, "externalUserId": "keyed", "fields": {"email": LONG}}
     answers = [api.post(MOUNT, json=body, headers=key) for _ in range(2)]
@@ -189,7 +187,7 @@ def test_an_email_in_fields_may_be_of_any_length(api, sql, occurrence):
         "event_registrations": 1, "idempotency_keys": 1}
 
 
-def test_a_callers_name_may_be_long(client, issuer, sql, occurrence):
+def test_long_caller_name_is_accepted_and_erased(client, issuer, sql, occurrence):
     name = LONG[:3500]
     caller = client(issuer.token(name, org=ORGANIZATION))
     assert get(caller, created(caller, occurrence())).status_code == 200
@@ -199,8 +197,8 @@ def test_a_callers_name_may_be_long(client, issuer, sql, occurrence):
     assert sql("CALL erase_person(%s)", name)[0][0]["audit"] == 2
 
 
-def test_a_long_callers_keyed_request_is_answered_again_and_erased(client, issuer, sql, good,
-                                                                   each_api):
+def test_keyed_request_of_caller_with_long_name_is_replayed_and_erased(client, issuer, sql,
+                                                                       good, each_api):
     name, key = LONG[:3000] + new_uuid(), new_uuid()
     caller, other = (client(issuer.token(one, scope="families:create"))
                      for one in (name, name[:-1]))
@@ -208,7 +206,7 @@ def test_a_long_callers_keyed_request_is_answered_again_and_erased(client, issue
     first = send(caller, request.path, request.body, key)
     assert first.status_code == 201
     assert seen(send(caller, request.path, request.body, key)) == seen(first)
-    # A name that begins alike has keys of its own.
+    # A caller whose name is a prefix has its own keys.
     assert send(other, request.path, request.body, key).status_code in (409, 422)
     assert sql("CALL erase_person(%s)", name)[0][0]["audit"] == 1
     assert sql("SELECT count(*) FROM audit WHERE caller = %s", name) == [(0,)]
@@ -223,7 +221,7 @@ def member_with(code, **more):
 
 
 def tags_of_size(size):
-    """A list of tags of that many bytes of text."""
+    """A list of tags whose text has that many bytes."""
     count = size // 250
     tags = ["x" * 200] * count
     missing = size - stored_size(tags)
@@ -231,7 +229,7 @@ def tags_of_size(size):
             for n, tag in enumerate(tags)]
 
 
-def test_attributes_and_tags_are_bounded(api, sql, group):
+def test_attributes_and_tags_over_limit_are_422(api, sql, group):
     one = group()
     cases = [({"attributes": of_size(LIMIT + 1)}, {"groupMember.attributes"}),
              ({"tags": tags_of_size(LIMIT + 1)}, {"groupMember.tags"})]
@@ -247,28 +245,28 @@ def test_attributes_and_tags_are_bounded(api, sql, group):
         assert answer.status_code == 201, answer.text
 
 
-def test_a_size_is_told_like_all_else_that_the_database_knows(api, group):
-    """After a missing group, with the other faults; and no e-mail is taken."""
+def test_size_error_is_reported_with_other_database_errors(api, group):
+    """After a missing group, together with other field errors; the e-mail stays free."""
     one, email = group(), samples.new_email()
     large = {"tags": tags_of_size(LIMIT + 1)}
     for where in ("x", "00000000-0000-4000-8000-000000000000"):
         check_error(api.post(f"/api/v1/groups/{where}/members",
                              json=member_with(one.code, **large)), "groups", 404)
 
-    def told(code, zone, **more):
+    def wrong_fields(code, zone, **more):
         body = samples.member(code, {"email": email, "timeZone": zone}, **large, **more)
         error = check_error(api.post("/api/v1/users", json=body), "groups", 422)
         return [problem["field"] for problem in error["errors"]]
 
     size = "groupMember.tags"
-    assert told("x", "Mars/Olympus") == ["inviteCode", "groupMember.user.timeZone", size]
-    assert told(one.code, "UTC", planSettings={"endDate": "2001-01-01"}) == [
+    assert wrong_fields("x", "Mars/Olympus") == ["inviteCode", "groupMember.user.timeZone", size]
+    assert wrong_fields(one.code, "UTC", planSettings={"endDate": "2001-01-01"}) == [
         "groupMember.planSettings.endDate", size]
-    assert told(one.code, "UTC") == [size]
+    assert wrong_fields(one.code, "UTC") == [size]
     assert api.post("/api/v1/users",
                     json=samples.member(one.code, {"email": email})).status_code == 201
-    assert told(one.code, "UTC") == ["groupMember.user.email", size]
-    assert told("x", "UTC") == ["inviteCode", size]
+    assert wrong_fields(one.code, "UTC") == ["groupMember.user.email", size]
+    assert wrong_fields("x", "UTC") == ["inviteCode", size]
 
 
 def new_member(api, group):
@@ -278,38 +276,38 @@ def new_member(api, group):
 
 @pytest.fixture(params=["attributes", "tags"])
 def member_from_version_1(request, api, sql, group):
-    """A member that has more than the constraint allows, from before the migration."""
+    """A member with more than the constraint allows, stored before the migration."""
     one = group()
     member = new_member(api, one)
     drop_constraints(sql)
     large = of_size(1100000) if request.param == "attributes" else tags_of_size(1100000)
     assert sql(f"UPDATE group_members SET {request.param} = %s WHERE id = %s RETURNING 1",
                json.dumps(large), member) == [(1,)]
-    constrain(sql)
+    add_constraints(sql)
     yield one, member
     sql("DELETE FROM group_members WHERE id = %s", member)
     drop_constraints(sql)
-    constrain(sql)
+    add_constraints(sql)
 
 
 LOCK = "UPDATE group_members SET locked = true WHERE id = %s"
 
 
-def test_a_member_from_before_the_constraint_is_changed_read_and_removed(
+def test_oversized_member_of_version_1_is_read_changed_and_removed(
         api, sql, member_from_version_1, expect_log):
     expect_log("violates check constraint")
     one, member = member_from_version_1
     sql(LOCK, member)
     assert api.get(f"/api/v1/groups/{one.id}/members/{member}").status_code == 200
-    newer = new_member(api, one)
+    new_one = new_member(api, one)
     for column, value in (("attributes", of_size(1048577)), ("tags", tags_of_size(1048577))):
         with pytest.raises(psycopg2.errors.CheckViolation):
             sql(f"UPDATE group_members SET {column} = %s WHERE id = %s", json.dumps(value),
-                newer)
+                new_one)
     sql("SELECT remove_group_member(%s)", member)
 
 
-def test_control_a_constraint_for_all_members_lets_none_of_them_be_changed(
+def test_control_constraint_for_all_members_refuses_changes_of_oversized_one(
         sql, member_from_version_1, expect_log):
     expect_log("violates check constraint")
     _, member = member_from_version_1
@@ -333,8 +331,8 @@ def limited(start_httpd, client, token):
         </Location>"""))
 
 
-def test_the_limit_is_each_mounts_own(limited, occurrence, group):
-    refused(create(limited, occurrence(), fields=of_size(101)), limit=100)
+def test_each_mount_has_its_own_limit(limited, occurrence, group):
+    check_too_large(create(limited, occurrence(), fields=of_size(101)), limit=100)
     assert create(limited, occurrence(), fields=of_size(100)).status_code == 201
     one = group()
     check_error(limited.post(f"/api/v1/groups/{one.id}/members", json=member_with(
@@ -347,36 +345,36 @@ def test_the_limit_is_each_mounts_own(limited, occurrence, group):
     assert "50" in body["errors"][0]["message"]
 
 
-def test_the_limit_is_not_part_of_a_keys_request(api, limited, occurrence):
+def test_limit_is_not_part_of_key_fingerprint(api, limited, occurrence):
     body = {"occurrenceId": occurrence(), "externalUserId": "x", "fields": of_size(200)}
     key = {"Idempotency-Key": f"key-{body['occurrenceId']}"}
-    refused(limited.post(MOUNT, json=body, headers=key), limit=100)
+    check_too_large(limited.post(MOUNT, json=body, headers=key), limit=100)
     first = api.post(MOUNT, json=body, headers=key)
     assert first.status_code == 201
     again = limited.post(MOUNT, json=body, headers=key)
     assert (again.status_code, again.text) == (201, first.text)
 
 
-def test_a_key_is_no_way_around_the_limit(api, occurrence, group):
+def test_keyed_request_over_limit_is_refused(api, occurrence, group):
     headers = {"Idempotency-Key": "large"}
     answer = api.post(MOUNT, headers=headers, json={
         "occurrenceId": occurrence(), "externalUserId": "x", "fields": of_size(LIMIT + 1)})
-    refused(answer)
+    check_too_large(answer)
     one = group()
     check_error(api.post(f"/api/v1/groups/{one.id}/members", headers=headers,
                          json=member_with(one.code, attributes=of_size(LIMIT + 1))),
                 "groups", 422)
 
 
-def test_neighbours_of_a_batch_do_not_notice(api, occurrence, at_once):
+def test_oversized_request_in_batch_fails_alone(api, occurrence, at_once):
     one = occurrence()
     statuses = at_once(20, lambda n: create(
         api, one, f"user {n}", fields=of_size(LIMIT + 1 if n % 4 == 0 else 50)).status_code)
     assert statuses == [400 if n % 4 == 0 else 201 for n in range(20)]
 
 
-def test_a_module_of_version_1_is_served_without_a_limit(sql, occurrence):
-    """It does not give the newer parameters; only the constraint is its limit."""
+def test_call_of_module_version_1_has_no_limit(sql, occurrence):
+    """It does not pass the newer parameters; only the constraint limits it."""
     one, large = occurrence(), json.dumps(of_size(LIMIT + 1))
     registration = "01890a5d-ac96-774b-bcce-b302099a8057"
     sql("DELETE FROM event_registrations WHERE id = %s", registration)
@@ -395,7 +393,7 @@ def test_a_module_of_version_1_is_served_without_a_limit(sql, occurrence):
         registration) == [("deleted",)]
 
 
-def test_control_without_the_operations_check_fields_grow(api, sql, occurrence):
+def test_control_without_check_in_operation_fields_grow(api, sql, occurrence):
     function = sql("SELECT pg_get_functiondef('events_update'::regproc)")[0][0]
     unchecked = function.replace("octet_length(new_fields::text) > max_fields[item]", "false")
     assert unchecked != function
@@ -408,10 +406,10 @@ def test_control_without_the_operations_check_fields_grow(api, sql, occurrence):
         sql(function)
 
 
-# --- An occurrence, or a user, that is deleted at that very moment ---------------------------
+# --- Concurrent deletion of an occurrence or a user ----------------------------------------
 
 def register_while_deleted(api, sql, postgres, occurrences):
-    """Deletes the first occurrence while calls for all of them wait for its lock."""
+    """Deletes the first occurrence while calls for all occurrences wait for its lock."""
     answers = {}
 
     def register(one):
@@ -432,14 +430,14 @@ def register_while_deleted(api, sql, postgres, occurrences):
     return [answers[one] for one in occurrences]
 
 
-def test_an_occurrence_deleted_between_two_statements_is_404(api, sql, postgres, occurrence,
-                                                             expect_log):
+def test_registration_for_occurrence_deleted_meanwhile_is_404(api, sql, postgres,
+                                                              occurrence, expect_log):
     expect_log("canceling statement due to lock timeout")
     assert register_while_deleted(api, sql, postgres, [occurrence(), occurrence()]) == \
         [404, 201]
 
 
-def test_control_with_a_strict_select_it_is_500(api, sql, postgres, occurrence, expect_log):
+def test_control_with_select_into_strict_is_500(api, sql, postgres, occurrence, expect_log):
     expect_log("canceling statement due to lock timeout", "REG0303", "query returned no rows")
     function = sql("SELECT pg_get_functiondef('events_create'::regproc)")[0][0]
     strict = function.replace("SELECT o.* INTO occurrence", "SELECT o.* INTO STRICT occurrence")
@@ -478,8 +476,8 @@ CREATE TRIGGER vanish AFTER INSERT ON event_users EXECUTE FUNCTION vanish();
 
 @pytest.fixture
 def vanishing(sql):
-    """The user of this name exists when a call inserts it, and no longer when the call
-    looks it up, once in a transaction."""
+    """An external id whose user exists when a call inserts it and is gone when the call
+    selects it, once in a transaction."""
     sql("DELETE FROM event_registrations AS r USING event_users AS u"
         " WHERE u.id = r.user_id AND u.external_id = 'vanishing';"
         "DELETE FROM event_users WHERE external_id = 'vanishing'")
@@ -490,12 +488,12 @@ def vanishing(sql):
         sql("DROP FUNCTION IF EXISTS appear CASCADE; DROP FUNCTION IF EXISTS vanish CASCADE")
 
 
-def test_a_user_deleted_between_two_statements_is_made_again(api, occurrence, vanishing):
+def test_user_deleted_meanwhile_is_created_again(api, occurrence, vanishing):
     assert create(api, occurrence(), vanishing).status_code == 201
 
 
-def test_control_without_another_attempt_the_user_is_missing(api, sql, occurrence, vanishing,
-                                                             expect_log):
+def test_control_without_retry_deleted_user_is_an_error(api, sql, occurrence, vanishing,
+                                                        expect_log):
     expect_log("REG0308", "the user was made and deleted by others")
     function = sql("SELECT pg_get_functiondef('event_user_made'::regproc)")[0][0]
     once = function.replace("1 .. 10", "1 .. 1")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller is told when an operation fails in a way nobody has thought of."""
+"""The answer to an unexpected error of an operation."""
 
 from apis import check_error, each_api, good
 from scratch import OnScratch
 
 
-class TestBug(OnScratch):
+class TestUnexpectedError(OnScratch):
     broken = """
         DO $$
         DECLARE
@@ -23,10 +23,11 @@ class TestBug(OnScratch):
         $$;
     """
 
-    def test_it_is_500_and_tells_nothing(self, admin, good, each_api, expect_log):
+    def test_answer_is_500_without_internal_details(self, admin, good, each_api,
+                                                    expect_log):
         expect_log(r"REG03\d\d", r"ERROR:  confidential")
         registration = good(each_api)
         answer = admin.post(registration.path, json=registration.body)
         check_error(answer, each_api, 500)
-        for inside in ("confidential", "P0001", "SQL", "function", "operation"):
-            assert inside not in answer.text
+        for detail in ("confidential", "P0001", "SQL", "function", "operation"):
+            assert detail not in answer.text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One client that asks for much does not slow down others."""
+"""Noisy neighbours: one client's expensive requests do not slow down other clients."""
 
 import concurrent.futures
 import contextlib
@@ -22,7 +22,7 @@ from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 from samples import member
 from wire import Wire, message
 
-# As in example-site.conf: PostgreSQL gives up a second before the module does.
+# As in example-site.conf: PostgreSQL's timeout ends a second before the module's.
 PATIENT, STATEMENT = 5, "-c statement_timeout=4000"
 
 
@@ -34,7 +34,7 @@ def pool():
 
 @pytest.fixture
 def site(start_httpd, postgres_to_break):
-    """site(): a Caller of an httpd with one child and the breakable database."""
+    """site(): a Caller of an httpd with one child process and the breakable database."""
     def make(*directives, postgres=postgres_to_break, **httpd):
         return Caller(start_httpd(
             CHILD + MOUNTS
@@ -45,7 +45,7 @@ def site(start_httpd, postgres_to_break):
 
 @pytest.fixture(scope="module")
 def many(own_postgres):     # noqa: F811
-    """A database with more event registrations than a connection's buffers hold."""
+    """A database with more event registrations than a socket's buffers hold."""
     postgres = copy.copy(own_postgres)
     postgres.database = "many"
     postgres.install("install.sql")
@@ -57,50 +57,50 @@ def many(own_postgres):     # noqa: F811
 ROWS = 100_000
 
 
-# --- A call that takes long -----------------------------------------------------------------
+# --- A slow call ---------------------------------------------------------------------------
 
-def neighbours_of_slow_ones(one, postgres, pool):
-    """Requests that wait behind one that is too slow, and in a batch with another; and the
-    answers of these two."""
-    slow, other, *quick = (postgres.live_session() for _ in range(5))
-    assert one.register(quick[0]).status_code == 201
-    with postgres.slow(10, slow, other):
-        culprits = [pool.submit(one.register, slow)]
+def register_beside_slow_requests(one, postgres, pool):
+    """Sends two slow requests, and others that queue behind the first or share a batch with
+    the second. Returns the answers of the others and of the slow requests."""
+    slow_session, slow_session_2, *quick_sessions = (postgres.live_session() for _ in range(5))
+    assert one.register(quick_sessions[0]).status_code == 201
+    with postgres.slow(10, slow_session, slow_session_2):
+        slow_answers = [pool.submit(one.register, slow_session)]
         time.sleep(0.3)
-        neighbours = [pool.submit(one.register, quick[n % 3]) for n in range(5)]
+        other_answers = [pool.submit(one.register, quick_sessions[n % 3]) for n in range(5)]
         time.sleep(0.1)
-        culprits.append(pool.submit(one.register, other))
+        slow_answers.append(pool.submit(one.register, slow_session_2))
         time.sleep(0.1)
-        neighbours += [pool.submit(one.register, quick[n % 3]) for n in range(20)]
-        return ([answer.result() for answer in neighbours],
-                [answer.result() for answer in culprits])
+        other_answers += [pool.submit(one.register, quick_sessions[n % 3]) for n in range(20)]
+        return ([answer.result() for answer in other_answers],
+                [answer.result() for answer in slow_answers])
 
 
-def test_a_slow_request_fails_alone(site, postgres_to_break, pool):
-    neighbours, culprits = neighbours_of_slow_ones(site(), postgres_to_break, pool)
-    assert statuses(neighbours) == [201] * 25
-    assert statuses(culprits) == [503] * 2
-    assert all(answer.seconds < PATIENT + GRACE for answer in neighbours + culprits)
+def test_slow_request_fails_without_failing_its_batch(site, postgres_to_break, pool):
+    other_answers, slow_answers = register_beside_slow_requests(site(), postgres_to_break, pool)
+    assert statuses(other_answers) == [201] * 25
+    assert statuses(slow_answers) == [503] * 2
+    assert all(answer.seconds < PATIENT + GRACE for answer in other_answers + slow_answers)
 
 
-def test_control_without_a_limit_it_takes_its_neighbours_with_it(
+def test_control_without_shared_limit_slow_request_fails_other_requests(
         site, postgres_to_break, pool, tmp_path):
     module = changed_module(tmp_path / "changed", "way == SHARED ? shared_limit(deadline) : 0",
                             "0")
-    neighbours, _ = neighbours_of_slow_ones(site(registration=module), postgres_to_break,
-                                            pool)
-    assert statuses(neighbours).count(503) > 10
+    other_answers, _ = register_beside_slow_requests(
+        site(registration=module), postgres_to_break, pool)
+    assert statuses(other_answers).count(503) > 10
 
 
 # --- Many large bodies ----------------------------------------------------------------------
 
 LARGE = "x" * 60_000
-BOUND = 4 * 1024 * 1024     # bytes of a batch's values, as conf/registration.conf has it
+BOUND = 4 * 1024 * 1024     # maximum bytes of a batch, as conf/registration.conf has it
 
 
-def join_together(one, postgres, pool, code="LARGE"):
-    """64 large requests that wait together for one row: the bytes of each transaction, and
-    the MiB by which the child has grown at most."""
+def register_large_batch(one, postgres, pool, code="LARGE"):
+    """Sends 64 large requests that queue for one locked row. Returns the bytes written by
+    each transaction, and the growth of the child's peak memory in MiB."""
     [[plan]] = postgres.query("SELECT id FROM plans ORDER BY id LIMIT 1")
     postgres.query("DELETE FROM group_members WHERE invite_code = %s", code)
     postgres.query("INSERT INTO invite_codes (code, plan_id, max_uses) VALUES (%s, %s, 1000)"
@@ -128,16 +128,16 @@ def peak_memory(pid):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
-def test_a_batch_has_no_more_bytes_than_it_may(site, postgres_to_break, pool, expect_log):
-    expect_log("AH00484")   # All threads are busy.
-    sizes, grown = join_together(site(), postgres_to_break, pool)
+def test_batch_bytes_are_limited(site, postgres_to_break, pool, expect_log):
+    expect_log("AH00484")   # MaxRequestWorkers reached
+    sizes, grown = register_large_batch(site(), postgres_to_break, pool)
     assert sum(sizes) > 1.5 * BOUND
     assert max(sizes) <= BOUND
-    # MiB; a request is held some ten times over, most of it its own.
+    # MiB; each request is in memory about ten times, mostly in its own pool.
     assert grown < (256 if servers.is_sanitized(servers.MODULE) else 128)
 
 
-def test_control_without_a_bound_all_of_them_are_one_batch(
+def test_control_without_byte_limit_batch_is_larger(
         site, postgres_to_break, pool, tmp_path, expect_log):
     expect_log("AH00484")
     module = changed_module(tmp_path / "changed", "((apr_size_t)4 * 1024 * 1024)",
@@ -145,16 +145,16 @@ def test_control_without_a_bound_all_of_them_are_one_batch(
     one = site(registration=module)
 
     def is_exceeded():
-        """Unless half of the requests come too late, on a machine that is busy."""
-        return max(join_together(one, postgres_to_break, pool)[0]) > BOUND
+        """On a busy machine half of the requests may arrive too late: try again."""
+        return max(register_large_batch(one, postgres_to_break, pool)[0]) > BOUND
     servers.wait_until(is_exceeded, 60, "no batch was larger")
 
 
 # --- Searches -------------------------------------------------------------------------------
 
 class Searches(Meanwhile):
-    """Clients that search on and on, far behind the counted pages; the most searches that
-    were seen in PostgreSQL at a time."""
+    """Clients that search in a loop, far beyond the counted pages. `most` is the largest
+    number of concurrent searches seen in PostgreSQL."""
 
     def __init__(self, one, postgres, clients=20):
         self.one, self.postgres, self.clients, self.most = one, postgres, clients, 0
@@ -176,11 +176,11 @@ class Searches(Meanwhile):
                                    " AND state = 'active' AND query LIKE '%%events_search%%'")
                     self.most = max(self.most, cursor.fetchone()[0])
             connection.close()
-            for each in searching:
-                each.result()
+            for client in searching:
+                client.result()
 
 
-def beside_searches(one, postgres, seconds=4):
+def register_during_searches(one, postgres, seconds=4):
     session = postgres.live_session()
     assert one.register(session).status_code == 201
     with Searches(one, postgres) as searches:
@@ -192,48 +192,48 @@ def beside_searches(one, postgres, seconds=4):
     return searches.most, registered
 
 
-def test_searches_share_a_part_of_the_connections(site, many, expect_log):
-    expect_log("REG0313: operation events_search: all RegistrationSearches are in use")
+def test_concurrent_searches_are_limited(site, many, expect_log):
+    expect_log("REG0313: operation events_search")
     one = site("RegistrationSearches 2", postgres=many)
-    most, registered = beside_searches(one, many)
+    most, registered = register_during_searches(one, many)
     assert most == 2
     assert set(statuses(registered)) == {201}
     assert all(answer.seconds < GRACE for answer in registered)
 
 
-def test_control_without_a_bound_they_have_all_of_them(site, many, expect_log):
+def test_control_without_search_limit_searches_use_all_connections(site, many, expect_log):
     expect_log("REG0313", "REG0304")
     one = site("RegistrationSearches 8", postgres=many)
-    most, _ = beside_searches(one, many)
+    most, _ = register_during_searches(one, many)
     assert most > 5
 
 
-# --- Whole lists ----------------------------------------------------------------------------
+# --- Streamed lists ------------------------------------------------------------------------
 
 NDJSON = {"Accept": "application/x-ndjson"}
 
 
 class Reader(Meanwhile):
-    """A client that asks for the whole list and reads so many bytes a second of it."""
+    """A client that requests a whole list and reads `rate` bytes a second of it."""
 
     def __init__(self, one, rate, path=MOUNT):
-        self.rate, self.read, self.is_cut = rate, 0, False
+        self.rate, self.read, self.is_closed = rate, 0, False
         self.wire = Wire(one.httpd, receive_buffer=4096)
         self.wire.send(message("GET", path, **NDJSON))
         assert self.wire.socket.recv(12) == b"HTTP/1.1 200"
 
     def is_reset(self):
-        """Without reading: what has come is left where it is."""
+        """Asks the socket, without reading the octets received."""
         return self.wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def go_on(self):
-        while not self.is_cut and not self.ended.wait(0.1):
+        while not self.is_closed and not self.ended.wait(0.1):
             try:
-                self.is_cut = self.is_reset()
+                self.is_closed = self.is_reset()
                 if self.rate:
                     self.read += len(self.wire.socket.recv(self.rate // 10))
             except ConnectionResetError:
-                self.is_cut = True
+                self.is_closed = True
 
     def __exit__(self, *error):
         try:
@@ -242,9 +242,9 @@ class Reader(Meanwhile):
             self.wire.close()
 
 
-def lists_at_a_time(one, postgres):
-    """Asks for a third list while two are sent that are not read; the answer. Other requests
-    are answered meanwhile."""
+def request_third_list(one, postgres):
+    """The answer to a third list while two clients read nothing of theirs. Checks that other
+    requests are answered meanwhile."""
     session = postgres.live_session()
     with Reader(one, 0), Reader(one, 0):
         third = one.get(MOUNT, headers=NDJSON, stream=True)
@@ -253,10 +253,10 @@ def lists_at_a_time(one, postgres):
     return third
 
 
-def test_whole_lists_have_a_part_of_the_threads(site, many, expect_log):
-    expect_log("REG0204: 2 whole lists or other long answers are being sent")
+def test_concurrent_lists_are_limited(site, many, expect_log):
+    expect_log("REG0204: 2 ")
     one = site("RegistrationListThreads 2", postgres=many)
-    third = lists_at_a_time(one, many)
+    third = request_third_list(one, many)
     check_error(third, "events", 503)
     assert third.headers["Retry-After"]
 
@@ -265,8 +265,8 @@ def test_whole_lists_have_a_part_of_the_threads(site, many, expect_log):
     servers.wait_until(is_sent, 10, "no list was sent")
 
 
-def pages_at_a_time(one, postgres):
-    """As above, of pages; and a whole list."""
+def request_third_page(one, postgres):
+    """As request_third_list, with long pages; the answers to a page and to a whole list."""
     session = postgres.live_session()
     with Reader(one, 0, PAGE), Reader(one, 0, PAGE):
         answers = [one.get(path, headers=NDJSON, stream=True) for path in (PAGE, MOUNT)]
@@ -278,38 +278,38 @@ def pages_at_a_time(one, postgres):
 PAGE = f"{MOUNT}?limit=1000"
 
 
-def test_so_have_long_pages(site, many, expect_log):
-    expect_log("REG0204: 2 whole lists or other long answers are being sent")
-    for answer in pages_at_a_time(site("RegistrationListThreads 2", postgres=many), many):
+def test_concurrent_long_pages_are_limited(site, many, expect_log):
+    expect_log("REG0204: 2 ")
+    for answer in request_third_page(site("RegistrationListThreads 2", postgres=many), many):
         check_error(answer, "events", 503)
         assert answer.headers["Retry-After"]
 
 
-def test_control_with_more_threads_there_is_another_page(site, many):
-    answers = pages_at_a_time(site("RegistrationListThreads 4", postgres=many), many)
+def test_control_with_higher_limit_third_page_is_sent(site, many):
+    answers = request_third_page(site("RegistrationListThreads 4", postgres=many), many)
     assert statuses(answers) == [200, 200]
     for answer in answers:
         answer.close()
 
 
-def test_control_with_more_threads_there_is_another(site, many):
-    third = lists_at_a_time(site("RegistrationListThreads 3", postgres=many), many)
+def test_control_with_higher_limit_third_list_is_sent(site, many):
+    third = request_third_list(site("RegistrationListThreads 3", postgres=many), many)
     assert third.status_code == 200
     third.close()
 
 
-def test_by_default_it_is_a_quarter_of_the_threads(site, many, expect_log):
-    expect_log("REG0204: 16 whole lists or other long answers are being sent")
-    one = site(postgres=many)   # which has 64 in its only child
+def test_list_limit_defaults_to_quarter_of_threads(site, many, expect_log):
+    expect_log("REG0204: 16 ")
+    one = site(postgres=many)   # 64 threads in one child process
     with contextlib.ExitStack() as stack:
         for _ in range(16):
             stack.enter_context(Reader(one, 0))
         check_error(one.get(MOUNT, headers=NDJSON), "events", 503)
 
 
-def test_a_reader_that_is_too_slow_is_cut_off(site, many, tmp_path):
-    """Of the list and of a large page; one that goes on well is not. With the control
-    beside it: without a window none of them is."""
+def test_slow_reader_is_disconnected(site, many, tmp_path):
+    """Of a list and of a large page, but not a client that reads fast enough. The control
+    beside it has a longer window and disconnects no client."""
     module = changed_module(tmp_path / "changed", "#define WINDOW apr_time_from_sec(20)",
                             "#define WINDOW apr_time_from_sec(3600)")
     guarded, control = site(postgres=many), site(postgres=many, registration=module)
@@ -317,9 +317,9 @@ def test_a_reader_that_is_too_slow_is_cut_off(site, many, tmp_path):
     with contextlib.ExitStack() as stack:
         readers = {(one, rate): stack.enter_context(Reader(one, rate))
                    for one in (guarded, control) for rate in rates}
-        servers.wait_until(lambda: all(readers[guarded, rate].is_cut for rate in (0, 2_000))
+        servers.wait_until(lambda: all(readers[guarded, rate].is_closed for rate in (0, 2_000))
                            and readers[guarded, 60_000].read > 1_000_000, 180,
-                           "the slow ones were not cut off, or the other did not go on")
-        assert not readers[guarded, 60_000].is_cut
-        assert not any(readers[control, rate].is_cut for rate in rates)
+                           "the slow readers are connected, or the fast one is stuck")
+        assert not readers[guarded, 60_000].is_closed
+        assert not any(readers[control, rate].is_closed for rate in rates)
     assert guarded.httpd.log.text().count("REG0205") == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What logs tell of who asked: a keyed hash, never a name."""
+"""Logs identify a caller by a keyed hash, never by name."""
 
 import re
 import secrets
@@ -38,7 +38,7 @@ def mix(v, count):
 
 
 def siphash(key, text):
-    """SipHash-2-4 as the paper of its authors has it, in hex."""
+    """SipHash-2-4 as its paper defines it, in hex."""
     k0, k1 = struct.unpack("<QQ", bytes.fromhex(key))
     v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d,
          k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
@@ -53,13 +53,13 @@ def siphash(key, text):
     return f"{v[0] ^ v[1] ^ v[2] ^ v[3]:016x}"
 
 
-def test_the_hash_is_that_of_the_paper():
-    """Its appendix A, whose message is not text: 15 octets from 0 to 14."""
+def test_siphash_matches_test_vector_of_paper():
+    """Appendix A: the message is the octets 0 to 14."""
     assert siphash(KEY, bytes(range(15)).decode()) == "a129ca6149be45e5"
 
 
-def noted(httpd, answer):
-    """The note in the access log, which stands before the id of the request."""
+def logged(httpd, answer):
+    """The caller's hash in the access log, in front of the request id."""
     found = rf" (\S+) {re.escape(answer.headers['X-Request-Id'])} "
     servers.wait_until(lambda: re.search(found, (httpd.directory / "access.log").read_text()),
                        10, "nothing was logged")
@@ -68,62 +68,63 @@ def noted(httpd, answer):
 
 @pytest.fixture
 def ask(client, issuer):
-    """ask(name, httpd): an answer that is an error of the caller of that name."""
+    """ask(name, httpd): an error answer to the caller of that name."""
     def ask(name, httpd, scope=""):
         return client(issuer.token(name, org=ORGANIZATION, scope=scope), httpd).post(
             f"/v1/sessions/{new_uuid()}/register", json={"patient_id": "p"})
     return ask
 
 
-def test_a_caller_is_told_by_the_hash_with_the_key(start_httpd, ask):
+def test_access_log_has_caller_hash_of_configured_key(start_httpd, ask):
     httpd = start_httpd(inside=f"RegistrationLogKey {KEY}")
     for name in ("me", secrets.token_hex(20), "Jos\u00e9"):
-        assert noted(httpd, ask(name, httpd)) == siphash(KEY, name)
+        assert logged(httpd, ask(name, httpd)) == siphash(KEY, name)
     other = start_httpd(inside=f"RegistrationLogKey {KEY[::-1]}")
-    assert noted(other, ask("me", other)) == siphash(KEY[::-1], "me") != siphash(KEY, "me")
+    assert logged(other, ask("me", other)) == siphash(KEY[::-1], "me") != siphash(KEY, "me")
 
 
-def test_without_a_key_it_is_the_same_until_httpd_is_stopped(start_httpd, ask, anonymous,
-                                                           client):
+def test_hash_without_configured_key_is_the_same_until_httpd_stops(start_httpd, ask,
+                                                                   anonymous, client):
     httpd = start_httpd()
-    mine = {noted(httpd, ask("me", httpd)) for _ in range(10)}
+    mine = {logged(httpd, ask("me", httpd)) for _ in range(10)}
     assert len(mine) == 1 and re.fullmatch("[0-9a-f]{16}", *mine)
-    assert noted(httpd, ask("you", httpd)) not in mine
-    assert noted(httpd, client(None, httpd).get("/api/v1/event-registrations")) == "-"
+    assert logged(httpd, ask("you", httpd)) not in mine
+    assert logged(httpd, client(None, httpd).get("/api/v1/event-registrations")) == "-"
     httpd.graceful()
-    mine |= {noted(httpd, ask("me", httpd)) for _ in range(10)}
+    mine |= {logged(httpd, ask("me", httpd)) for _ in range(10)}
     assert len(mine) == 1
-    # The control: with another key it is another.
+    # Negative control: another key gives another hash.
     other = start_httpd()
-    assert noted(other, ask("me", other)) not in mine
+    assert logged(other, ask("me", other)) not in mine
 
 
 def refusals(httpd):
     return [line for line in httpd.log.text().splitlines() if "REG0206" in line]
 
 
-def test_a_refusal_is_logged_with_the_id_and_the_hash(start_httpd, client, issuer, ask):
-    """By the example site, in a server whose own level is Debian's."""
+def test_denied_request_is_logged_with_request_id_and_caller_hash(start_httpd, client,
+                                                                  issuer, ask):
+    """Under the example site's LogLevel, though the server's own is Debian's warn."""
     httpd = start_httpd(inside=f"{FORMAT}RegistrationLogKey {KEY}", log_level="warn")
     name = secrets.token_hex(8)
     one = client(issuer.token(name, org=ORGANIZATION), httpd)
     answer = one.post(MOUNTS["families"], json={"username": secrets.token_hex(8)})
     assert answer.status_code == 403
-    servers.wait_until(lambda: refusals(httpd), 10, "it is not logged")
+    servers.wait_until(lambda: refusals(httpd), 10, "REG0206 was not logged")
     [line] = refusals(httpd)
     assert "registration:info" in line and f"[{answer.headers['X-Request-Id']}]" in line
     assert siphash(KEY, name) in line and name not in line
-    assert noted(httpd, answer) == siphash(KEY, name)
-    # An answer that does not refuse the caller is not logged as one.
+    assert logged(httpd, answer) == siphash(KEY, name)
+    # Other errors are not logged as denied.
     assert ask(name, httpd).status_code == 404
     assert client(None, httpd).post(MOUNTS["families"], json={}).status_code == 401
     assert len(refusals(httpd)) == 1
 
 
-def test_with_an_error_document_too(start_httpd, client, issuer):
+def test_denied_request_with_error_document_is_logged(start_httpd, client, issuer):
     httpd = start_httpd(inside=f"{FORMAT}RegistrationLogKey {KEY}\nErrorDocument 403 /refused")
     answer = client(issuer.token("me", org=ORGANIZATION), httpd).post(
         MOUNTS["families"], json={})
     assert answer.status_code == 403
-    servers.wait_until(lambda: refusals(httpd), 10, "it is not logged")
+    servers.wait_until(lambda: refusals(httpd), 10, "REG0206 was not logged")
     assert siphash(KEY, "me") in (httpd.directory / "access.log").read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that come together share a transaction, and nothing else."""
+"""Batching: concurrent requests share a transaction, but not each other's errors or locks."""
 
 import concurrent.futures
 import contextlib
@@ -24,8 +24,8 @@ def pool():
         yield pool
 
 
-def register_together(one, postgres, pool, session, patients):
-    """Registers them while the session is locked, so that they wait together; the answers."""
+def register_while_locked(one, postgres, pool, session, patients):
+    """Registers the patients while the session is locked, so that their requests queue."""
     with postgres.locked(session):
         answers = [pool.submit(one.register, session, patient) for patient in patients]
         time.sleep(0.5)
@@ -41,21 +41,21 @@ def transactions(postgres, session):
 @pytest.mark.parametrize("directive, fewest, most", [
     ("RegistrationBatchSize 64", 1, 12), ("RegistrationBatchSize 8", 5, 20),
     ("RegistrationBatchSize 1", 40, 40)])
-def test_requests_that_wait_together_are_one_transaction(
+def test_queued_requests_share_a_transaction(
         caller, postgres_to_break, pool, directive, fewest, most):
     one = caller(inside=directive, combining=True)
     session = postgres_to_break.live_session()
-    answers = register_together(one, postgres_to_break, pool, session,
-                                [new_uuid() for _ in range(40)])
+    answers = register_while_locked(one, postgres_to_break, pool, session,
+                                    [new_uuid() for _ in range(40)])
     assert statuses(answers) == [201] * 40
     assert fewest <= transactions(postgres_to_break, session) <= most
 
 
-def test_each_request_gets_its_own_answer(caller, postgres_to_break, pool):
+def test_each_request_of_batch_gets_its_own_answer(caller, postgres_to_break, pool):
     one = caller(combining=True)
     session = postgres_to_break.live_session(max_participants=20)
     patients = [new_uuid() for _ in range(15)]
-    answers = register_together(one, postgres_to_break, pool, session, patients + patients)
+    answers = register_while_locked(one, postgres_to_break, pool, session, patients + patients)
     won = [answer.json()["patient_id"] for answer in answers if answer.status_code == 201]
     assert sorted(won) == sorted(patients)
     assert statuses(answers).count(409) == 15
@@ -64,20 +64,20 @@ def test_each_request_gets_its_own_answer(caller, postgres_to_break, pool):
             assert answer.json()["patient_id"] == patient
 
 
-def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
-                                                    expect_log):
+def test_request_refused_by_constraint_fails_alone(caller, postgres_to_break, pool,
+                                                   expect_log):
     expect_log("violates check constraint")
     one, session = caller(combining=True), postgres_to_break.live_session()
     patients = [new_uuid() for _ in range(20)]
     with postgres_to_break.refusing(patients[7]):
-        answers = register_together(one, postgres_to_break, pool, session, patients)
+        answers = register_while_locked(one, postgres_to_break, pool, session, patients)
     assert statuses(answers) == [201] * 7 + [400] + [201] * 12
 
 
 @pytest.mark.parametrize("combining", [True, False])
-def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break, pool,
+def test_locked_row_delays_only_requests_for_that_row(caller, postgres_to_break, pool,
                                                       combining):
-    """They wait on one connection, however many they are, and get what they want."""
+    """They wait on one connection, whatever their number, and succeed after the lock."""
     one = caller(most=4, timeout=10, combining=combining)
     locked = postgres_to_break.live_session()
     others = [postgres_to_break.live_session() for _ in range(5)]
@@ -97,9 +97,9 @@ def test_a_locked_row_holds_up_only_those_who_want_it(caller, postgres_to_break,
     assert statuses(each.result() for each in held_up) == [201] * 10
 
 
-def test_one_client_is_held_up_no_longer_by_a_row_that_another_finds_locked_on_and_on(
+def test_repeated_lock_wait_of_one_client_does_not_delay_another(
         caller, postgres_to_break, pool):
-    """Of all loads that with the fewest who could find it for the others."""
+    """With two clients, the smallest load in which one could delay the other."""
     one = caller(combining=True)
     locked, *others = (postgres_to_break.live_session() for _ in range(6))
     ended = threading.Event()
@@ -126,9 +126,9 @@ def test_one_client_is_held_up_no_longer_by_a_row_that_another_finds_locked_on_a
     assert max(meanwhile) < before + 0.3
 
 
-def test_a_locked_occurrence_holds_up_changes_of_others_for_a_moment(
+def test_locked_occurrence_delays_updates_of_others_only_briefly(
         caller, postgres_to_break, pool):
-    """A change names a registration, and each has to be tried to see whose is locked."""
+    """An update names a registration, so each call has to find out whose row is locked."""
     one = caller(timeout=10, combining=True)
 
     def occurrence():
@@ -153,7 +153,7 @@ def test_a_locked_occurrence_holds_up_changes_of_others_for_a_moment(
     assert statuses(each.result() for each in waiting) == [200] * 30
 
 
-def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool):
+def test_lock_timeout_is_503_and_logged(caller, postgres_to_break, pool):
     one = caller(timeout=3, combining=True)
     session = postgres_to_break.live_session()
     with postgres_to_break.locked(session):
@@ -162,14 +162,14 @@ def test_who_waits_for_a_lock_in_vain_is_told_so(caller, postgres_to_break, pool
     assert statuses(answers) == [503] * 10
     assert all(answer.seconds < 3 + 2 * GRACE for answer in answers)
     assert one.register(session).status_code == 201
-    told = one.httpd.log.text()   # And not that connections were lacking.
-    assert [told.count(tag) for tag in ("REG0310", "REG0304")] == [10, 0]
+    log_text = one.httpd.log.text()   # REG0304 would say that no connection was free.
+    assert [log_text.count(tag) for tag in ("REG0310", "REG0304")] == [10, 0]
 
 
 @pytest.mark.parametrize("outage", ["frozen", "silent", "lost", "stopped"])
-def test_an_outage_holds_nobody_longer_than_the_timeout(caller, proxy, postgres_to_break,
-                                                        pool, outage):
-    """48 wait together: one of them for the database, the others for that one."""
+def test_outage_delays_no_batched_request_beyond_timeout(caller, proxy, postgres_to_break,
+                                                         pool, outage):
+    """48 requests are queued: one thread waits for the database, 47 wait for that thread."""
     one = caller(proxy.port, combining=True)
     session = postgres_to_break.live_session()
     assert statuses(one.register_many(session, 48)) == [201] * 48
@@ -190,19 +190,20 @@ def test_an_outage_holds_nobody_longer_than_the_timeout(caller, proxy, postgres_
         for answer in answers.result():
             check_unavailable(answer)
             assert answer.headers["Retry-After"]
-        assert sum(answer.seconds > 0.3 for answer in answers.result()) > 40   # Who waited.
+        # They were queued.
+        assert sum(answer.seconds > 0.3 for answer in answers.result()) > 40
     postgres_to_break.start()
     proxy.change("forward")
     check_recovers(one, session)
 
 
-# All but a second of the time may go into a connection.
+# Connecting may take all of the timeout but a second.
 SLOW_TO_CONNECT = {"more": "connect_timeout=7", "timeout": 8}
 
 
-def test_a_first_connection_that_takes_a_while_costs_nobody_an_error(caller, proxy,
-                                                                     postgres_to_break, pool):
-    """Nothing is kept back for it from the time of the requests that wait."""
+def test_slow_first_connection_fails_no_batched_request(caller, proxy, postgres_to_break,
+                                                        pool):
+    """The queued requests may use their whole timeout for it."""
     one = caller(proxy.port, combining=True, **SLOW_TO_CONNECT)
     session = postgres_to_break.live_session()
     proxy.change("hole")
@@ -213,7 +214,7 @@ def test_a_first_connection_that_takes_a_while_costs_nobody_an_error(caller, pro
     assert statuses(answer.result() for answer in answers) == [201] * 30
 
 
-def test_a_restart_between_requests_costs_nobody_an_error(caller, postgres_to_break):
+def test_restart_between_requests_fails_no_request(caller, postgres_to_break):
     one = caller(combining=True)
     session = postgres_to_break.live_session()
     for mode in ("fast", "immediate"):
@@ -222,16 +223,16 @@ def test_a_restart_between_requests_costs_nobody_an_error(caller, postgres_to_br
     assert statuses(one.register_many(session, 20)) == [201] * 20
 
 
-# --- Tried again ----------------------------------------------------------------------------
+# --- Retries -------------------------------------------------------------------------------
 
-def test_a_deadlock_costs_nobody_an_error(start_httpd, postgres_to_break, pool, expect_log):
-    """Two child processes register for two sessions, and an administrator locks these in
-    the other order."""
+def test_deadlock_is_retried(start_httpd, postgres_to_break, pool, expect_log):
+    """Two child processes register for two sessions. An administrator locks both in the
+    opposite order."""
     expect_log("ERROR:  deadlock detected")
     sessions = sorted(postgres_to_break.live_session() for _ in range(2))
     stop = threading.Event()
 
-    def register_on_and_on(number):
+    def register_repeatedly(number):
         answers = []
         while not stop.is_set():
             answers.append(one.register(sessions[len(answers) % 2]))
@@ -240,25 +241,25 @@ def test_a_deadlock_costs_nobody_an_error(start_httpd, postgres_to_break, pool, 
     def deadlocks():
         return postgres_to_break.log.text().count("ERROR:  deadlock detected")
 
-    def lock_in_the_other_order():
+    def lock_in_opposite_order():
         for session in reversed(sessions):
             cursor.execute("SELECT FROM registration.live_sessions WHERE id = %s FOR UPDATE",
                            [session])
         connection.rollback()
         return deadlocks() >= 2
 
-    # So the module's call is the one that is sacrificed, and before it gives up waiting.
+    # So that PostgreSQL cancels the module's call, before its lock timeout.
     with postgres_to_break.setting("deadlock_timeout", "10ms"):
         httpd = start_httpd(MOUNTS + database(postgres_to_break.dsn(), most=1, timeout=10),
                             modules=MODULES)
         one = Caller(httpd)
-        one.headers["Connection"] = "close"   # Each child gets its share of them.
+        one.headers["Connection"] = "close"   # So that both children get requests.
         connection = postgres_to_break.connect()
         connection.autocommit = False
         try:
             with connection.cursor() as cursor:
-                answers = [pool.submit(register_on_and_on, number) for number in range(24)]
-                servers.wait_until(lock_in_the_other_order, 20, "there was no deadlock")
+                answers = [pool.submit(register_repeatedly, number) for number in range(24)]
+                servers.wait_until(lock_in_opposite_order, 20, "there was no deadlock")
             assert len(postgres_to_break.backends()) == 2   # Both children took part.
         finally:
             stop.set()
@@ -269,8 +270,7 @@ def test_a_deadlock_costs_nobody_an_error(start_httpd, postgres_to_break, pool, 
                                for session in sessions)
 
 
-def test_a_serialization_failure_costs_nobody_an_error(caller, postgres_to_break, pool,
-                                                       expect_log):
+def test_serialization_failure_is_retried(caller, postgres_to_break, pool, expect_log):
     failure = "ERROR:  could not serialize access due to concurrent update"
     expect_log(failure)
     session = postgres_to_break.live_session()
@@ -294,16 +294,15 @@ def test_a_serialization_failure_costs_nobody_an_error(caller, postgres_to_break
 
 # --- Two databases --------------------------------------------------------------------------
 
-def test_each_hosts_requests_end_in_its_own_database(start_httpd, postgres_to_break, proxy,
-                                                     pool):
-    """Though they are for the same session, and also while one of the two has stalled."""
+def test_each_host_writes_to_its_own_database(start_httpd, postgres_to_break, proxy, pool):
+    """Also for a session of the same id, and while one of the databases is unreachable."""
     other = copy.copy(postgres_to_break)
     other.database = "other"
     other.install("install.sql")
     session = postgres_to_break.live_session()
     other.live_session(session=session)
-    # A busy machine takes its time to make a connection through a proxy in this process,
-    # which has 60 threads to begin meanwhile.
+    # Connecting takes long on a busy machine: the proxy runs in this process, which starts
+    # 60 threads meanwhile.
     httpd = start_httpd(two_hosts(postgres_to_break.dsn(), other.dsn(port=proxy.port),
                                   **SLOW_TO_CONNECT), modules=MODULES)
     hosts = [(Caller(httpd, "one.example.org"), postgres_to_break, set()),
@@ -321,7 +320,7 @@ def test_each_hosts_requests_end_in_its_own_database(start_httpd, postgres_to_br
     assert statuses(answer.result() for answer in answers) == [201] * 60
     for _, postgres, patients in hosts:
         assert postgres.patients(session) == patients
-        assert transactions(postgres, session) < 15   # They were combined.
+        assert transactions(postgres, session) < 15   # They were batched.
 
     proxy.change("hole")
     (one, _, patients), (two, _, confirmed) = hosts
