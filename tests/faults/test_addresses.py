@@ -13,7 +13,7 @@ from changed import changed_module
 from faults import (GRACE, MODULES, MOUNTS, RECOVERY, TIMEOUT, Proxy,
                     database)
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
-from mounted import names   # noqa: F401, a fixture
+from mount_namespace import names   # noqa: F401, a fixture
 from workload import CHILDREN, KeptCaller, Load, Rooms
 
 LONGER = 5   # RegistrationTimeout, for two addresses of two seconds each

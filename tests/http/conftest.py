@@ -22,8 +22,8 @@ import uuid
 import pytest
 import requests
 
+import log_leaks
 import openapi
-import sent
 import servers
 
 ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo data
@@ -131,7 +131,7 @@ def no_log_tells_what_was_sent(tmp_path_factory):
     """At the end, all logs of all servers, at level info, are searched for it."""
     yield
     fail_on([f"sent by a client: {leak}"
-             for leak in sent.leaks(tmp_path_factory.getbasetemp())])
+             for leak in log_leaks.leaks(tmp_path_factory.getbasetemp())])
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ class Client(requests.Session):
 
     def __init__(self, httpd, certificates, token=None):
         super().__init__()
-        self.mount("https://", sent.Adapter(pool_maxsize=64))
+        self.mount("https://", log_leaks.Adapter(pool_maxsize=64))
         self.base = f"https://localhost:{httpd.port}"
         self.verify = str(certificates.authority)
         self.trust_env = False
@@ -175,7 +175,7 @@ def client(httpd, certificates):
         made.append(Client(httpd, certificates, token))
         made[-1].is_described = httpd is shared
         if httpd is shared:   # its site keeps that out of the log
-            made[-1].headers["Referer"] = sent.REFERER
+            made[-1].headers["Referer"] = log_leaks.REFERER
         return made[-1]
 
     yield make
@@ -222,7 +222,7 @@ def raw(httpd, certificates):
         with socket.create_connection(("127.0.0.1", httpd.port), timeout) as plain, \
                 context.wrap_socket(plain, server_hostname="localhost") as connection:
             connection.sendall(octets)
-            sent.note(octets)
+            log_leaks.note(octets)
             if half_close:
                 # Below TLS: its own shutdown would end reading too.
                 socket.socket.shutdown(connection, socket.SHUT_WR)

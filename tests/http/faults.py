@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 import requests
 
-import sent
+import log_leaks
 import servers
 from apis import check_error
 from conftest import new_uuid
@@ -347,7 +347,7 @@ class Caller(requests.Session):
 
     def __init__(self, httpd, host="localhost"):
         super().__init__()
-        self.mount("http://", sent.Adapter(pool_maxsize=64))
+        self.mount("http://", log_leaks.Adapter(pool_maxsize=64))
         self.httpd = httpd
         self.base = f"http://127.0.0.1:{httpd.port}"
         self.trust_env = False

@@ -11,7 +11,7 @@ import samples
 import servers
 from apis import INVALID, MOUNTS, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_object_id, new_uuid
-from entries import entries   # noqa: F401 (a fixture)
+from audit_entries import entries   # noqa: F401 (a fixture)
 from event_registrations import (MOUNT, TENANT_MOUNT, create, created, crowd, delete, path,
                                  update)
 from faults import CHILD, MODULES, Caller, database

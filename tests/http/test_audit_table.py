@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from conftest import new_uuid
-from entries import entries   # noqa: F401 (a fixture)
+from audit_entries import entries   # noqa: F401 (a fixture)
 from scratch import OnScratch
 
 REFUSED = "entries of the audit are neither changed nor deleted"

@@ -15,7 +15,7 @@ from apis import MOUNTS, check_error, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_uuid
 from event_registrations import OTHER_ORGANIZATION, TENANT_MOUNT
 from faults import caller, own_postgres, postgres_to_break, statuses   # noqa: F401
-from idempotent import seen, send
+from idempotency import seen, send
 from scratch import OnScratch
 
 CROWD = 40

@@ -11,7 +11,7 @@ import pytest
 from apis import each_api, good   # noqa: F401 (fixtures)
 from conftest import new_uuid
 from faults import caller, own_postgres, postgres_to_break, statuses   # noqa: F401
-from idempotent import seen, send
+from idempotency import seen, send
 from scratch import OnScratch
 
 CROWD = 40

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No log tells who registers, at level info or above: not httpd's, not PostgreSQL's.
 
-That holds for all that the whole suite sends; the end of each run checks it (see sent.py).
+That holds for all that the whole suite sends; the end of each run checks it (see log_leaks.py).
 Here are what would make a server talkative, and the controls that show that the check sees.
 """
 
@@ -10,7 +10,7 @@ import secrets
 
 import pytest
 
-import sent
+import log_leaks
 import servers
 from event_registrations import MOUNT
 from scratch import OnScratch
@@ -64,7 +64,7 @@ class TestATalkativeDatabase(Talkative):
         text, strings = logged()
         assert "duration: " in text and "live_register" in text
         assert 'violates check constraint "no_hosts"' in text
-        assert sent.found_in(text, strings) == set()
+        assert log_leaks.found_in(text, strings) == set()
 
 
 class TestControlOfTheRolesSettings(Talkative):
@@ -78,9 +78,9 @@ class TestControlOfTheRolesSettings(Talkative):
 
     def test_control_without_them_the_values_are_logged(self, logged):
         text, strings = logged()
-        sent.forget(*strings)
+        log_leaks.forget(*strings)
         assert "Failing row contains" in text and "parameters: $1 = " in text
-        assert sent.found_in(text, strings) == strings
+        assert log_leaks.found_in(text, strings) == strings
 
 
 # --- The check at the end of a run ---------------------------------------------------------
@@ -105,7 +105,7 @@ def told(tmp_path):
         path = directory / name
         path.write_text(line + "\n")
         try:
-            return list(sent.leaks(directory))
+            return list(log_leaks.leaks(directory))
         finally:
             path.unlink()
     return leaks
@@ -144,7 +144,7 @@ class TestControlOfTheSitesLogs(OnScratch):
 
     def test_control_they_are_logged(self, httpd, client, issuer):
         name, text = secrets.token_hex(8), secrets.token_hex(8)
-        sent.forget(name, text)
+        log_leaks.forget(name, text)
         one = client(issuer.token(name))
         assert one.get(f"{MOUNT}?search={text}").status_code == 200
         assert one.post("/v1/families", json={}).status_code == 403
@@ -180,7 +180,7 @@ class TestControlWithoutTheErrorLogFormat(OnScratch):
 
     def test_control_the_referer_is_logged_and_the_id_is_not(self, httpd, client):
         answer, line = refused(httpd, client)
-        sent.forget(answer.referer)
+        log_leaks.forget(answer.referer)
         assert answer.referer in line and answer.headers["X-Request-Id"] not in line
 
 

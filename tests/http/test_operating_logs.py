@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-import sent
+import log_leaks
 import servers
 from apis import MOUNTS, each_api, good, post_path   # noqa: F401, fixtures
 from conftest import new_uuid
@@ -110,7 +110,7 @@ def test_an_error_without_a_mount_has_one_too(wire):
 def test_an_error_log_can_have_it(start_httpd, client, issuer):
     """Also where another module logs first, here authz_core, which names the caller."""
     name = secrets.token_hex(8)
-    sent.forget(name)
+    log_leaks.forget(name)
     httpd = start_httpd(inside='ErrorLogFormat "[%t] [%-m:%l] [%L] %M"',
                         change=lambda site: site.replace("LogLevel authz_core:crit", ""))
     answer = client(issuer.token(name), httpd).post("/v1/families", json={})

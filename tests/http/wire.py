@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-import sent
+import log_leaks
 
 
 class KeptOpen(io.BufferedReader):
@@ -39,7 +39,7 @@ class Wire:
         self.file = KeptOpen(self.socket.makefile("rb", buffering=0))
 
     def send(self, octets):
-        sent.note(octets)
+        log_leaks.note(octets)
         self.socket.sendall(octets)
 
     def send_no_more(self):
@@ -93,7 +93,7 @@ def message(method, path, body=None, token=None, version="HTTP/1.1", **headers):
 
     A body comes with its Content-Length unless the headers say otherwise.
     """
-    lines = {"Host": "localhost", "Referer": sent.REFERER}
+    lines = {"Host": "localhost", "Referer": log_leaks.REFERER}
     if token:
         lines["Authorization"] = f"Bearer {token}"
     if body is not None and "Transfer_Encoding" not in headers:

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 import faults
-import mounted
+import mount_namespace
 import servers
-from mounted import names   # noqa: F401, a fixture
+from mount_namespace import names   # noqa: F401, a fixture
 
 API = 'RegistrationAPI events'
 
@@ -133,7 +133,7 @@ def configtest(httpd, *inside):
 def without_drivers():
     """A command to run another with, to which APR's drivers are not there."""
     [drivers] = pathlib.Path("/usr/lib").glob("*/apr-util-1")
-    return mounted.command(f"mount -t tmpfs none {drivers}")
+    return mount_namespace.command(f"mount -t tmpfs none {drivers}")
 
 
 def test_a_driver_that_is_missing_is_named_with_its_package(start_httpd, without_drivers):

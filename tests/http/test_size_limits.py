@@ -15,7 +15,7 @@ from apis import check_error, each_api, good   # noqa: F401 (fixtures)
 from conftest import ORGANIZATION, new_uuid
 from event_registrations import (MOUNT, create, created, delete, error, get, update,
                                  updated)
-from idempotent import seen, send
+from idempotency import seen, send
 
 LIMIT = 65536   # the default
 
