@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditional requests (RFC 9110, section 13): If-Match and If-None-Match on every method.
 
-A read compares the whole entity tag, a write only the version in it. A condition that does
-not hold is 412, or 304 for If-None-Match on a read, and changes nothing.
+A read compares the whole entity tag, a write only the version in it. A failed condition is
+412, or 304 for If-None-Match on a read, and changes nothing.
 """
 
 import contextlib
@@ -68,12 +68,12 @@ def check(api, registration, method, if_match=None, if_none_match=None):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("header", ["if_match", "if_none_match"])
 @pytest.mark.parametrize("method", READS + WRITES)
-def test_each_method_heeds_each_header(api, occurrence, method, header, form):
+def test_each_method_evaluates_each_header(api, occurrence, method, header, form):
     check(api, created(api, occurrence()), method, **{header: form})
 
 
 @pytest.mark.parametrize("method", READS + WRITES)
-def test_both_headers_have_to_hold(api, occurrence, method):
+def test_both_headers_are_evaluated(api, occurrence, method):
     one = occurrence()
     for n, (first, second) in enumerate(itertools.product(
             ("matching", "other", "any", "weak"), repeat=2)):
@@ -83,7 +83,7 @@ def test_both_headers_have_to_hold(api, occurrence, method):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("method", ("GET", "HEAD", "DELETE"))
-def test_a_trashed_one_heeds_each_header(api, occurrence, method, header, form):
+def test_trashed_registration_evaluates_each_header(api, occurrence, method, header, form):
     registration = created(api, occurrence())
     tag = api.delete(path(registration)).headers["ETag"]
     trashed = path(registration) + "?withTrashed=true"
@@ -95,7 +95,7 @@ def test_a_trashed_one_heeds_each_header(api, occurrence, method, header, form):
     assert api.get(trashed).json() == before
 
 
-def test_a_read_compares_the_whole_tag_and_a_write_the_version(api, occurrence):
+def test_read_compares_whole_tag_and_write_only_version(api, occurrence):
     one = occurrence()
     registration = created(api, one)
     old = get(api, registration).headers["ETag"]
@@ -108,7 +108,7 @@ def test_a_read_compares_the_whole_tag_and_a_write_the_version(api, occurrence):
 
 @pytest.mark.parametrize("headers", [{"If-Match": "*"}, {"If-Match": OTHER},
                                      {"If-None-Match": "*"}, {"If-None-Match": OTHER}], ids=str)
-def test_a_condition_does_not_hide_another_error(api, occurrence, headers):
+def test_condition_does_not_hide_other_errors(api, occurrence, headers):
     for method in READS + WRITES:
         body = {"json": {}} if method == "PUT" else {}
         for address, status in ((f"{MOUNT}/{UNKNOWN}", 404), (f"{MOUNT}/x", 400)):
@@ -119,9 +119,8 @@ def test_a_condition_does_not_hide_another_error(api, occurrence, headers):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_post_has_no_registration_yet_that_a_condition_could_name(api, sql, occurrence,
-                                                                   form):
-    """So If-Match does not hold, whatever it names, and If-None-Match does."""
+def test_post_fails_if_match_and_passes_if_none_match(api, sql, occurrence, form):
+    """There is no registration yet: If-Match is false for any value, If-None-Match true."""
     one = occurrence()
     body = {"occurrenceId": one, "externalUserId": "somebody"}
     value = value_of(form, OTHER)
@@ -133,7 +132,7 @@ def test_a_post_has_no_registration_yet_that_a_condition_could_name(api, sql, oc
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_description_heeds_both_headers(anonymous, form):
+def test_openapi_document_evaluates_each_header(anonymous, form):
     tag = anonymous.get("/openapi.json").headers["ETag"]
     for method in READS:
         for name, keyword in (("If-Match", "if_match"), ("If-None-Match", "if_none_match")):
@@ -145,7 +144,7 @@ def test_the_description_heeds_both_headers(anonymous, form):
 
 @pytest.mark.parametrize("headers", [{name: value} for name in ("If-Match", "If-None-Match")
                                      for value in ("*", OTHER, "nonsense", "W/" + OTHER)], ids=str)
-def test_where_there_is_no_entity_tag_a_condition_is_ignored(admin, good, headers):
+def test_condition_without_entity_tag_is_ignored(admin, good, headers):
     for name in ("live", "groups", "users", "families"):
         one = good(name)
         made = admin.post(one.path, json=one.body, headers=headers)
@@ -156,12 +155,12 @@ def test_where_there_is_no_entity_tag_a_condition_is_ignored(admin, good, header
                 assert read.status_code == 200 and "ETag" not in read.headers
 
 
-# --- Writes compare under the lock -----------------------------------------------------------
+# --- Writes compare under the row lock -----------------------------------------------------
 
 @contextlib.contextmanager
-def changed_meanwhile(postgres, registration):
-    """Holds the occurrence's lock; at the end of the block the registration has another
-    version."""
+def change_under_lock(postgres, registration):
+    """Holds the occurrence's lock and raises the registration's version at the end of the
+    block."""
     with contextlib.closing(postgres.connect()) as connection:
         connection.autocommit = False
         cursor = connection.cursor()
@@ -174,13 +173,13 @@ def changed_meanwhile(postgres, registration):
 
 
 def race(api, postgres, registration, method):
-    """The status of a write that begins before another change and is done after it; its
-    If-None-Match names the version that the change makes."""
+    """The status of a write sent before another change and executed after it. Its
+    If-None-Match names the version that the other change makes."""
     tag = get(api, registration).headers["ETag"].replace('"1-', '"2-')
     answers = []
     one = threading.Thread(target=lambda: answers.append(
         request(api, method, registration, {"If-None-Match": tag})))
-    with changed_meanwhile(postgres, registration):
+    with change_under_lock(postgres, registration):
         one.start()
         servers.wait_until(lambda: is_waiting(postgres), 10, "no call waited for the lock")
     one.join()
@@ -196,15 +195,15 @@ def is_waiting(postgres):
 
 
 @pytest.mark.parametrize("method", WRITES)
-def test_a_write_compares_with_the_version_under_the_lock(api, postgres, occurrence, method,
-                                                          expect_log):
+def test_write_compares_version_under_row_lock(api, postgres, occurrence, method,
+                                               expect_log):
     expect_log("canceling statement due to lock timeout")
     registration = created(api, occurrence())
     assert race(api, postgres, registration, method) == 412
     assert get(api, registration).status_code == 200
 
 
-def test_control_without_the_operations_condition_writes_go_through(api, sql, postgres,
+def test_control_without_condition_in_operation_write_succeeds(api, sql, postgres,
                                                                    occurrence, expect_log):
     expect_log("canceling statement due to lock timeout")
     function = sql("SELECT pg_get_functiondef('event_version_excluded'::regproc)")[0][0]
@@ -218,7 +217,7 @@ def test_control_without_the_operations_condition_writes_go_through(api, sql, po
         sql(function)
 
 
-def test_a_promotion_in_between_is_a_change(api, occurrence):
+def test_promotion_changes_entity_tag(api, occurrence):
     one = occurrence(capacity=1)
     first = created(api, one, "first")
     waiting = created(api, one, "second")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to the database are few: who holds one, how long, and who waits for it."""
+"""Database connections: their limit, how long a request holds one, and who waits for it."""
 
 import concurrent.futures
 import socket
@@ -16,7 +16,7 @@ from faults import caller, own_postgres, postgres_to_break   # noqa: F401, fixtu
 from wire import Wire, message
 
 
-# RegistrationTimeout where waiting for a while is what a test is about.
+# RegistrationTimeout of tests in which requests wait for a while.
 PATIENT = 8
 
 
@@ -27,7 +27,7 @@ def pool():
 
 
 class Watch(Meanwhile):
-    """The most connections of the module that were seen at a time."""
+    """`most` is the largest number of the module's connections seen at a time."""
 
     def __init__(self, postgres):
         self.postgres = postgres
@@ -47,35 +47,35 @@ class Watch(Meanwhile):
                            f"there were not {connections} connections")
 
 
-# --- How many -------------------------------------------------------------------------------
+# --- Connection limiter --------------------------------------------------------------------
 
 def most_calls(one, postgres, pool, expected):
-    """How many are made at a time for 40 requests, all held up by a lock."""
+    """The largest number of concurrent calls for 40 requests that all wait for a lock."""
     session = postgres.live_session()
     with Watch(postgres) as watch:
         with postgres.locked(session):
             answers = pool.submit(one.register_many, session, 40)
             watch.wait_for(expected)
-            time.sleep(0.5)   # for one too many
+            time.sleep(0.5)   # for one connection too many
         assert statuses(answers.result()) == [201] * 40
     return watch.most
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_no_more_calls_are_made_at_a_time_than_configured(caller, postgres_to_break, pool,
-                                                          limit):
+def test_concurrent_calls_are_limited_to_registration_connections(caller, postgres_to_break,
+                                                                  pool, limit):
     one = caller(most=10, timeout=PATIENT, inside=f"RegistrationConnections {limit}")
     assert most_calls(one, postgres_to_break, pool, limit) == limit
 
 
-def test_control_a_higher_limit_lets_more_through(caller, postgres_to_break, pool):
+def test_control_higher_limit_allows_more_calls(caller, postgres_to_break, pool):
     one = caller(most=10, timeout=PATIENT)   # RegistrationConnections is DBDMax by default
     assert most_calls(one, postgres_to_break, pool, 10) == 10
 
 
-def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_to_break,
-                                                          pool, expect_log):
-    """The first host's requests take all connections for longer than the second's wait."""
+def test_request_without_free_connection_in_time_is_503(start_httpd, postgres_to_break,
+                                                        pool, expect_log):
+    """The first host's requests hold all connections for longer than the second's timeout."""
     dsn = postgres_to_break.dsn()
     site = two_hosts(dsn, dsn, "RegistrationBatchSize 1", most=2, timeout=PATIENT)
     first, _, second = site.rpartition(f"RegistrationTimeout {PATIENT}")
@@ -87,7 +87,7 @@ def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_
         held_up = [pool.submit(one.register, session) for session in slow]
         servers.wait_until(lambda: postgres_to_break.query(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == [(2,)],
-            TIMEOUT, "they do not take the connections")
+            TIMEOUT, "they do not hold the connections")
         for answer in two.register_many(other, 10):
             check_unavailable(answer)
         for each in held_up:
@@ -97,10 +97,10 @@ def test_a_request_that_gets_no_connection_in_time_is_503(start_httpd, postgres_
     check_recovers(two, other)
 
 
-# --- What a deadline cuts off ----------------------------------------------------------------
+# --- Calls that exceed the deadline --------------------------------------------------------
 
-def left_at_work(start_httpd, postgres, module):
-    """Has a call answered at the deadline; for how long PostgreSQL goes on with it."""
+def seconds_after_deadline(start_httpd, postgres, module):
+    """Makes a call exceed its deadline; for how long PostgreSQL goes on with it."""
     site = CHILD + MOUNTS + database(postgres.dsn(), options="-c statement_timeout=0")
     one = Caller(start_httpd(site, modules=MODULES, registration=module))
     session, other = postgres.live_session(), postgres.live_session()
@@ -114,27 +114,27 @@ def left_at_work(start_httpd, postgres, module):
     return time.monotonic() - begin
 
 
-def test_a_call_that_a_deadline_ends_is_cancelled(start_httpd, postgres_to_break):
-    assert left_at_work(start_httpd, postgres_to_break, servers.MODULE) < GRACE
+def test_call_over_deadline_is_cancelled(start_httpd, postgres_to_break):
+    assert seconds_after_deadline(start_httpd, postgres_to_break, servers.MODULE) < GRACE
 
 
 @pytest.fixture(scope="module")
 def unguarded(tmp_path_factory):
-    """A module that cancels nothing, and gives an expired connection another lease only."""
+    """A module that cancels no call and renews the lease of expired connections."""
     return changed_module(tmp_path_factory.mktemp("unguarded") / "sources",
                           "pg_cancel_backend(pid)", "pid",
                           "reg_connection_close(&p->connection);",
                           "p->used_at = apr_time_now();")
 
 
-def test_control_without_the_cancel_it_goes_on(start_httpd, postgres_to_break, unguarded):
-    assert left_at_work(start_httpd, postgres_to_break, unguarded) > GRACE
+def test_control_without_cancel_call_goes_on(start_httpd, postgres_to_break, unguarded):
+    assert seconds_after_deadline(start_httpd, postgres_to_break, unguarded) > GRACE
 
 
-# --- Connections that have expired -----------------------------------------------------------
+# --- Expired connections -------------------------------------------------------------------
 
 def backends_after_a_rest(start_httpd, postgres, exptime, module=servers.MODULE):
-    """The backends that served a request, and another one after two idle seconds."""
+    """The backends of two requests with two idle seconds in between."""
     site = CHILD + MOUNTS + database(postgres.dsn(), most=1)
     assert site.count("DBDExptime 0") == 1
     one = Caller(start_httpd(site.replace("DBDExptime 0", f"DBDExptime {exptime}"),
@@ -151,25 +151,25 @@ def backends_after_a_rest(start_httpd, postgres, exptime, module=servers.MODULE)
     return backends
 
 
-def test_an_expired_connection_is_made_anew(start_httpd, postgres_to_break):
+def test_expired_connection_is_replaced(start_httpd, postgres_to_break):
     [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 1)
     assert before != after
 
 
-def test_one_that_does_not_expire_is_kept(start_httpd, postgres_to_break):
+def test_unexpired_connection_is_reused(start_httpd, postgres_to_break):
     [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 0)
     assert before == after
 
 
-def test_control_an_expired_connection_that_is_kept_is_noticed(start_httpd, postgres_to_break,
-                                                               unguarded):
+def test_control_reuse_of_expired_connection_is_detected(start_httpd, postgres_to_break,
+                                                         unguarded):
     [before], [after] = backends_after_a_rest(start_httpd, postgres_to_break, 1, unguarded)
     assert before == after
 
 
-# --- Locks of others, and PostgreSQL's own timeouts -----------------------------------------
+# --- Row locks, and PostgreSQL's own timeouts ----------------------------------------------
 
-def test_a_locked_row_holds_up_only_who_wants_it(caller, postgres_to_break, pool):
+def test_locked_row_delays_only_requests_for_that_row(caller, postgres_to_break, pool):
     one = caller()
     session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
     with postgres_to_break.locked(session):
@@ -177,26 +177,26 @@ def test_a_locked_row_holds_up_only_who_wants_it(caller, postgres_to_break, pool
         for _ in range(10):
             answer = one.register(other)
             assert (answer.status_code, answer.seconds < GRACE) == (201, True)
-        assert not held_up.done()   # The control: it is locked.
+        assert not held_up.done()   # Negative control: the row is locked.
         check_unavailable(held_up.result())
     check_recovers(one, session)
 
 
-def test_a_lock_that_is_released_in_time_costs_nothing(caller, postgres_to_break, pool):
+def test_lock_released_in_time_fails_no_request(caller, postgres_to_break, pool):
     one = caller(timeout=PATIENT)
     session = postgres_to_break.live_session(max_participants=5)
     with postgres_to_break.locked(session):
         answers = pool.submit(one.register_many, session, 12)
-        # Until a wait of 100 ms ends: PostgreSQL, which gets the lock at that moment, may
-        # then take its own time-out for a cancellation by somebody.
+        # Longer than one wait of 100 ms. PostgreSQL may get the lock just as its timeout ends,
+        # and then takes the timeout for a cancellation by the user.
         time.sleep(1)
         assert not answers.done()
     assert sorted(statuses(answers.result())) == [201] * 5 + [412] * 7
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
-def test_a_timeout_of_postgresql_is_503_and_keeps_the_connection(caller, postgres_to_break,
-                                                                 setting):
+def test_timeout_of_postgresql_is_503_and_keeps_connection(caller, postgres_to_break,
+                                                           setting):
     one = caller(options=f"-c {setting}=400")
     session = postgres_to_break.live_session()
     assert one.register(session).status_code == 201
@@ -211,7 +211,7 @@ def test_a_timeout_of_postgresql_is_503_and_keeps_the_connection(caller, postgre
 
 # --- Slow clients ---------------------------------------------------------------------------
 
-def test_who_sends_slowly_holds_no_connection(caller, postgres_to_break):
+def test_slow_sender_holds_no_connection(caller, postgres_to_break):
     one = caller(most=1)
     session = postgres_to_break.live_session()
     assert one.register(session).status_code == 201
@@ -231,7 +231,7 @@ def test_who_sends_slowly_holds_no_connection(caller, postgres_to_break):
         wire.close()
 
 
-def test_who_reads_slowly_holds_no_connection(caller, postgres_to_break):
+def test_slow_reader_holds_no_connection(caller, postgres_to_break):
     one = caller(most=1)
     session = postgres_to_break.live_session()
     path, occurrence = "/api/v1/event-registrations", "123e4567-e89b-12d3-a456-426614174001"
@@ -243,7 +243,7 @@ def test_who_reads_slowly_holds_no_connection(caller, postgres_to_break):
     for _ in range(2):
         slow.append(Wire(one.httpd, receive_buffer=2048))
         slow[-1].send(message("GET", f"{path}?limit=100&occurrenceId={occurrence}"))
-        assert slow[-1].file.peek(1)   # The answer has begun, and nobody reads on.
+        assert slow[-1].file.peek(1)   # The answer has begun; the rest is not read.
     for _ in range(5):
         answer = one.register(session)
         assert (answer.status_code, answer.seconds < GRACE) == (201, True)
@@ -251,8 +251,8 @@ def test_who_reads_slowly_holds_no_connection(caller, postgres_to_break):
         wire.close()
 
 
-def test_control_the_one_connection_can_be_held(caller, postgres_to_break, pool):
-    """By a request that is held up itself; others then do wait for it."""
+def test_control_single_connection_can_be_held(caller, postgres_to_break, pool):
+    """By a slow call: another request waits for it."""
     one = caller(most=1, timeout=PATIENT)
     session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
     with postgres_to_break.slow(2 * GRACE, session):
@@ -265,16 +265,17 @@ def test_control_the_one_connection_can_be_held(caller, postgres_to_break, pool)
         assert (held_up.result().status_code, waiting.result().status_code) == (201, 201)
 
 
-def test_a_client_that_gives_up_leaves_no_connection_behind(caller, postgres_to_break):
+def test_aborted_request_frees_its_connection(caller, postgres_to_break):
     one = caller(most=1)
     session, other = postgres_to_break.live_session(), postgres_to_break.live_session()
     assert one.register(other).status_code == 201
     with postgres_to_break.locked(session):
-        gone = Wire(one.httpd)
-        gone.send(message("POST", f"/v1/sessions/{session}/register", b'{"patient_id": "x"}'))
+        aborted = Wire(one.httpd)
+        aborted.send(message("POST", f"/v1/sessions/{session}/register",
+                             b'{"patient_id": "x"}'))
         time.sleep(0.3)
-        gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        gone.close()
+        aborted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        aborted.close()
     for _ in range(3):
         answer = one.register(other)
         assert (answer.status_code, answer.seconds < GRACE) == (201, True)
@@ -283,7 +284,7 @@ def test_a_client_that_gives_up_leaves_no_connection_behind(caller, postgres_to_
 # --- Two databases --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("mode, host", [("refuse", 0), ("hole", 1)])
-def test_a_database_that_is_away_is_no_concern_of_another_hosts(
+def test_outage_of_one_database_does_not_affect_another_host(
         start_httpd, postgres_to_break, pool, mode, host):
     proxies = [Proxy(postgres_to_break.port) for _ in range(2)]
     httpd = start_httpd(two_hosts(*(postgres_to_break.dsn(port=each.port)
@@ -301,7 +302,7 @@ def test_a_database_that_is_away_is_no_concern_of_another_hosts(
             answer = there.register(session)
             assert (answer.status_code, answer.seconds < GRACE) == (201, True)
         for answer in held_up.result():
-            check_unavailable(answer)   # The control: it is away.
+            check_unavailable(answer)   # Negative control: it is unreachable.
         proxies[host].change("forward")
         check_recovers(away, session)
     finally:
@@ -309,10 +310,10 @@ def test_a_database_that_is_away_is_no_concern_of_another_hosts(
             each.close()
 
 
-def test_hosts_with_the_same_database_share_its_connections(start_httpd, postgres_to_break,
-                                                            pool):
+def test_hosts_with_same_database_share_its_connections(start_httpd, postgres_to_break,
+                                                        pool):
     dsn = postgres_to_break.dsn()
-    # One by one, so that each host by itself would have as many as it is allowed.
+    # Without batching, so that each host alone would reach its limit.
     httpd = start_httpd(two_hosts(dsn, dsn, "RegistrationBatchSize 1", most=3,
                                   timeout=PATIENT), modules=MODULES)
     session = postgres_to_break.live_session()
@@ -321,7 +322,7 @@ def test_hosts_with_the_same_database_share_its_connections(start_httpd, postgre
             answers = [pool.submit(Caller(httpd, f"{name}.example.org").register_many,
                                    session, 15) for name in ("one", "two")]
             watch.wait_for(3)
-            time.sleep(0.5)   # for one too many
+            time.sleep(0.5)   # for one connection too many
         for each in answers:
             assert statuses(each.result()) == [201] * 15
     assert watch.most == 3

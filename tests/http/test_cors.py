@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What example-site.conf has for pages of another origin works as it stands there, once its
-lines are in."""
+"""CORS: the commented lines of example-site.conf work once their comment marks are removed."""
 
 import re
 
@@ -14,7 +13,7 @@ METHODS = "GET, HEAD, POST, PUT, DELETE"
 
 
 def uncommented(site, origin=None):
-    """The site with its lines for other origins in."""
+    """The site with its CORS lines active."""
     before, mark, rest = site.partition("    # SetEnvIf Origin")
     lines, end, after = rest.partition("    # </If>\n")
     assert mark and end
@@ -26,7 +25,7 @@ def uncommented(site, origin=None):
 
 @pytest.fixture
 def open_site(start_httpd):
-    """open_site(origin): an httpd that pages of that origin may call."""
+    """open_site(origin): an httpd that allows requests from pages of that origin."""
     return lambda origin=None: start_httpd(change=lambda site: uncommented(site, origin))
 
 
@@ -36,8 +35,8 @@ def preflight(caller, path, method="POST", origin=ORIGIN):
         "Access-Control-Request-Headers": "authorization,content-type,prefer"})
 
 
-def test_a_browser_may_ask_without_a_token(client, open_site, token):
-    """At every mount, that with a scope and that with an organization among them."""
+def test_preflight_needs_no_token(client, open_site, token):
+    """At every mount, also with a required scope or organization."""
     anonymous = client(httpd=open_site())
     paths = [post_path(api) for api in APIS] + ["/tenant" + MOUNTS["events"]]
     for path in paths:
@@ -48,11 +47,11 @@ def test_a_browser_may_ask_without_a_token(client, open_site, token):
         assert {"Authorization", "Content-Type", "Idempotency-Key", "Prefer"} <= set(
             answer.headers["Access-Control-Allow-Headers"].split(", "))
         assert "Origin" in answer.headers["Vary"]
-        # Only to ask: what is asked about still takes a token.
+        # The request itself still needs a token.
         assert anonymous.post(path, json={}).status_code == 401, path
 
 
-def test_another_origin_gets_no_leave(client, open_site):
+def test_preflight_of_other_origin_is_not_allowed(client, open_site):
     anonymous = client(httpd=open_site())
     for origin in ("https://app.example.com", "https://app.example.org.evil.example",
                    "http://app.example.org", "null"):
@@ -61,7 +60,7 @@ def test_another_origin_gets_no_leave(client, open_site):
         assert "Origin" in answer.headers["Vary"]
 
 
-def test_errors_can_be_read_too(client, open_site, token):
+def test_errors_have_cors_headers(client, open_site, token):
     httpd = open_site()
     for caller, status in ((client(httpd=httpd), 401), (client(token, httpd), 403)):
         answer = caller.post(MOUNTS["families"], json={}, headers={"Origin": ORIGIN})
@@ -70,7 +69,7 @@ def test_errors_can_be_read_too(client, open_site, token):
         assert "WWW-Authenticate" in answer.headers["Access-Control-Expose-Headers"]
 
 
-def test_control_as_it_stands_a_browser_may_not_ask(anonymous):
+def test_control_preflight_without_cors_lines_is_401(anonymous):
     answer = preflight(anonymous, post_path("live"))
     assert answer.status_code == 401
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -87,10 +86,10 @@ fetch(address, {method: "POST", body: JSON.stringify(body), headers: {
 """
 
 
-def test_a_page_of_another_origin_registers(browser, open_site, httpd, occurrence, token,
-                                            start_httpd):
-    """A real browser's page, from one httpd, calls another: the one whose site allows it,
-    and, as a control, one whose site does not."""
+def test_page_of_allowed_origin_registers(browser, open_site, httpd, occurrence, token,
+                                          start_httpd):
+    """A page in a real browser, from one httpd, calls another httpd that allows its origin;
+    and, as negative control, one that does not."""
     page_at = start_httpd()
     origin = f"https://localhost:{page_at.port}"
     page = browser()

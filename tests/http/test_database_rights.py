@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service's database role can call the operations, and do nothing else.
 
-What there is to try is listed from the catalog, and the operations from the C, so that a new
-table or function is covered by itself. Everything is tried in a transaction that is rolled
-back, as the controls, which grant too much, let it happen.
+Tables and functions are listed from the catalog and the operations from the C sources, so that
+a new one is covered automatically. Each statement runs in a transaction that is rolled back,
+because the controls grant too much and let it succeed.
 """
 
 import re
@@ -17,7 +17,7 @@ from scratch import OnScratch
 
 
 def operations():
-    """The functions that the module calls, by their names in the C."""
+    """The names of the functions that the module calls, from the C sources."""
     sources = "".join(path.read_text() for path in (servers.ROOT / "src").rglob("*.c"))
     keyed = re.findall(r'REG_KEYED_OPERATION\(\s*"(\w+)"', sources)
     plain = re.findall(r'reg_operation_t \w+ = {\s*\.name =\s*"(\w+)"', sources)
@@ -28,7 +28,7 @@ def operations():
     return {*keyed, *plain, "idempotent", "schema_version"}
 
 
-# What is tried on everything of a kind, as pg_class has them.
+# Statements to try on every relation, by its relkind.
 ON_TABLES = [
     "SELECT * FROM {name}", "SELECT count(*) FROM {name}", "SELECT 1 FROM {name} FOR SHARE",
     "SELECT {column} FROM {name}", "SELECT t FROM {name} AS t", "TABLE {name}",
@@ -56,7 +56,7 @@ ON_KINDS = {
           "SELECT * FROM {name}", "SELECT last_value FROM {name}", "DROP SEQUENCE {name}",
           "ALTER SEQUENCE {name} RESTART"],
 }
-# A partitioned table and a partition take no child, from any role.
+# A partitioned table and a partition cannot be inherited from, by any role.
 ON_KINDS["p"] = [statement for statement in ON_KINDS["r"] if "INHERITS" not in statement]
 ON_KINDS["m"] = [*ON_KINDS["v"], "REFRESH MATERIALIZED VIEW {name}"]
 
@@ -88,7 +88,7 @@ NOT_ALLOWED = (psycopg2.errors.InsufficientPrivilege,
 
 
 class Service:
-    """A connection of the role that the module has."""
+    """A connection with the module's role."""
 
     def __init__(self, database, role="registration"):
         self.connection = database.connect(role)
@@ -98,9 +98,8 @@ class Service:
             cursor.execute(query, parameters or None)
             return cursor.fetchall() if cursor.description else None
 
-    def refusal(self, statement):
-        """The error that a statement is refused with; None when it is not. Whatever it did
-        is undone."""
+    def error_of(self, statement):
+        """The error of a refused statement, or None; its effects are rolled back."""
         alone = re.match("CREATE DATABASE|ALTER SYSTEM", statement)
         self.connection.autocommit = bool(alone)
         try:
@@ -116,13 +115,13 @@ class Service:
             self.connection.autocommit = True
         return None
 
-    def reaches(self, statements):
-        """Those that are not refused for want of rights."""
+    def allowed(self, statements):
+        """The statements that are not refused for lack of rights."""
         return [statement for statement in statements
-                if not isinstance(self.refusal(statement), NOT_ALLOWED)]
+                if not isinstance(self.error_of(statement), NOT_ALLOWED)]
 
 
-class InADatabaseOfItsOwn(OnScratch):
+class DatabaseRights(OnScratch):
     @pytest.fixture(autouse=True)
     def refusals_are_logged(self, expect_log):
         expect_log(r"registration@scratch_\w+ (ERROR|WARNING):  ")
@@ -135,7 +134,7 @@ class InADatabaseOfItsOwn(OnScratch):
 
     @pytest.fixture
     def relations(self, sql):
-        """Kind, name and a column of everything in the schema that has rows or values."""
+        """Kind, name and a column of each table, view and sequence in the schema."""
         found = sql("SELECT CASE WHEN c.relispartition THEN 'p' ELSE c.relkind::text END,"
                     " c.oid::regclass::text, quote_ident(a.attname)"
                     " FROM pg_class AS c LEFT JOIN pg_attribute AS a"
@@ -146,7 +145,7 @@ class InADatabaseOfItsOwn(OnScratch):
 
     @pytest.fixture
     def on_relations(self, relations, service):
-        """The statements to try on all of them."""
+        """The statements to try on all relations."""
         version = service.connection.server_version
         assert {kind for kind, *_ in relations} >= {"r", "p", "v", "S"}
         return [statement.format(name=name, column=column)
@@ -155,8 +154,8 @@ class InADatabaseOfItsOwn(OnScratch):
 
     @pytest.fixture
     def functions(self, sql):
-        """Calls of all functions of the schema but the operations, with nulls that the
-        planner cannot see, as it answers a strict function's call itself."""
+        """A call of each function of the schema except operations. The nulls are subqueries:
+        the planner answers a strict function with constant nulls without calling it."""
         found = sql("SELECT proname, CASE prokind WHEN 'p'"
                     " THEN format('CALL registration.%I(%s)', proname, ("
                     "  SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ')"
@@ -171,36 +170,36 @@ class InADatabaseOfItsOwn(OnScratch):
         return [call for name, call in found if name not in operations()]
 
 
-class TestTheServicesRole(InADatabaseOfItsOwn):
-    def test_no_table_view_or_sequence_can_be_reached(self, service, on_relations):
-        assert service.reaches(on_relations) == []
+class TestServiceRole(DatabaseRights):
+    def test_relations_are_refused(self, service, on_relations):
+        assert service.allowed(on_relations) == []
 
-    def test_nothing_else_can_be_done(self, service):
-        assert service.reaches(ELSEWHERE) == []
+    def test_other_statements_are_refused(self, service):
+        assert service.allowed(ELSEWHERE) == []
 
-    def test_no_function_but_the_operations_can_be_called(self, service, functions):
-        assert service.reaches(functions) == []
+    def test_functions_except_operations_are_refused(self, service, functions):
+        assert service.allowed(functions) == []
 
-    def test_what_it_may_execute_is_the_operations(self, service):
+    def test_execute_right_is_on_operations_only(self, service):
         may = service.rows("SELECT proname FROM pg_proc"
                            " WHERE pronamespace = 'registration'::regnamespace"
                            " AND has_function_privilege(oid, 'EXECUTE')")
         assert sorted(name for name, in may) == sorted(operations())
 
-    def test_elsewhere_it_may_execute_what_everybody_may(self, service):
+    def test_role_has_no_own_grants_in_other_schemas(self, service):
         assert service.rows(
             "SELECT p.oid::regprocedure::text FROM pg_proc AS p, aclexplode(p.proacl) AS a"
             " WHERE a.grantee = 'registration'::regrole"
             " AND p.pronamespace <> 'registration'::regnamespace") == []
 
-    def test_it_has_no_attribute_of_a_role_and_is_in_no_other(self, service):
+    def test_role_has_no_attributes_and_no_memberships(self, service):
         assert service.rows(
             "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,"
             " (SELECT count(*) FROM pg_auth_members WHERE member = r.oid)"
             " FROM pg_roles AS r WHERE rolname = 'registration'") == [
                 (False, False, False, False, False, 0)]
 
-    def test_other_roles_may_do_nothing(self, sql, database, on_relations, functions):
+    def test_other_roles_have_no_rights(self, sql, database, on_relations, functions):
         role = f"other_{new_object_id()}"
         sql(f"CREATE ROLE {role} LOGIN PASSWORD '{database.password}'")
         connection = database.connect(role)
@@ -228,7 +227,7 @@ def administrators():
                                             re.DOTALL)[1]))
 
 
-class TestTheAdministratorsRole(InADatabaseOfItsOwn):
+class TestAdministratorRole(DatabaseRights):
     """A role that is a member of registration_admin and has nothing else."""
 
     @pytest.fixture
@@ -242,18 +241,18 @@ class TestTheAdministratorsRole(InADatabaseOfItsOwn):
         clerk.connection.close()
         sql(f"DROP ROLE {role}")
 
-    def test_it_reaches_no_table_and_nothing_else(self, clerk, on_relations):
-        assert clerk.reaches(on_relations) == []
-        assert clerk.reaches(ELSEWHERE) == []
+    def test_relations_and_other_statements_are_refused(self, clerk, on_relations):
+        assert clerk.allowed(on_relations) == []
+        assert clerk.allowed(ELSEWHERE) == []
 
-    def test_what_it_may_execute_is_for_administrators(self, clerk):
+    def test_execute_right_is_on_administrator_functions_only(self, clerk):
         may = clerk.rows("SELECT proname FROM pg_proc"
                          " WHERE pronamespace = 'registration'::regnamespace"
                          " AND has_function_privilege(oid, 'EXECUTE')")
         assert {name for name, in may} == administrators() > {"erase_person", "recount"}
         assert not administrators() & operations()
 
-    def test_it_shows_and_erases_a_person(self, clerk, sql, live_session):
+    def test_administrator_exports_and_erases_a_person(self, clerk, sql, live_session):
         sql("SELECT live_register(%s::uuid[], %s::uuid[], '{jane@example.org}', '{NULL}',"
             " '{host}', '{me}', '{NULL}')", f"{{{new_uuid()}}}", f"{{{live_session()}}}")
         [[exported]] = clerk.rows("SELECT registration.export_person('jane@example.org')")
@@ -266,7 +265,7 @@ class TestTheAdministratorsRole(InADatabaseOfItsOwn):
                    ) == [(True,)]
 
 
-# What somebody may grant by mistake.
+# Rights granted by mistake.
 MISTAKES = [
     *(f"GRANT {right} ON live_registrations TO registration" for right in
       ("SELECT", "SELECT (id)", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER")),
@@ -281,55 +280,56 @@ MISTAKES = [
 ]
 
 
-def taken_back(grant):
+def revoked(grant):
     return (grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM ")
             .replace(" SUPERUSER", " NOSUPERUSER"))
 
 
-class TestControlOfMistakes(InADatabaseOfItsOwn):
-    """Each would be noticed here, and the installation mends it or refuses to go on."""
+class TestControlMistakenGrants(DatabaseRights):
+    """Each is detected by the tests above; the installation revokes it or stops."""
 
     @pytest.fixture
     def mistake(self, sql, request):
         sql(request.param)
         yield request.param
-        sql(taken_back(request.param))
+        sql(revoked(request.param))
 
     @pytest.mark.parametrize("mistake", MISTAKES, indirect=True)
-    def test_control_a_mistake_is_noticed(self, service, database, mistake, on_relations,
-                                          functions, expect_log):
+    def test_control_mistaken_grant_is_detected(self, service, database, mistake,
+                                                on_relations, functions, expect_log):
         everything = on_relations + functions
         if "SCHEMA" in mistake or "GRANT registration_owner" in mistake:
-            # Not as a superuser: not all of that could be undone.
+            # Not as a superuser: its effects could not all be rolled back.
             everything += ELSEWHERE
-        assert service.reaches(everything) != []
+        assert service.allowed(everything) != []
         if "FUNCTION" in mistake:
-            # The installation grants functions anew. What else is too much it only tells.
+            # The installation resets the rights on functions; for others it stops.
             database.install("install.sql")
-            assert service.reaches(everything) == []
+            assert service.allowed(everything) == []
         else:
             expect_log("postgres@scratch_")
             with pytest.raises(servers.ServerError, match="role registration must not"):
                 database.install("install.sql")
 
 
-class TestControlOfMistakesForAdministrators(InADatabaseOfItsOwn):
+class TestControlMistakenGrantsToAdministrators(DatabaseRights):
     @pytest.mark.parametrize("mistake", [
         "GRANT SELECT ON live_registrations TO registration_admin",
         "GRANT registration_owner TO registration_admin"])
-    def test_control_the_installation_refuses_to_go_on(self, sql, database, expect_log,
-                                                       mistake):
+    def test_control_installation_stops_on_mistaken_grant(self, sql, database, expect_log,
+                                                          mistake):
         expect_log("postgres@scratch_")
         sql(mistake)
         try:
             with pytest.raises(servers.ServerError, match="role registration_admin must"):
                 database.install("install.sql")
         finally:
-            sql(taken_back(mistake))
+            sql(revoked(mistake))
 
 
-class TestASchemaOfSomebodyElse(InADatabaseOfItsOwn):
-    def test_it_is_not_taken(self, sql, database, expect_log):
+class TestSchemaOfAnotherOwner(DatabaseRights):
+    def test_installation_stops_if_schema_has_another_owner(self, sql, database,
+                                                            expect_log):
         expect_log("postgres@scratch_")
         sql("ALTER SCHEMA registration OWNER TO postgres;"
             " GRANT ALL ON SCHEMA registration TO registration_owner")
@@ -339,9 +339,9 @@ class TestASchemaOfSomebodyElse(InADatabaseOfItsOwn):
         database.install("install.sql")
 
 
-# --- What is found by name -----------------------------------------------------------------
+# --- search_path ---------------------------------------------------------------------------
 
-# What an operation uses, once more in a schema that others may write to.
+# Objects that an operation uses, planted in a schema that other roles may write to.
 PLANTED_SESSIONS = """
 CREATE TABLE {0}.live_sessions
     (id uuid, status text, max_participants integer, registered_count integer);
@@ -370,12 +370,12 @@ def register(session):
             " '{NULL}', '{NULL}')")
 
 
-class TestWhatIsPlanted(InADatabaseOfItsOwn):
-    """The operations see nothing of what others put in their way."""
+class TestPlantedObjects(DatabaseRights):
+    """The operations do not use objects planted in other schemas."""
 
-    def test_nothing_planted_is_picked_up(self, sql, service, live_session):
-        """Neither where everybody may look, nor in the temporary schema, which comes first
-        where it is not named."""
+    def test_planted_objects_are_not_used(self, sql, service, live_session):
+        """Neither in public nor in the temporary schema, which is searched first unless
+        search_path names it."""
         full, free = live_session(0), live_session(3)
         sql(PLANTED.format("public", full, free))
         service.rows(PLANTED.format("pg_temp", full, free))
@@ -386,15 +386,15 @@ class TestWhatIsPlanted(InADatabaseOfItsOwn):
             assert service.rows(register(free)) == [("created",)]
         assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", free) == [(3,)]
 
-    def test_whatever_runs_with_the_owners_rights_has_a_search_path(self, sql):
+    def test_security_definer_functions_set_search_path(self, sql):
         found = dict(sql("SELECT proname, proconfig FROM pg_proc WHERE prosecdef"
                          " AND pronamespace = 'registration'::regnamespace"))
         assert operations() < set(found)
         for name, settings in found.items():
             assert "search_path=registration, pg_catalog, pg_temp" in settings, name
 
-    def test_control_without_its_search_path_an_operation_is_deceived(self, sql, service,
-                                                                      live_session):
+    def test_control_without_search_path_planted_table_is_used(self, sql, service,
+                                                               live_session):
         full = live_session(0)
         sql("ALTER FUNCTION live_register RESET search_path")
         try:
@@ -405,8 +405,8 @@ class TestWhatIsPlanted(InADatabaseOfItsOwn):
             sql("ALTER FUNCTION live_register"
                 " SET search_path = registration, pg_catalog, pg_temp")
 
-    def test_control_the_installation_refuses_a_function_without_one(self, sql, database,
-                                                                     expect_log):
+    def test_control_installation_stops_at_function_without_search_path(self, sql, database,
+                                                                        expect_log):
         expect_log("postgres@scratch_")
         sql("CREATE FUNCTION careless() RETURNS integer SECURITY DEFINER RETURN 1;"
             "ALTER FUNCTION careless() OWNER TO registration_owner;"

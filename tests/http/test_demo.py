@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another user of this machine gets nothing from the servers of the demo and the tests."""
+"""Other users of the machine cannot use the servers of the demo and the tests."""
 
 import json
 import stat
@@ -12,8 +12,8 @@ import servers
 NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 
 
-def asks_as_nobody(postgres, user, **more):
-    """The exit status of psql, run by a user of this machine who has nothing."""
+def psql_as_nobody(postgres, user, **more):
+    """The exit status of psql, run by a user of this machine without any rights."""
     become = NOBODY if servers.IS_ROOT else []
     variables = {**postgres.variables(user), "PGPASSFILE": "/nonexistent", **more}
     return subprocess.run([*become, "psql", "-X", "-w", "-c", "SELECT 1"], cwd="/",
@@ -22,15 +22,15 @@ def asks_as_nobody(postgres, user, **more):
 
 
 @pytest.mark.parametrize("user", ["postgres", "registration"])
-def test_another_user_is_not_let_into_the_database(postgres, user, expect_log):
+def test_other_system_user_cannot_log_in(postgres, user, expect_log):
     expect_log("FATAL:  password authentication failed")
-    assert asks_as_nobody(postgres, user) == 2
-    assert asks_as_nobody(postgres, user, PGPASSWORD="wrong") == 2
-    # The control: who has the password is.
-    assert asks_as_nobody(postgres, user, PGPASSWORD=postgres.password) == 0
+    assert psql_as_nobody(postgres, user) == 2
+    assert psql_as_nobody(postgres, user, PGPASSWORD="wrong") == 2
+    # Negative control: with the password it can.
+    assert psql_as_nobody(postgres, user, PGPASSWORD=postgres.password) == 0
 
 
-def test_an_older_one_that_lets_everybody_in_is_closed(tmp_path):
+def test_older_server_with_trust_authentication_is_fixed(tmp_path):
     postgres = servers.Postgres(tmp_path / "old")
     try:
         postgres.start()
@@ -41,8 +41,8 @@ def test_an_older_one_that_lets_everybody_in_is_closed(tmp_path):
         postgres.passfile.unlink()
         postgres.start()
         assert postgres.psql("-c", "SELECT 1", database="postgres") == "1"
-        servers.wait_until(lambda: asks_as_nobody(postgres, "postgres", PGDATABASE="postgres")
-                           == 2, 10, "everybody is let in")
+        servers.wait_until(lambda: psql_as_nobody(postgres, "postgres", PGDATABASE="postgres")
+                           == 2, 10, "no password is required")
     finally:
         postgres.stop()
 
@@ -51,7 +51,7 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_is_secret_is_not_for_all_to_read(postgres, httpd, tmp_path):
+def test_secret_files_are_not_world_readable(postgres, httpd, tmp_path):
     assert mode(postgres.passfile) == mode(httpd.configuration_file) == 0o600
     if servers.Explorer.is_there():
         servers.Explorer(tmp_path / "explorer", "secret")

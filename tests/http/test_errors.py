@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that others make under a mount: httpd itself, authentication, authorization.
+"""Errors under a mount that come from httpd itself, authentication and authorization.
 
-They come in the API's own shape, whatever the site has configured for its other pages, and
-the connection they came on stays usable or is closed, but never out of step.
+They have the API's own shape, whatever error documents the site configures. The connection
+stays usable or is closed; the next answer on it is never one to another request.
 """
 
 import json
@@ -26,10 +26,10 @@ HALF = b"\r\nX-Long: " + LONG[:5000].encode()
 INVALID_PATH = "AH10244: invalid URI path"
 
 
-# --- What httpd refuses by itself -----------------------------------------------------------
+# --- Malformed requests --------------------------------------------------------------------
 
 def malformed(path):
-    """Requests that httpd refuses before it looks at any <Location>, and with what."""
+    """Requests that httpd refuses before it looks at any <Location>, each with its status."""
     return {
         "%zz in the path": (message("GET", path + "/%zz"), 400),
         "a lone % in the path": (message("GET", path + "/%"), 400),
@@ -56,8 +56,7 @@ def malformed(path):
 
 
 @pytest.mark.parametrize("what", malformed("/"))
-def test_a_malformed_request_is_refused_in_the_shape_of_the_api(wire, each_api, what,
-                                                               expect_log):
+def test_malformed_request_has_api_error_shape(wire, each_api, what, expect_log):
     expect_log(INVALID_PATH)
     octets, status = malformed(MOUNTS[each_api])[what]
     one = wire()
@@ -65,7 +64,7 @@ def test_a_malformed_request_is_refused_in_the_shape_of_the_api(wire, each_api, 
     check_error(one.answer(), each_api, status)
 
 
-def test_a_malformed_request_elsewhere_keeps_httpds_own_error(wire, expect_log):
+def test_malformed_request_outside_mounts_has_httpd_error(wire, expect_log):
     expect_log(INVALID_PATH)
     for what, (octets, _) in malformed("/elsewhere").items():
         one = wire()
@@ -74,7 +73,7 @@ def test_a_malformed_request_elsewhere_keeps_httpds_own_error(wire, expect_log):
         check_html_error(answer, answer.status)
 
 
-def test_an_address_too_long_to_be_read_is_414_in_the_plain_shape(wire, each_api):
+def test_overlong_uri_is_414_in_plain_shape(wire, each_api):
     one = wire()
     one.send(message("GET", MOUNTS[each_api] + "/" + LONG))
     check_plain_error(one.answer(), 414)
@@ -90,7 +89,7 @@ WITHOUT_URI = {"a method": b"GET\r\nHost: localhost\r\n\r\n",
 
 
 @pytest.mark.parametrize("octets", WITHOUT_URI.values(), ids=WITHOUT_URI)
-def test_a_request_line_without_a_path_is_400_in_the_plain_shape(wire, octets):
+def test_request_line_without_path_is_400_in_plain_shape(wire, octets):
     one = wire()
     one.send(octets)
     check_plain_error(one.answer(), 400)
@@ -100,8 +99,8 @@ def test_a_request_line_without_a_path_is_400_in_the_plain_shape(wire, octets):
     message("GET", "/v1/families"), message("POST", "/v1/families", b"{}"),
     message("GET", "/elsewhere"), message("GET", "/v1/families", version="HTTP/1.0")],
     ids=["GET", "POST", "elsewhere", "HTTP/1.0"])
-def test_plain_http_on_the_port_for_tls_is_400_in_the_plain_shape(wire, octets):
-    """mod_ssl answers before the request is read: it cannot be told for which API it is."""
+def test_plain_http_on_tls_port_is_400_in_plain_shape(wire, octets):
+    """mod_ssl answers before the request is read: its API is not known."""
     one = wire(authority=None)
     one.send(octets)
     answer = one.answer()
@@ -110,7 +109,7 @@ def test_plain_http_on_the_port_for_tls_is_400_in_the_plain_shape(wire, octets):
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_control_by_their_path_alone_they_get_html(start_httpd, wire, tmp_path):
+def test_control_without_special_case_error_is_html(start_httpd, wire, tmp_path):
     module = changed_module(tmp_path / "changed", " && uri[strspn(uri, \" \")] "
                             "&& !is_without_tls(r);", " && uri;")
     httpd = start_httpd(registration=module)
@@ -121,7 +120,7 @@ def test_control_by_their_path_alone_they_get_html(start_httpd, wire, tmp_path):
         check_html_error(one.answer(), 400)
 
 
-def test_a_malformed_method_is_an_error_in_json(wire, each_api):
+def test_malformed_method_is_error_in_json(wire, each_api):
     one = wire()
     one.send(message("P(ST", post_path(each_api)))
     answer = one.answer()
@@ -129,7 +128,7 @@ def test_a_malformed_method_is_an_error_in_json(wire, each_api):
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-def test_headers_that_stall_are_408(start_httpd, wire):
+def test_stalled_headers_are_408(start_httpd, wire):
     httpd = start_httpd(inside="RequestReadTimeout header=1")
     stalled = {api: wire(httpd) for api in APIS}
     for api, one in stalled.items():
@@ -140,7 +139,7 @@ def test_headers_that_stall_are_408(start_httpd, wire):
 
 # --- Authentication and authorization -------------------------------------------------------
 
-def test_no_token_is_401_everywhere_below_a_mount(anonymous, each_api):
+def test_missing_token_is_401_everywhere_below_mount(anonymous, each_api):
     for path in (post_path(each_api), MOUNTS[each_api], MOUNTS[each_api] + "/a/b/c"):
         for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
             answer = anonymous.request(method, path)
@@ -151,7 +150,7 @@ def test_no_token_is_401_everywhere_below_a_mount(anonymous, each_api):
         assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
-def test_families_tell_a_missing_token_from_a_bad_one(client):
+def test_families_error_distinguishes_missing_and_invalid_token(client):
     def refusal(**headers):
         return check_error(client().post("/v1/families", json={}, headers=headers),
                            "families", 401)
@@ -167,7 +166,7 @@ def test_families_tell_a_missing_token_from_a_bad_one(client):
 
 @pytest.fixture
 def guarded(start_httpd):
-    """A site whose other modules refuse and redirect, each in a way of its own."""
+    """A site whose other modules refuse and redirect in various ways."""
     inside = "".join(f"""
         <Location "{path}/denied">
             AuthMerging Off
@@ -200,12 +199,12 @@ def guarded(start_httpd):
         RewriteRule "^(.*)/status/{status}$" - [R={status}]""" for status in ANY_STATUS))
 
 
-# What a module may answer: every status of httpd's table that is an error.
+# Every error status of httpd's table, as a module may return it.
 ANY_STATUS = [400, 401, 402, 403, *range(404, 418), 421, 422, 423, 424, 426, 428, 429, 431, 451,
               500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511]
 
 
-def test_any_error_of_another_module_has_the_shape_of_the_api(guarded, client, token):
+def test_each_status_of_rewrite_rule_has_api_error_shape(guarded, client, token):
     one = client(token, guarded)
     for api, path in MOUNTS.items():
         for status in ANY_STATUS:
@@ -215,9 +214,8 @@ def test_any_error_of_another_module_has_the_shape_of_the_api(guarded, client, t
             assert status == 405 or "Allow" not in answer.headers
 
 
-def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, token,
-                                                               expect_log):
-    expect_log("AH01617|AH01618|AH01614|AH01623|AH00923")   # each says who was refused
+def test_errors_of_other_modules_have_api_error_shape(guarded, client, token, expect_log):
+    expect_log("AH01617|AH01618|AH01614|AH01623|AH00923")   # each names the refused user
     one, by_name = client(token, guarded), client(httpd=guarded)
     for api, path in MOUNTS.items():
         for name, status in [("denied", 403), ("forbidden", 403), ("gone", 410),
@@ -225,7 +223,7 @@ def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, 
             answer = one.get(f"{path}/{name}")
             check_error(answer, api, status)
             assert answer.headers["X-Everywhere"] == "yes"
-        # A limit that does not say when to come back, and a site that does.
+        # Retry-After has a default, and the site can set it.
         assert one.get(f"{path}/slow-down").headers["Retry-After"] == "10"
         for name in ("slow-down", "later"):
             answer = one.get(f"{path}/its-own/{name}")
@@ -241,23 +239,22 @@ def test_the_errors_of_other_modules_have_the_shape_of_the_api(guarded, client, 
             assert answer.headers["WWW-Authenticate"] == 'Basic realm="registration"'
         answer = by_name.get(f"{path}/basic/x/y", auth=("somebody", "secret"))
         check_error(answer, api, 404)
-        # A redirect is no error.
+        # A redirect is not an error.
         answer = one.get(f"{path}/moved", allow_redirects=False)
         assert answer.status_code == 301
         assert answer.headers["Location"] == "https://example.org/"
-    # Nothing below a mount is a file, an index or a directory, whatever is on the disk.
+    # No path below a mount is looked up in the file system.
     for path in ("/v1/sessions/", "/v1/sessions/index.html", "/v1/sessions/.htaccess"):
         check_error(one.get(path), "live", 404)
 
 
-# Those that httpd has a reason phrase for, but 401: that one takes a challenge.
+# Statuses with a reason phrase in httpd, except 401, which needs a challenge.
 REFUSALS = [402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421,
             422, 423, 424, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508,
             510, 511]
 
 
-def test_every_status_that_a_module_refuses_with_has_the_shape_of_the_api(start_httpd, client,
-                                                                         admin_token):
+def test_each_refusal_status_has_distinct_error_code(start_httpd, client, admin_token):
     rules = "\n".join(f'RewriteRule "/refused-{status}$" - [R={status}]' for status in REFUSALS)
     one = client(admin_token, start_httpd(modules=[*servers.MODULES, "rewrite"],
                                           inside=f"RewriteEngine On\n{rules}"))
@@ -284,7 +281,7 @@ DOCUMENTS = {"a text": '"<html>an error</html>"', "a page": "/page",
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
 @pytest.mark.parametrize("where", ["the host", "the mount"])
-def test_the_sites_error_documents_are_not_for_an_api(
+def test_error_documents_of_site_do_not_apply_to_apis(
         start_httpd, client, admin_token, wire, expect_log, document, where):
     expect_log(INVALID_PATH)
     lines = "\n".join(f"ErrorDocument {status} {document}" for status in STATUSES)
@@ -327,7 +324,7 @@ def test_the_sites_error_documents_are_not_for_an_api(
 
 # --- Other hosts of the same server ---------------------------------------------------------
 
-def test_a_host_without_a_mount_keeps_httpds_own_errors(start_httpd, expect_log):
+def test_host_without_mount_has_httpd_errors(start_httpd, expect_log):
     expect_log(INVALID_PATH)
     port = servers.free_port()
     httpd = start_httpd(extra=f"""
@@ -346,8 +343,8 @@ def test_a_host_without_a_mount_keeps_httpds_own_errors(start_httpd, expect_log)
 
 # --- HTTP/2 ---------------------------------------------------------------------------------
 
-def test_http_2_has_the_same_errors(start_httpd, certificates, admin_token,
-                                    expect_log):
+def test_http2_errors_have_api_error_shape(start_httpd, certificates, admin_token,
+                                           expect_log):
     expect_log(INVALID_PATH)
     httpd = start_httpd(modules=(*servers.MODULES, "http2"), inside="""
         Protocols h2 http/1.1
@@ -386,7 +383,7 @@ def test_http_2_has_the_same_errors(start_httpd, certificates, admin_token,
             check_error(answer, api, answer.status)
         check_error(curl(path, "-X", "POST", token="nonsense"), api, 401)
         answer = curl(path + "/" + LONG)
-        assert answer.status in (400, 404, 414)   # Here it has an address.
+        assert answer.status in (400, 404, 414)   # HTTP/2 has a path in any case.
         if answer.status == 414:
             check_plain_error(answer, 414)
         else:
@@ -396,8 +393,8 @@ def test_http_2_has_the_same_errors(start_httpd, certificates, admin_token,
 # --- One connection, several requests -------------------------------------------------------
 
 def failing(path, token):
-    """Requests that fail while there is a body that nobody has read yet, or none."""
-    # Were the body taken for the next request, this would be answered.
+    """Requests that fail before their body, if any, has been read."""
+    # If the body were taken for the next request, this would be answered.
     body = message("GET", "/smuggled")
     return {
         "401": message("POST", path, body),
@@ -423,9 +420,9 @@ def failing(path, token):
 
 
 @pytest.mark.parametrize("what", failing("", ""))
-def test_the_next_request_on_the_connection_gets_its_own_answer(
+def test_next_request_after_error_gets_its_own_answer(
         wire, admin_token, good, each_api, what, expect_log):
-    """Both are sent at once: pipelined. A connection may end with an error, though."""
+    """Both are pipelined. After an error the connection may be closed instead."""
     expect_log(INVALID_PATH)
     octets = failing(post_path(each_api), admin_token)[what]
     request = good(each_api)
@@ -445,8 +442,7 @@ def test_the_next_request_on_the_connection_gets_its_own_answer(
         assert answer.status == 201, answer.body
 
 
-def test_many_requests_on_one_connection_are_answered_in_their_order(wire, token,
-                                                                     live_session):
+def test_pipelined_requests_are_answered_in_order(wire, token, live_session):
     session = live_session(max_participants=3)
     path = f"/v1/sessions/{session}/register"
     requests = [message("POST", path, b'{"patient_id": "%d"}' % number, token)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places and the waiting list of an occurrence: never one too many, never one too few.
+"""Capacity and waiting list of an occurrence: never a place too many, never one unused.
 
-The races have negative controls: with the locks taken out of the operations, the check that
-they end with must find fault, or it proves nothing.
+The races have negative controls: with the locks removed from the operations, the final check
+has to find an inconsistency.
 """
 
 import random
@@ -19,8 +19,8 @@ from event_registrations import (HOLDING, STATUSES, create, created, delete, emp
 
 @pytest.fixture
 def api(api):
-    """Tries again when httpd closes a kept connection just when it is used again, as it may:
-    after a burst it ends some of its processes."""
+    """Retries when httpd closes an idle connection just as it is reused: after a burst it
+    ends some of its processes."""
     again = urllib3.Retry(3, allowed_methods=None)
     api.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=again))
     return api
@@ -28,7 +28,7 @@ def api(api):
 
 @pytest.fixture
 def queue(api, occurrence):
-    """queue(5, capacity=2): an occurrence and the registrations of five, two of whom hold."""
+    """queue(5, capacity=2): an occurrence and five registrations, of which two hold places."""
     def make(count, capacity, **options):
         one = occurrence(capacity=capacity, **options)
         return one, [created(api, one, f"user {n}") for n in range(count)]
@@ -40,7 +40,7 @@ def statuses(api, registrations):
 
 
 def waiting(api, registrations):
-    """Which of them wait, by index."""
+    """Indexes of the registrations on the waiting list."""
     return [n for n, status in enumerate(statuses(api, registrations))
             if status == "WAITING_LIST"]
 
@@ -53,8 +53,8 @@ def put(api, registration, status):
 
 
 @pytest.fixture
-def faults(sql):
-    """faults(occurrence): what is wrong with its places."""
+def inconsistencies(sql):
+    """faults(occurrence): the inconsistencies of its rows."""
     def find(occurrence):
         [(capacity, kept, held, waits, people)] = sql("""
             SELECT o.capacity, o.registrations,
@@ -67,10 +67,10 @@ def faults(sql):
                 ON r.occurrence_id = o.id AND r.deleted_at IS NULL
              WHERE o.id = %s GROUP BY o.id""", occurrence)
         places = float("inf") if capacity is None else capacity
-        wrong = {"the count does not fit the rows": kept != held,
-                 "more places are held than there are": held > places,
-                 "somebody waits while a place is free": waits and held < places,
-                 "somebody is registered twice": people}
+        wrong = {"the count differs from the rows": kept != held,
+                 "more places are held than exist": held > places,
+                 "a place is free and the waiting list is not empty": waits and held < places,
+                 "a user is registered twice": people}
         return [what for what, is_wrong in wrong.items() if is_wrong]
     return find
 
@@ -79,33 +79,34 @@ def faults(sql):
 
 @pytest.mark.parametrize("after", ["CANCELLED", "WAITING_LIST", "trashed"])
 @pytest.mark.parametrize("before", HOLDING)
-def test_a_place_given_up_goes_to_the_first_in_the_list(api, queue, faults, before, after):
+def test_freed_place_goes_to_first_of_waiting_list(api, queue, inconsistencies, before,
+                                                   after):
     one, people = queue(5, capacity=2)
     updated(api, people[0], status=before)
     put(api, people[0], after)
     assert statuses(api, people[2:]) == ["CONFIRMED", "WAITING_LIST", "WAITING_LIST"]
     assert places_held(api, people[1]) == 2
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
 @pytest.mark.parametrize("after", HOLDING)
-def test_while_a_place_is_kept_nobody_is_promoted(api, queue, after):
+def test_change_between_holding_statuses_promotes_none(api, queue, after):
     _, people = queue(2, capacity=1)
     assert updated(api, people[0], status=after)["occurrence"]["registrations"] == 1
     assert waiting(api, people) == [1]
 
 
 @pytest.mark.parametrize("after", ["CANCELLED", "trashed"])
-def test_who_leaves_the_list_frees_no_place(api, queue, faults, after):
+def test_leaving_waiting_list_frees_no_place(api, queue, inconsistencies, after):
     one, people = queue(4, capacity=1)
     put(api, people[1], after)
     assert waiting(api, people[2:]) == [0, 1]
     put(api, people[0], "CANCELLED")
     assert statuses(api, people[2:]) == ["CONFIRMED", "WAITING_LIST"]
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_the_promoted_one_is_changed_like_any_other(api, queue):
+def test_promotion_updates_status_time_and_entity_tag(api, queue):
     _, (first, second) = queue(2, capacity=1)
     before = get(api, second)
     updated(api, first, status="CANCELLED")
@@ -116,7 +117,7 @@ def test_the_promoted_one_is_changed_like_any_other(api, queue):
     assert after.headers["ETag"] != before.headers["ETag"]
 
 
-def test_the_order_is_that_of_arrival_not_of_any_time(api, sql, queue):
+def test_promotion_order_is_arrival_not_timestamps(api, sql, queue):
     _, people = queue(4, capacity=1)
     for n, registration in enumerate(people):
         sql("UPDATE event_registrations SET created_at = %s, updated_at = %s WHERE id = %s",
@@ -126,7 +127,7 @@ def test_the_order_is_that_of_arrival_not_of_any_time(api, sql, queue):
         assert waiting(api, people) == list(range(n + 2, 4))
 
 
-def test_a_seat_holder_put_on_the_list_goes_to_its_end(api, queue, faults):
+def test_holder_moved_to_waiting_list_goes_to_its_end(api, queue, inconsistencies):
     one, people = queue(3, capacity=1)
     answer = updated(api, people[0], status="WAITING_LIST")
     assert (answer["status"], answer["occurrence"]["registrations"]) == ("WAITING_LIST", 1)
@@ -135,17 +136,17 @@ def test_a_seat_holder_put_on_the_list_goes_to_its_end(api, queue, faults):
     assert waiting(api, people) == [0]
     updated(api, people[2], status="CANCELLED")
     assert waiting(api, people) == []
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
 @pytest.mark.parametrize("before", HOLDING)
-def test_when_nobody_else_waits_its_place_comes_back(api, occurrence, before):
+def test_holder_moved_to_empty_waiting_list_gets_its_place_back(api, occurrence, before):
     registration = created(api, occurrence(capacity=1), status=before)
     answer = updated(api, registration, status="WAITING_LIST")
     assert (answer["status"], answer["occurrence"]["registrations"]) == ("CONFIRMED", 1)
 
 
-def test_a_cancelled_one_put_on_the_list_goes_to_its_end(api, queue):
+def test_cancelled_registration_moved_to_waiting_list_goes_to_its_end(api, queue):
     _, people = queue(3, capacity=1)
     updated(api, people[1], status="CANCELLED")
     assert updated(api, people[1], status="WAITING_LIST")["status"] == "WAITING_LIST"
@@ -160,8 +161,8 @@ def version(api, registration):
 @pytest.mark.parametrize("is_full", [False, True])
 @pytest.mark.parametrize("after", STATUSES)
 @pytest.mark.parametrize("before", [*HOLDING, "CANCELLED"])
-def test_a_change_of_status_raises_the_version_by_one(api, occurrence, before, after, is_full):
-    """Also of one that is put on the waiting list and gets a place from it at once."""
+def test_status_change_increments_version_by_one(api, occurrence, before, after, is_full):
+    """Also if it is put on the waiting list and promoted at once."""
     one = occurrence(capacity=1)
     registration = created(api, one, "first", status=before)
     neighbour = created(api, one, "second") if is_full else None
@@ -175,8 +176,8 @@ def test_a_change_of_status_raises_the_version_by_one(api, occurrence, before, a
         number + by for number, by in zip(versions, raised)]
 
 
-def test_the_etag_of_a_place_that_came_back_holds_for_one_more_change(api, occurrence, at_once):
-    """Of many changes with that ETag, one is made."""
+def test_etag_after_immediate_promotion_allows_one_change(api, occurrence, at_once):
+    """Of concurrent changes with that ETag one succeeds."""
     registration = created(api, occurrence(capacity=1))
     tag = update(api, registration, status="WAITING_LIST").headers["ETag"]
     assert get(api, registration).headers["ETag"] == tag
@@ -186,12 +187,12 @@ def test_the_etag_of_a_place_that_came_back_holds_for_one_more_change(api, occur
     assert version(api, registration) == 3
 
 
-def test_nobody_waits_while_a_place_is_free(api, occurrence):
+def test_waiting_list_status_with_free_place_becomes_confirmed(api, occurrence):
     cancelled = created(api, occurrence(capacity=1), status="CANCELLED")
     assert updated(api, cancelled, status="WAITING_LIST")["status"] == "CONFIRMED"
 
 
-def test_who_waits_keeps_the_place_in_the_list_when_changed(api, queue):
+def test_changed_waiting_registration_keeps_its_position(api, queue):
     _, people = queue(3, capacity=1)
     updated(api, people[1], fields={"a": 1}, status="WAITING_LIST")
     updated(api, people[0], status="CANCELLED")
@@ -208,24 +209,24 @@ def set_capacity(sql):
 
 @pytest.mark.parametrize("capacity, still_waiting", [
     (2, [2, 3, 4]), (4, [4]), (5, []), (100, []), (None, [])])
-def test_raised_it_promotes_in_order(api, queue, set_capacity, faults, capacity,
-                                     still_waiting):
+def test_raised_capacity_promotes_in_order(api, queue, set_capacity, inconsistencies,
+                                           capacity, still_waiting):
     one, people = queue(5, capacity=1)
     set_capacity(one, capacity)
     assert waiting(api, people) == still_waiting
     shown = get(api, people[4]).json()["occurrence"]
     assert (shown["capacity"], shown["registrations"]) == (capacity, 5 - len(still_waiting))
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_raised_from_nothing(api, queue, set_capacity):
+def test_capacity_raised_from_zero_promotes(api, queue, set_capacity):
     one, people = queue(2, capacity=0)
     assert waiting(api, people) == [0, 1]
     set_capacity(one, 1)
     assert waiting(api, people) == [1]
 
 
-def test_raised_for_several_occurrences_in_one_statement(api, sql, queue):
+def test_capacity_raised_for_several_occurrences_promotes_in_each(api, sql, queue):
     first, second = queue(3, capacity=1), queue(3, capacity=2)
     sql("UPDATE occurrences SET capacity = capacity + 1 WHERE id IN (%s, %s)", first[0],
         second[0])
@@ -233,7 +234,7 @@ def test_raised_for_several_occurrences_in_one_statement(api, sql, queue):
     assert waiting(api, second[1]) == []
 
 
-def test_lowered_below_the_places_held_nobody_loses_one(api, queue, set_capacity):
+def test_capacity_lowered_below_places_held_revokes_none(api, queue, set_capacity):
     one, people = queue(4, capacity=3)
     set_capacity(one, 1)
     assert waiting(api, people) == [3]
@@ -242,7 +243,8 @@ def test_lowered_below_the_places_held_nobody_loses_one(api, queue, set_capacity
     assert updated(api, people[0], status="ATTENDED")["status"] == "ATTENDED"
 
 
-def test_lowered_none_is_given_until_one_is_free(api, queue, set_capacity, faults):
+def test_lowered_capacity_gives_no_place_until_one_is_free(api, queue, set_capacity,
+                                                           inconsistencies):
     one, people = queue(4, capacity=3)
     set_capacity(one, 1)
     assert created(api, one, "late")["status"] == "WAITING_LIST"
@@ -250,21 +252,21 @@ def test_lowered_none_is_given_until_one_is_free(api, queue, set_capacity, fault
         updated(api, people[n], status="CANCELLED")
         assert waiting(api, people) == expected
         error(update(api, people[n], status="CONFIRMED"), 409, "Occurrence is full")
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_made_unlimited_everybody_gets_a_place(api, queue, set_capacity):
+def test_unlimited_capacity_confirms_all(api, queue, set_capacity):
     one, people = queue(1, capacity=1)
     set_capacity(one, None)
     assert [created(api, one, f"late {n}")["status"] for n in range(3)] == ["CONFIRMED"] * 3
 
 
-def test_recount_reports_and_mends_a_wrong_count(sql, queue, faults):
+def test_recount_reports_and_corrects_count(sql, queue, inconsistencies):
     one, _ = queue(3, capacity=2)
     sql("UPDATE occurrences SET registrations = 1 WHERE id = %s", one)
-    assert faults(one)
+    assert inconsistencies(one)
     assert any(one in map(str, row) for row in sql("SELECT * FROM recount()"))
-    assert faults(one) == []
+    assert inconsistencies(one) == []
     assert not any(one in map(str, row) for row in sql("SELECT * FROM recount()"))
 
 
@@ -278,19 +280,19 @@ def race_of_one_user(api, one, at_once):
     return at_once(40, lambda n: create(api, one, "the same").status_code)
 
 
-def race_back_from_cancelled(api, one, at_once):
+def race_to_confirm_cancelled(api, one, at_once):
     people = [created(api, one, f"user {n}", status="CANCELLED") for n in range(40)]
     return at_once(40, lambda n: update(api, people[n], status="CONFIRMED").status_code)
 
 
-def race_of_leaving_and_coming(api, one, at_once):
+def race_of_cancelling_and_registering(api, one, at_once):
     people = [created(api, one, f"user {n}") for n in range(10)]
 
-    def leave_or_come(n):
+    def cancel_or_register(n):
         if n < 10:
             return update(api, people[n], status="CANCELLED").status_code
         return create(api, one, f"late {n}").status_code
-    return at_once(40, leave_or_come)
+    return at_once(40, cancel_or_register)
 
 
 def race_of_deletes(api, one, at_once):
@@ -305,60 +307,64 @@ def race_of_one_version(api, one, at_once):
                                         fields={"n": n}).status_code)
 
 
-def test_of_forty_one_gets_the_last_place(api, occurrence, at_once, faults):
+def test_last_place_goes_to_one_of_concurrent_requests(api, occurrence, at_once,
+                                                       inconsistencies):
     one = occurrence(capacity=1)
     assert race_for_the_last_place(api, one, at_once) == [201] * 40
     assert places_held(api, created(api, one, "late")) == 1
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_of_forty_one_gets_the_last_place_without_a_waiting_list(api, occurrence, at_once,
-                                                                 faults):
+def test_last_place_without_waiting_list_goes_to_one_of_concurrent_requests(
+        api, occurrence, at_once, inconsistencies):
     one = occurrence(capacity=1, waiting_list=False)
     assert sorted(race_for_the_last_place(api, one, at_once)) == [201] + [409] * 39
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_forty_times_at_once_one_user_is_registered_once(api, occurrence, at_once, faults):
+def test_concurrent_requests_of_one_user_register_once(api, occurrence, at_once,
+                                                       inconsistencies):
     one = occurrence()
     assert sorted(race_of_one_user(api, one, at_once)) == [201] + [409] * 39
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_of_forty_cancelled_ones_one_gets_the_last_place(api, occurrence, at_once, faults):
+def test_last_place_goes_to_one_of_concurrent_confirmations(api, occurrence, at_once,
+                                                            inconsistencies):
     one = occurrence(capacity=1)
-    assert sorted(race_back_from_cancelled(api, one, at_once)) == [200] + [409] * 39
-    assert faults(one) == []
+    assert sorted(race_to_confirm_cancelled(api, one, at_once)) == [200] + [409] * 39
+    assert inconsistencies(one) == []
 
 
-def test_forty_times_at_once_each_is_deleted_once(api, occurrence, at_once, faults):
+def test_concurrent_deletes_succeed_once(api, occurrence, at_once, inconsistencies):
     one = occurrence(capacity=2)
     assert sorted(race_of_deletes(api, one, at_once)) == [200] * 2 + [404] * 38
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_of_forty_who_saw_the_same_version_one_changes_it(api, occurrence, at_once):
+def test_concurrent_updates_with_one_etag_succeed_once(api, occurrence, at_once):
     assert sorted(race_of_one_version(api, occurrence(), at_once)) == [200] + [412] * 39
 
 
-def test_while_ten_leave_and_thirty_come_every_place_is_taken(api, occurrence, at_once,
-                                                              faults):
+def test_concurrent_cancellations_and_registrations_fill_all_places(
+        api, occurrence, at_once, inconsistencies):
     one = occurrence(capacity=10)
-    assert sorted(race_of_leaving_and_coming(api, one, at_once)) == [200] * 10 + [201] * 30
+    statuses = race_of_cancelling_and_registering(api, one, at_once)
+    assert sorted(statuses) == [200] * 10 + [201] * 30
     assert places_held(api, created(api, one, "last")) == 10
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_a_user_s_cancelled_registrations_come_back_once(api, occurrence, at_once, faults):
+def test_concurrent_confirmations_of_one_user_succeed_once(api, occurrence, at_once,
+                                                           inconsistencies):
     one = occurrence()
     people = [created(api, one, "the same", status="CANCELLED") for _ in range(20)]
     statuses = at_once(20, lambda n: update(api, people[n], status="PENDING").status_code)
     assert sorted(statuses) == [200] + [409] * 19
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_one_new_user_in_forty_occurrences_at_once_is_made_once(api, event, occurrence,
-                                                                at_once):
+def test_concurrent_registrations_create_new_user_once(api, event, occurrence, at_once):
     one = event()
     occurrences = [occurrence(event_id=one) for _ in range(40)]
     user = new_uuid()
@@ -367,8 +373,8 @@ def test_one_new_user_in_forty_occurrences_at_once_is_made_once(api, event, occu
     assert len({answer.json()["user"]["id"] for answer in answers}) == 1
 
 
-def test_while_an_administrator_adds_places_none_is_lost(api, postgres, occurrence, at_once,
-                                                         faults):
+def test_capacity_raised_during_registrations_is_filled(api, postgres, occurrence, at_once,
+                                                        inconsistencies):
     one = occurrence(capacity=0)
     connection = postgres.connect()
 
@@ -383,11 +389,12 @@ def test_while_an_administrator_adds_places_none_is_lost(api, postgres, occurren
     assert set(at_once(41, register_or_add)) == {201}
     connection.close()
     assert places_held(api, created(api, one, "last")) == 30
-    assert faults(one) == []
+    assert inconsistencies(one) == []
 
 
-def test_whatever_forty_do_at_once_places_and_list_fit(api, occurrence, at_once, faults):
-    """Changes of any kind, on two occurrences, so that deadlocks would show too."""
+def test_random_concurrent_changes_stay_consistent(api, occurrence, at_once,
+                                                   inconsistencies):
+    """On two occurrences, so that deadlocks would show too."""
     both = [occurrence(capacity=5), occurrence(capacity=5)]
     people = [[created(api, one, f"user {n}") for n in range(10)] for one in both]
 
@@ -402,24 +409,23 @@ def test_whatever_forty_do_at_once_places_and_list_fit(api, occurrence, at_once,
                 update(api, registration, status=chance.choice(STATUSES)))
         return {answer.status_code for answer in answers}
     assert set.union(*at_once(40, change)) <= {200, 201, 404, 409}
-    assert [faults(one) for one in both] == [[], []]
+    assert [inconsistencies(one) for one in both] == [[], []]
 
 
 # --- Negative controls ---------------------------------------------------------------------
 
 @pytest.fixture
 def unguarded(api, sql, occurrence, at_once, expect_log):
-    """An occurrence with five places, while the operations do not lock occurrences, nor a
-    unique index watches who is registered. Each change pauses, so that what can go wrong
-    does."""
-    # A lost count may also fall below zero; and the pauses are long for who waits.
+    """An occurrence with five places. The operations do not lock occurrences and no unique
+    index prevents duplicates. Each change pauses, so that races are likely."""
+    # A lost update may make a count negative; the pauses may exceed a lock timeout.
     expect_log("occurrences_registrations", "canceling statement due to lock timeout")
     names = ["events_create", "events_update", "events_delete", "events_promote"]
     functions = [sql("SELECT pg_get_functiondef(%s::regproc)", name)[0][0] for name in names]
     index = sql("SELECT pg_get_indexdef('event_registrations_one_per_user'::regclass)")[0][0]
     one, other = occurrence(capacity=5), occurrence(capacity=5)
 
-    def come_and_go(n):
+    def register_and_delete(n):
         registration = created(api, other, f"user {n}")
         update(api, registration, status="CANCELLED")
         delete(api, registration)
@@ -433,8 +439,8 @@ def unguarded(api, sql, occurrence, at_once, expect_log):
             " 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';"
             "CREATE TRIGGER pause BEFORE INSERT OR UPDATE ON event_registrations"
             " FOR EACH ROW EXECUTE FUNCTION pause()")
-        # Compiling them takes each connection longer than the pause.
-        at_once(20, come_and_go)
+        # Each connection compiles the functions, which takes longer than the pause.
+        at_once(20, register_and_delete)
         yield one
     finally:
         sql("DROP FUNCTION IF EXISTS pause CASCADE")
@@ -446,24 +452,24 @@ def unguarded(api, sql, occurrence, at_once, expect_log):
 
 
 @pytest.mark.parametrize("race, fault", [
-    (race_for_the_last_place, "more places are held than there are"),
-    (race_of_one_user, "somebody is registered twice"),
-    (race_back_from_cancelled, "more places are held than there are"),
-    (race_of_leaving_and_coming, "the count does not fit the rows"),
-    (race_of_deletes, "the count does not fit the rows")])
-def test_without_the_guards_the_check_finds_fault(api, sql, unguarded, at_once, faults,
-                                                  race, fault):
+    (race_for_the_last_place, "more places are held than exist"),
+    (race_of_one_user, "a user is registered twice"),
+    (race_to_confirm_cancelled, "more places are held than exist"),
+    (race_of_cancelling_and_registering, "the count differs from the rows"),
+    (race_of_deletes, "the count differs from the rows")])
+def test_control_without_locks_check_finds_inconsistency(api, sql, unguarded, at_once,
+                                                         inconsistencies, race, fault):
     found = []
-    for _ in range(20):   # On a busy machine a race may happen to go well.
+    for _ in range(20):   # On a busy machine some races do no harm.
         race(api, unguarded, at_once)
-        found += faults(unguarded)
+        found += inconsistencies(unguarded)
         if found:
             break
         empty(sql, unguarded)
     assert fault in found
 
 
-def test_without_the_guards_several_change_the_same_version(api, unguarded, at_once,
-                                                            expect_log):
+def test_control_without_locks_concurrent_updates_succeed_twice(api, unguarded, at_once,
+                                                                expect_log):
     expect_log("violates check constraint \"occurrences_registrations\"")
     assert any(race_of_one_version(api, unguarded, at_once).count(200) > 1 for _ in range(20))

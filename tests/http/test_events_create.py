@@ -21,9 +21,9 @@ EXAMPLE = {
 }
 
 
-# --- What is answered ----------------------------------------------------------------------
+# --- The answer ----------------------------------------------------------------------------
 
-def test_the_page_s_example(api, sql):
+def test_example_of_api_page(api, sql):
     empty(sql, DEMO_OCCURRENCE)
     answer = api.post(MOUNT, json=EXAMPLE)
     assert answer.status_code == 201
@@ -44,7 +44,7 @@ def test_the_page_s_example(api, sql):
     empty(sql, DEMO_OCCURRENCE)
 
 
-def test_the_demo_s_other_rows(sql):
+def test_demo_rows_exist(sql):
     rows = sql("SELECT o.capacity, o.waiting_list, e.id::text, g.id::text, g.name"
                " FROM occurrences o JOIN events e ON e.id = o.event_id"
                " JOIN organizations g ON g.id = e.organization_id WHERE o.id IN"
@@ -56,11 +56,11 @@ def test_the_demo_s_other_rows(sql):
                DEMO_EVENT) == [("0d9f8e7c-6b5a-4948-8372-615049382716",)]
 
 
-def test_the_keys_stand_in_the_page_s_order(api, occurrence):
+def test_keys_are_in_order_of_api_page(api, occurrence):
     check_keys(created(api, occurrence(), fields={"z": 1}))
 
 
-def test_a_created_registration_in_full(api, sql, event, occurrence):
+def test_created_registration_has_all_fields(api, sql, event, occurrence):
     one_event = event(name="Résumé workshop")
     one = occurrence(capacity=7, event_id=one_event)
     user = new_uuid()
@@ -100,7 +100,7 @@ def test_times_are_utc_with_milliseconds(api, sql, occurrence):
     assert shown["createdAt"] == "2031-01-01T23:59:59.999Z"
 
 
-def test_location_leads_to_the_same_object(api, occurrence):
+def test_location_is_the_created_registration(api, occurrence):
     answer = create(api, occurrence(), fields={"a": [1, {"b": None}]})
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
     assert answer.headers["Location"] == f"{MOUNT}/{answer.json()['id']}"
@@ -109,7 +109,7 @@ def test_location_leads_to_the_same_object(api, occurrence):
     assert again.headers["ETag"] == answer.headers["ETag"]
 
 
-def test_the_count_includes_those_who_hold_a_place(api, occurrence):
+def test_registrations_counts_places_held(api, occurrence):
     one = occurrence()
     counts = [created(api, one, f"user {n}")["occurrence"]["registrations"] for n in range(3)]
     assert counts == [1, 2, 3]
@@ -119,14 +119,14 @@ def test_unlimited_capacity_is_null(api, occurrence):
     assert created(api, occurrence(capacity=None))["occurrence"]["capacity"] is None
 
 
-def test_an_occurrence_that_is_over_still_takes_registrations(api, occurrence):
+def test_past_occurrence_accepts_registrations(api, occurrence):
     one = occurrence(capacity=1, start_date="2020-01-01T10:00:00Z",
                      end_date="2020-01-01T18:00:00Z")
     assert created(api, one, "first")["status"] == "CONFIRMED"
     assert created(api, one, "second")["status"] == "WAITING_LIST"
 
 
-# --- What is refused -----------------------------------------------------------------------
+# --- Invalid requests ----------------------------------------------------------------------
 
 LONGEST = "\N{GRINNING FACE}" * 255
 
@@ -156,8 +156,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize("change, fields", WRONG, ids=[repr(w)[:60] for w, _ in WRONG])
-def test_a_wrong_field_is_named(api, change, fields):
-    # The occurrence does not exist: that is found out only when all fields are right.
+def test_invalid_field_is_named(api, change, fields):
+    # The occurrence does not exist, which is checked only after all fields are valid.
     body = {"occurrenceId": UNKNOWN, "externalUserId": "somebody", "fields": {}, **change}
     assert set(error(api.post(MOUNT, json=body), 400)) == fields
 
@@ -166,11 +166,11 @@ def test_a_wrong_field_is_named(api, change, fields):
     ({}, {"occurrenceId", "externalUserId"}),
     ({"externalUserId": "somebody"}, {"occurrenceId"}),
     ({"occurrenceId": UNKNOWN}, {"externalUserId"})], ids=str)
-def test_a_missing_field_is_named(api, body, fields):
+def test_missing_field_is_named(api, body, fields):
     assert set(error(api.post(MOUNT, json=body), 400)) == fields
 
 
-def test_an_unknown_occurrence_is_404(api):
+def test_unknown_occurrence_is_404(api):
     answer = create(api, UNKNOWN)
     assert json.loads(answer.text) == {
         "statusCode": 404, "message": "Occurrence not found", "error": "Not Found"}
@@ -178,11 +178,11 @@ def test_an_unknown_occurrence_is_404(api):
 
 
 @pytest.mark.parametrize("body", NO_OBJECT.values(), ids=NO_OBJECT)
-def test_what_is_no_json_object_is_400(api, body):
+def test_body_not_a_json_object_is_400(api, body):
     assert error(send(api, "POST", MOUNT, body), 400) == {}
 
 
-def test_only_json_is_taken(api, occurrence):
+def test_content_type_not_json_is_415(api, occurrence):
     one = occurrence()
     body = json.dumps({"occurrenceId": one, "externalUserId": "somebody"})
     for wrong in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
@@ -194,22 +194,22 @@ def test_only_json_is_taken(api, occurrence):
     assert statuses == [201, 409, 409, 409]
 
 
-# --- Who registers -------------------------------------------------------------------------
+# --- The user ------------------------------------------------------------------------------
 
-def test_the_longest_external_id_and_any_character_are_kept(api, sql, occurrence):
+def test_external_id_of_any_characters_is_stored_exactly(api, sql, occurrence):
     for user in (LONGEST, "d'Arc \"\\ {x,y}", "NULL", " ", "%s", "日本"):
         registration = created(api, occurrence(), user)
         assert sql("SELECT external_id FROM event_users WHERE id = %s",
                    registration["user"]["id"]) == [(user,)]
 
 
-def test_external_ids_are_told_apart_by_case(api, occurrence):
+def test_external_ids_are_case_sensitive(api, occurrence):
     one = occurrence()
     users = {created(api, one, user)["user"]["id"] for user in ("Abc", "abc", "abc ")}
     assert len(users) == 3
 
 
-def test_an_unknown_user_is_made_from_the_fields(api, sql, occurrence):
+def test_unknown_user_is_created_from_fields(api, sql, occurrence):
     user = new_uuid()
     shown = created(api, occurrence(), user, fields={
         "email": "New.User@Example.ORG", "firstName": "Zoë", "lastName": "O'Neill",
@@ -231,8 +231,8 @@ def test_an_unknown_user_is_made_from_the_fields(api, sql, occurrence):
     {"firstName": "x" * 256}, {"firstName": ["Ana"]}, {"lastName": "a\tb"},
     {"lastName": {"a": 1}}, {"lastName": None}, {"phone": 12345}, {"phone": None}],
     ids=lambda given: repr(given)[:40])
-def test_what_is_not_well_formed_is_kept_but_not_taken_for_the_user(api, sql, occurrence,
-                                                                    given):
+def test_invalid_personal_field_is_stored_but_not_used_for_user(api, sql, occurrence,
+                                                                given):
     registration = created(api, occurrence(), new_uuid(), fields=given)
     assert registration["fields"] == given
     assert sql("SELECT email, first_name, last_name, phone FROM event_users WHERE id = %s",
@@ -241,15 +241,15 @@ def test_what_is_not_well_formed_is_kept_but_not_taken_for_the_user(api, sql, oc
 
 @pytest.mark.parametrize("email", samples.GOOD_EMAILS + samples.BAD_EMAILS,
                          ids=lambda email: ascii(email)[:60])
-def test_an_address_is_taken_for_the_user_when_it_is_one(api, occurrence, email):
-    """By the grammar of the HTML standard's input type=email; in fields it is kept anyway."""
+def test_valid_email_is_used_for_user(api, occurrence, email):
+    """By the grammar of the HTML standard's input type=email; fields keep any value."""
     registration = created(api, occurrence(), new_uuid(), fields={"email": email})
     assert registration["fields"] == {"email": email}
     assert registration["user"]["email"] == (
         email if email in samples.GOOD_EMAILS else None)
 
 
-def test_a_known_user_is_left_as_it_is(api, occurrence):
+def test_existing_user_is_not_changed(api, occurrence):
     user = new_uuid()
     first = created(api, occurrence(), user, fields={"firstName": "Ana"})["user"]
     second = created(api, occurrence(), user,
@@ -258,7 +258,7 @@ def test_a_known_user_is_left_as_it_is(api, occurrence):
     assert second["fields"] == {"firstName": "Bea", "email": "bea@example.org"}
 
 
-def test_each_organization_knows_its_own_users(api, organization, event, occurrence):
+def test_external_ids_are_per_organization(api, organization, event, occurrence):
     user = new_uuid()
     first = created(api, occurrence(), user)
     other = organization("Another")
@@ -268,35 +268,35 @@ def test_each_organization_knows_its_own_users(api, organization, event, occurre
     assert second["user"]["id"] != first["user"]["id"]
 
 
-def test_nobody_is_made_when_the_registration_is_refused(api, sql, occurrence):
+def test_refused_registration_creates_no_user(api, sql, occurrence):
     user = new_uuid()
     error(create(api, occurrence(capacity=0, waiting_list=False), user), 409)
     assert sql("SELECT id FROM event_users WHERE external_id = %s", user) == []
 
 
-# --- Already registered --------------------------------------------------------------------
+# --- Duplicates ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("status", HOLDING)
-def test_a_second_registration_is_409(api, occurrence, status):
+def test_duplicate_registration_is_409(api, occurrence, status):
     one = occurrence()
     created(api, one, status=status)
     assert error(create(api, one), 409) == {}
 
 
-def test_a_second_registration_of_one_who_waits_is_409(api, occurrence):
+def test_duplicate_of_waiting_registration_is_409(api, occurrence):
     one = occurrence(capacity=0)
     assert created(api, one)["status"] == "WAITING_LIST"
     error(create(api, one), 409)
 
 
-def test_after_cancelling_one_may_register_again(api, occurrence):
+def test_user_may_register_again_after_cancelling(api, occurrence):
     one = occurrence()
     created(api, one, status="CANCELLED")
     again = created(api, one)
     assert (again["status"], again["occurrence"]["registrations"]) == ("CONFIRMED", 1)
 
 
-def test_after_a_delete_one_may_register_again(api, occurrence):
+def test_user_may_register_again_after_delete(api, occurrence):
     one = occurrence()
     first = created(api, one)
     assert delete(api, first).status_code == 200
@@ -305,7 +305,7 @@ def test_after_a_delete_one_may_register_again(api, occurrence):
     assert again["occurrence"]["registrations"] == 1
 
 
-def test_one_user_may_register_for_several_occurrences(api, event, occurrence):
+def test_user_may_register_for_several_occurrences(api, event, occurrence):
     one = event()
     assert created(api, occurrence(event_id=one))["user"] == \
         created(api, occurrence(event_id=one))["user"]
@@ -313,7 +313,7 @@ def test_one_user_may_register_for_several_occurrences(api, event, occurrence):
 
 # --- fields --------------------------------------------------------------------------------
 
-def test_fields_of_any_shape_are_kept(api, occurrence):
+def test_fields_of_any_shape_are_stored(api, occurrence):
     fields = {"": "empty key", "text": "tab\t line\n bell\x07 del\x7f quote\" back\\ '",
               "long": "x" * 50000, "unicode": "é 日本 \N{GRINNING FACE} \u202e \ufffe",
               "nothing": None, "list": [[], {}, [None, True, False]],
@@ -335,7 +335,7 @@ def exact(text):
     return json.loads(text, parse_float=decimal.Decimal, parse_int=decimal.Decimal)
 
 
-def test_numbers_keep_their_exact_value(api, occurrence):
+def test_numbers_are_stored_exactly(api, occurrence):
     fields = '{"n": [%s]}' % ", ".join(NUMBERS)
     body = '{"occurrenceId": "%s", "externalUserId": "x", "fields": %s}' % (
         occurrence(), fields)
@@ -351,13 +351,13 @@ def test_numbers_keep_their_exact_value(api, occurrence):
 
 @pytest.mark.parametrize("number", ["1e131072", "1e999999999", "-1e-20000",
                                     "1e-99999999999", "9" * 100000], ids=lambda n: n[:14])
-def test_a_number_that_cannot_be_kept_exactly_is_refused(api, occurrence, number):
+def test_number_out_of_exact_range_is_400(api, occurrence, number):
     body = '{"occurrenceId": "%s", "externalUserId": "x", "fields": {"n": %s}}' % (
         occurrence(), number)
     error(send(api, "POST", MOUNT, body), 400)
 
 
-def test_other_keys_of_the_body_are_ignored(api, occurrence):
+def test_unknown_keys_of_body_are_ignored(api, occurrence):
     answer = api.post(MOUNT, json={
         "occurrenceId": occurrence(), "externalUserId": "somebody", "id": UNKNOWN,
         "status": "ATTENDED", "organizationId": OTHER_ORGANIZATION, "x": {"y": None}})
@@ -368,14 +368,14 @@ def test_other_keys_of_the_body_are_ignored(api, occurrence):
     assert registration["organization"]["id"] == ORGANIZATION
 
 
-def test_ids_are_taken_in_either_case(api, occurrence):
+def test_ids_are_case_insensitive(api, occurrence):
     one = occurrence()
     assert created(api, one.upper())["occurrence"]["id"] == one
 
 
 # --- Full ----------------------------------------------------------------------------------
 
-def test_when_all_places_are_taken_one_waits(api, occurrence):
+def test_registration_for_full_occurrence_is_on_waiting_list(api, occurrence):
     one = occurrence(capacity=2)
     made = [created(api, one, f"user {n}") for n in range(4)]
     assert [each["status"] for each in made] == [
@@ -383,7 +383,7 @@ def test_when_all_places_are_taken_one_waits(api, occurrence):
     assert [each["occurrence"]["registrations"] for each in made] == [1, 2, 2, 2]
 
 
-def test_without_a_waiting_list_a_full_occurrence_is_409(api, occurrence):
+def test_full_occurrence_without_waiting_list_is_409(api, occurrence):
     one = occurrence(capacity=1, waiting_list=False)
     created(api, one, "first")
     answer = create(api, one, "second")
@@ -392,7 +392,7 @@ def test_without_a_waiting_list_a_full_occurrence_is_409(api, occurrence):
     error(answer, 409, "Occurrence is full")
 
 
-def test_who_is_registered_hears_that_rather_than_that_it_is_full(api, occurrence):
+def test_duplicate_is_reported_before_full(api, occurrence):
     one = occurrence(capacity=1, waiting_list=False)
     created(api, one)
     answer = create(api, one)
@@ -400,7 +400,7 @@ def test_who_is_registered_hears_that_rather_than_that_it_is_full(api, occurrenc
     assert answer.json()["message"] != "Occurrence is full"
 
 
-def test_a_cancelled_registration_s_place_is_free_for_the_next(api, occurrence):
+def test_place_of_cancelled_registration_is_free(api, occurrence):
     one = occurrence(capacity=1, waiting_list=False)
     first = created(api, one, "first")
     updated(api, first, status="CANCELLED")

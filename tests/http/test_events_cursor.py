@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of the collection of event registrations: where a page ends, and how one page leads to
-the next by the cursor `after`."""
+"""GET of the collection of event registrations: page sizes in bytes, and the keyset cursor
+`after`."""
 
 import base64
 import itertools
@@ -21,7 +21,7 @@ ORDERS = [f"{field} {direction}" for field in FIELDS for direction in ("ASC", "D
 
 
 def pages(api, mount=MOUNT, most=100, **params):
-    """The answers that one gets who follows the links."""
+    """The answers of all pages, following the links."""
     url = requests.Request("GET", "https://localhost" + mount, params=params).prepare().path_url
     for number in itertools.count(1):
         answer = api.get(url)
@@ -33,13 +33,13 @@ def pages(api, mount=MOUNT, most=100, **params):
         assert f"page={number + 1}&after=" in url and number < most
 
 
-def followed(api, **params):
+def ids_of_all_pages(api, **params):
     return [id for answer in pages(api, **params) for id in ids(answer.json())]
 
 
 @pytest.fixture
 def mixed(api, sql, event, occurrence):
-    """A category of registrations with nulls and ties in all that can be one."""
+    """A category of registrations with nulls and ties in all nullable columns."""
     events = [event(name=name) for name in ("Alpha", "Beta", "Beta")]
     places = [occurrence(event_id=events[n % 3], start_date=start, end_date=None, capacity=3)
               for n, start in enumerate(["2031-01-02T00:00:00Z", None, "2031-01-01T00:00:00Z",
@@ -58,25 +58,25 @@ def mixed(api, sql, event, occurrence):
 
 
 @pytest.mark.parametrize("sort", ORDERS)
-def test_who_follows_the_links_meets_each_once_and_in_order(api, mixed, sort):
+def test_cursor_pages_list_each_registration_once_in_order(api, mixed, sort):
     for number, filter in enumerate([*mixed, {**mixed[0], "withTrashed": "1"},
                                      {**mixed[0], "search": "ann"},
                                      {**mixed[0], "status": "CONFIRMED"}]):
         whole = ids(search(api, sort=sort, limit=1000, **filter))
         assert len(whole) > 4
         for limit in (1, 3) if number == 0 else (4,):
-            assert followed(api, sort=sort, limit=limit, **filter) == whole, filter
+            assert ids_of_all_pages(api, sort=sort, limit=limit, **filter) == whole, filter
 
 
-def test_who_follows_the_links_stays_with_his_organization(api, mixed, sql, event,
-                                                           organization, occurrence):
+def test_cursor_pages_stay_within_organization(api, mixed, sql, event,
+                                               organization, occurrence):
     home = organization()
     other = [created(api, occurrence(event_id=event(home)), f"user {n}") for n in range(3)]
     category = category_of(sql, *{one["event"]["id"] for one in other})
     for sort in ORDERS:
-        listed = followed(api, mount=TENANT_MOUNT, sort=sort, limit=20, **mixed[0])
+        listed = ids_of_all_pages(api, mount=TENANT_MOUNT, sort=sort, limit=20, **mixed[0])
         assert listed == ids(search(api, sort=sort, limit=100, **mixed[0]))
-        # A place of another organization's is none.
+        # A cursor of another organization is invalid.
         first = next(pages(api, sort=sort, limit=1, categories=category))
         answer = api.get(first.links["next"]["url"].replace(MOUNT, TENANT_MOUNT))
         if sort.startswith(("firstName", "lastName", "email")):
@@ -85,7 +85,7 @@ def test_who_follows_the_links_stays_with_his_organization(api, mixed, sql, even
             assert answer.json() == []
 
 
-def test_what_changes_meanwhile_moves_no_other(api, occurrence):
+def test_changed_registration_does_not_shift_others(api, occurrence):
     one = {"occurrenceId": occurrence()}
     people = [created(api, one["occurrenceId"], f"user {n}") for n in range(6)]
     for sort, expected in [("updatedAt ASC", [*ids(people), people[1]["id"]]),
@@ -93,7 +93,7 @@ def test_what_changes_meanwhile_moves_no_other(api, occurrence):
         met = []
         for number, answer in enumerate(pages(api, sort=sort, limit=2, **one)):
             met += ids(answer.json())
-            if number == 0:   # It has been on the first page, or is on none.
+            if number == 0:   # It moves ahead of or behind the cursor.
                 updated(api, people[1], fields={sort: "changed"})
         if sort.endswith("DESC"):
             assert met == [people[1]["id"], *[id for id in expected if id != people[1]["id"]]]
@@ -101,7 +101,7 @@ def test_what_changes_meanwhile_moves_no_other(api, occurrence):
             assert met == expected
 
 
-def test_a_registration_that_is_deleted_is_a_place_nevertheless(api, occurrence):
+def test_cursor_at_deleted_registration_is_valid(api, occurrence):
     for sort in ("createdAt", "lastName", "startDate", "eventName"):
         one = {"occurrenceId": occurrence(), "limit": 2, "sort": sort}
         people = ids(created(api, one["occurrenceId"], f"user {n}") for n in range(4))
@@ -115,7 +115,7 @@ def decoded(cursor):
     return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
 
 
-def test_a_cursor_names_nobody(api, sql, occurrence):
+def test_cursor_holds_no_personal_data(api, sql, occurrence):
     one = occurrence()
     for n in range(2):
         person(api, sql, one, f"jane{n}@example.org", f"Jane {n}", f"Doe {n}")
@@ -126,7 +126,7 @@ def test_a_cursor_names_nobody(api, sql, occurrence):
                                       if word in decoded(cursor).lower()}
 
 
-def test_a_cursor_is_of_one_order(api, occurrence):
+def test_cursor_is_valid_for_one_sort_order(api, occurrence):
     one = occurrence()
     for n in range(2):
         created(api, one, f"user {n}")
@@ -140,7 +140,7 @@ def test_a_cursor_is_of_one_order(api, occurrence):
                          400)) == {"after"}, wrong
 
 
-def test_a_moment_that_is_none_is_refused(api):
+def test_cursor_with_invalid_time_is_400(api):
     for moment in ("2025-13-01T00:00:00.000Z", "2025-02-30T00:00:00.000Z",
                    "2025-01-01T25:00:00.000Z", "0000-01-01T00:00:00.000Z"):
         text = f"createdAt\nfalse\n{ORGANIZATION}\n{moment}"
@@ -148,7 +148,7 @@ def test_a_moment_that_is_none_is_refused(api):
         error(api.get(MOUNT, params={"sort": "createdAt", "after": cursor}), 400)
 
 
-def test_pages_by_number_go_on_as_before(api, mixed):
+def test_page_numbers_still_work(api, mixed):
     for sort in ORDERS[::3]:
         whole = ids(search(api, sort=sort, limit=1000, **mixed[0]))
         by_number = [ids(search(api, sort=sort, limit=5, page=page, **mixed[0]))
@@ -156,13 +156,13 @@ def test_pages_by_number_go_on_as_before(api, mixed):
         assert [id for page in by_number for id in page] == whole
 
 
-# --- Pages end by bytes --------------------------------------------------------------------
+# --- Page sizes in bytes -------------------------------------------------------------------
 
 MOST = 4 * 1024 * 1024
 
 
-def poison(query, place, count, size):
-    """Registrations with fields of so many bytes, the oldest first; their ids."""
+def insert_large(query, place, count, size):
+    """Inserts registrations with fields of that many bytes; their ids, oldest first."""
     return [id for id, in query("""
         WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
                         JOIN events e ON e.id = o.event_id WHERE o.id = %s),
@@ -178,7 +178,7 @@ def poison(query, place, count, size):
 
 
 def check_pages(api, made, **params):
-    """Each page is as full as it may be, and together they are the list."""
+    """Checks that each page is as full as allowed, and that together they are the list."""
     answers = list(pages(api, **params))
     listed = [id for answer in answers for id in ids(answer.json())]
     assert len(listed) == len(made) and set(listed) == set(made)
@@ -190,9 +190,9 @@ def check_pages(api, made, **params):
     return [len(answer.json()) for answer in answers]
 
 
-def test_a_page_ends_by_bytes_as_well(api, sql, occurrence):
+def test_page_is_limited_in_bytes(api, sql, occurrence):
     one = {"occurrenceId": occurrence()}
-    made = poison(sql, one["occurrenceId"], 13, 1000000)
+    made = insert_large(sql, one["occurrenceId"], 13, 1000000)
     assert check_pages(api, made, **one) == [4, 4, 4, 1]
     assert check_pages(api, made, sort="email DESC", limit=3, **one) == [3, 3, 3, 3, 1]
     answer = api.get(MOUNT, params=one)
@@ -200,9 +200,9 @@ def test_a_page_ends_by_bytes_as_well(api, sql, occurrence):
 
 
 @pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson"])
-def test_so_does_a_part_of_a_whole_list(api, sql, occurrence, accept):
+def test_chunk_of_streamed_list_is_limited_in_bytes(api, sql, occurrence, accept):
     one = occurrence()
-    made = poison(sql, one, 40, 500000)
+    made = insert_large(sql, one, 40, 500000)
     answer = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": accept})
     assert answer.status_code == 200
     shown = re.findall(r'^(?:"|{"id":")([0-9a-f-]{36})"', answer.text, re.MULTILINE)
@@ -213,18 +213,19 @@ def test_so_does_a_part_of_a_whole_list(api, sql, occurrence, accept):
     assert (parts, most, rows) == (5, 8, 40)
 
 
-class TestWhatIsLargerThanIsAllowedNow(OnScratch):
-    """Rows from before there was a bound."""
+class TestOversizedRows(OnScratch):
+    """Rows stored before fields were limited."""
 
     broken = """
         ALTER TABLE event_registrations DROP CONSTRAINT event_registrations_fields_size;"""
 
-    def test_each_is_a_page_of_its_own(self, client, token, sql, occurrence):
+    def test_oversized_registration_is_a_page_of_its_own(self, client, token, sql,
+                                                         occurrence):
         api = client(token)
         api.is_described = False
         one = {"occurrenceId": occurrence()}
-        made = poison(sql, one["occurrenceId"], 3, 5_000_000)
-        made += poison(sql, one["occurrenceId"], 8, 1000)
+        made = insert_large(sql, one["occurrenceId"], 3, 5_000_000)
+        made += insert_large(sql, one["occurrenceId"], 8, 1000)
         answers = list(pages(api, **one))
         assert sorted(id for answer in answers for id in ids(answer.json())) == sorted(made)
         assert [len(answer.json()) for answer in answers][-3:] == [1, 1, 1]
@@ -232,8 +233,8 @@ class TestWhatIsLargerThanIsAllowedNow(OnScratch):
         assert len(answer.content.splitlines()) == 11
 
 
-class TestWithoutTheBound(OnScratch):
-    """The control: pages that end by rows only."""
+class TestControlWithoutByteLimit(OnScratch):
+    """Negative control: pages are limited in rows only."""
 
     broken = """
         DO $$ BEGIN
@@ -242,9 +243,9 @@ class TestWithoutTheBound(OnScratch):
                             'most_bytes constant integer := 1073741824');
         END $$;"""
 
-    def test_a_page_that_does_not_end_is_noticed(self, client, token, sql, occurrence):
+    def test_control_oversized_page_is_detected(self, client, token, sql, occurrence):
         api = client(token)
         one = {"occurrenceId": occurrence()}
-        made = poison(sql, one["occurrenceId"], 13, 1000000)
+        made = insert_large(sql, one["occurrenceId"], 13, 1000000)
         with pytest.raises(AssertionError):
             check_pages(api, made, **one)

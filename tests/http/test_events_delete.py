@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DELETE of an event registration, which stays in the trash."""
+"""DELETE of an event registration, which moves it to the trash."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from event_registrations import (HOLDING, MOUNT, TIMESTAMP, UNKNOWN, check_keys,
                                  updated)
 
 
-def test_the_deleted_registration_is_answered_with_the_time(api, occurrence):
+def test_deleted_registration_is_returned_with_deletion_time(api, occurrence):
     registration = created(api, occurrence(), fields={"a": 1})
     answer = delete(api, registration)
     assert answer.status_code == 200
@@ -23,14 +23,14 @@ def test_the_deleted_registration_is_answered_with_the_time(api, occurrence):
     assert trashed == {**registration, "updatedAt": trashed["updatedAt"]}
 
 
-def test_a_second_time_it_is_404(api, occurrence):
+def test_second_delete_is_404(api, occurrence):
     registration = created(api, occurrence())
     delete(api, registration)
     error(delete(api, registration), 404, "Registration not found")
     error(delete(api, registration, withTrashed="false"), 404, "Registration not found")
 
 
-def test_with_trashed_it_is_the_trashed_object_unchanged(api, occurrence):
+def test_second_delete_with_trashed_returns_it_unchanged(api, occurrence):
     registration = created(api, occurrence())
     trashed = delete(api, registration).json()
     for yes in ("true", "1"):
@@ -39,7 +39,7 @@ def test_with_trashed_it_is_the_trashed_object_unchanged(api, occurrence):
     assert get(api, registration, params={"withTrashed": 1}).json() == trashed
 
 
-def test_with_trashed_deletes_one_that_is_not(api, occurrence):
+def test_delete_with_trashed_deletes_live_registration(api, occurrence):
     registration = created(api, occurrence())
     answer = delete(api, registration, withTrashed="true")
     assert answer.status_code == 200
@@ -48,7 +48,7 @@ def test_with_trashed_deletes_one_that_is_not(api, occurrence):
 
 
 @pytest.mark.parametrize("status", HOLDING)
-def test_the_place_is_given_back_once(api, occurrence, status):
+def test_place_is_freed_once(api, occurrence, status):
     one = occurrence(capacity=3)
     stays = created(api, one, "stays")
     goes = created(api, one, "goes", status=status)
@@ -59,7 +59,7 @@ def test_the_place_is_given_back_once(api, occurrence, status):
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "WAITING_LIST"])
-def test_who_holds_no_place_gives_none_back(api, occurrence, status):
+def test_delete_without_place_frees_none(api, occurrence, status):
     one = occurrence(capacity=2)
     goes = created(api, one, "goes", status="CANCELLED")
     stays = [created(api, one, f"stays {n}") for n in range(2)]
@@ -70,7 +70,7 @@ def test_who_holds_no_place_gives_none_back(api, occurrence, status):
 
 
 @pytest.mark.parametrize("status", HOLDING)
-def test_the_place_goes_to_the_longest_waiting(api, occurrence, status):
+def test_freed_place_goes_to_first_of_waiting_list(api, occurrence, status):
     one = occurrence(capacity=1)
     first = created(api, one, "first", status=status)
     second, third = (created(api, one, user) for user in ("second", "third"))
@@ -80,7 +80,7 @@ def test_the_place_goes_to_the_longest_waiting(api, occurrence, status):
     assert status_of(api, third) == "WAITING_LIST"
 
 
-def test_a_deleted_one_is_not_promoted(api, occurrence):
+def test_deleted_registration_is_not_promoted(api, occurrence):
     one = occurrence(capacity=1)
     first, second, third = (created(api, one, f"user {n}") for n in range(3))
     delete(api, second)
@@ -93,7 +93,7 @@ def test_a_deleted_one_is_not_promoted(api, occurrence):
 # --- If-Match ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("form", ["{}", "*", '"other", {}'])
-def test_if_match_with_the_present_version_lets_through(api, occurrence, form):
+def test_if_match_with_current_version_succeeds(api, occurrence, form):
     one = occurrence()
     registration = created(api, one, "first")
     tag = get(api, registration).headers["ETag"]
@@ -102,14 +102,14 @@ def test_if_match_with_the_present_version_lets_through(api, occurrence, form):
 
 
 @pytest.mark.parametrize("form", ['"other"', "W/{}"])
-def test_if_match_with_anything_else_is_412(api, occurrence, form):
+def test_if_match_with_other_value_is_412(api, occurrence, form):
     registration = created(api, occurrence())
     other = form.format(get(api, registration).headers["ETag"])
     assert error(delete(api, registration, if_match=other), 412) == {}
     assert get(api, registration).json() == registration
 
 
-def test_a_tag_from_before_a_change_is_412(api, occurrence):
+def test_outdated_tag_is_412(api, occurrence):
     registration = created(api, occurrence())
     old = get(api, registration).headers["ETag"]
     new = update(api, registration, fields={"a": 1}).headers["ETag"]
@@ -117,7 +117,7 @@ def test_a_tag_from_before_a_change_is_412(api, occurrence):
     assert delete(api, registration, if_match=new).status_code == 200
 
 
-def test_no_condition_helps_one_that_is_not_there(api, occurrence):
+def test_missing_registration_is_404_whatever_the_condition(api, occurrence):
     answer = api.delete(f"{MOUNT}/{UNKNOWN}", headers={"If-Match": "*"})
     error(answer, 404, "Registration not found")
     registration = created(api, occurrence())
@@ -126,20 +126,20 @@ def test_no_condition_helps_one_that_is_not_there(api, occurrence):
     error(delete(api, registration, if_match=tag), 404, "Registration not found")
 
 
-# --- What is refused -----------------------------------------------------------------------
+# --- Invalid requests ----------------------------------------------------------------------
 
 @pytest.mark.parametrize("value", ["yes", "TRUE", "2", "-1", "null"])
-def test_a_boolean_is_true_false_1_or_0(api, occurrence, value):
+def test_boolean_is_true_false_1_or_0(api, occurrence, value):
     registration = created(api, occurrence())
     assert set(error(delete(api, registration, withTrashed=value), 400)) == {"withTrashed"}
     assert get(api, registration).json() == registration
 
 
-def test_all_that_is_wrong_is_named_at_once(api):
+def test_all_errors_are_reported_at_once(api):
     assert set(error(api.delete(f"{MOUNT}/x?withTrashed=x"), 400)) == {"id", "withTrashed"}
 
 
-def test_the_id_is_taken_in_either_case(api, occurrence):
+def test_id_is_case_insensitive(api, occurrence):
     registration = created(api, occurrence())
     url = path(registration).replace(registration["id"], registration["id"].upper())
     assert api.delete(url).json()["id"] == registration["id"]

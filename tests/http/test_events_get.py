@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of one event registration, conditional requests, and what the routes refuse."""
+"""GET of one event registration, conditional requests, and unknown routes and methods."""
 
 import json
 
@@ -21,7 +21,7 @@ def allow(answer):
 # --- Routes --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("url", ALLOWED)
-def test_other_methods_are_405_and_allow_tells_which_are_not(api, url):
+def test_other_methods_are_405_with_allow(api, url):
     for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "BREW"} - ALLOWED[url]:
         answer = api.request(method, url)
         assert error(answer, 405) == {}
@@ -29,21 +29,21 @@ def test_other_methods_are_405_and_allow_tells_which_are_not(api, url):
 
 
 @pytest.mark.parametrize("url", ALLOWED)
-def test_options_tells_what_is_allowed(api, url):
+def test_options_has_allow(api, url):
     answer = api.options(url)
     assert (answer.status_code, answer.text) == (204, "")
     assert allow(answer) == ALLOWED[url]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-def test_below_a_registration_there_is_nothing(api, method):
+def test_path_below_registration_is_404(api, method):
     assert error(api.request(method, f"{MOUNT}/{UNKNOWN}/more", data="no json"), 404) == {}
 
 
 @pytest.mark.parametrize("method, url", [
     ("POST", MOUNT), ("GET", MOUNT), ("GET", f"{MOUNT}/{UNKNOWN}"), ("PUT", f"{MOUNT}/x"),
     ("DELETE", f"{MOUNT}/{UNKNOWN}"), ("PATCH", MOUNT), ("GET", f"{MOUNT}/x/y")])
-def test_without_a_token_everything_is_401(anonymous, method, url):
+def test_missing_token_is_401_on_every_route(anonymous, method, url):
     answer = anonymous.request(method, url, data="no json")
     assert error(answer, 401) == {}
     assert "Bearer" in answer.headers["WWW-Authenticate"]
@@ -51,12 +51,12 @@ def test_without_a_token_everything_is_401(anonymous, method, url):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("id", ["1", "x" * 36, UNKNOWN + "0", "%7B" + UNKNOWN + "%7D", "%20"])
-def test_an_id_that_is_no_uuid_is_400(api, method, id):
+def test_id_not_a_uuid_is_400(api, method, id):
     assert set(error(api.request(method, f"{MOUNT}/{id}", json={}), 400)) == {"id"}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
-def test_an_unknown_registration_is_404(api, method):
+def test_unknown_registration_is_404(api, method):
     answer = api.request(method, f"{MOUNT}/{UNKNOWN}", json={})
     error(answer, 404, "Registration not found")
     assert json.loads(answer.text) == {
@@ -65,7 +65,7 @@ def test_an_unknown_registration_is_404(api, method):
 
 # --- The object ----------------------------------------------------------------------------
 
-def test_a_registration_is_shown_in_full(api, occurrence):
+def test_registration_has_all_fields(api, occurrence):
     registration = created(api, occurrence(), fields={"a": 1})
     answer = get(api, registration)
     assert answer.status_code == 200
@@ -74,14 +74,14 @@ def test_a_registration_is_shown_in_full(api, occurrence):
     check_keys(answer.json())
 
 
-def test_the_id_is_taken_in_either_case(api, occurrence):
+def test_id_is_case_insensitive(api, occurrence):
     registration = created(api, occurrence())
     assert api.get(path(registration).replace(registration["id"],
                                               registration["id"].upper())).json() \
         == registration
 
 
-def test_head_answers_like_get_without_the_body(api, occurrence):
+def test_head_is_get_without_body(api, occurrence):
     registration = created(api, occurrence())
     whole, head = get(api, registration), api.head(path(registration))
     assert (head.status_code, head.text) == (200, "")
@@ -91,7 +91,7 @@ def test_head_answers_like_get_without_the_body(api, occurrence):
     assert api.head(f"{MOUNT}/x").status_code == 400
 
 
-def test_what_an_administrator_changes_is_shown_at_once(api, sql, occurrence):
+def test_changes_by_administrator_are_returned_at_once(api, sql, occurrence):
     registration = created(api, occurrence(), new_uuid())
     sql("UPDATE events SET name = 'Renamed' WHERE id = %s", registration["event"]["id"])
     sql("UPDATE event_users SET is_active = false WHERE id = %s", registration["user"]["id"])
@@ -102,9 +102,9 @@ def test_what_an_administrator_changes_is_shown_at_once(api, sql, occurrence):
     assert now["occurrence"] == registration["occurrence"]
 
 
-# --- The trashed ---------------------------------------------------------------------------
+# --- Trashed registrations -----------------------------------------------------------------
 
-def test_a_trashed_registration_is_shown_only_when_asked_for(api, occurrence):
+def test_trashed_registration_is_returned_only_with_trashed(api, occurrence):
     registration = created(api, occurrence())
     trashed = delete(api, registration).json()
     error(get(api, registration), 404, "Registration not found")
@@ -117,7 +117,7 @@ def test_a_trashed_registration_is_shown_only_when_asked_for(api, occurrence):
         check_keys(answer.json(), deleted=True)
 
 
-def test_with_trashed_shows_the_others_too(api, occurrence):
+def test_with_trashed_also_returns_live_registration(api, occurrence):
     registration = created(api, occurrence())
     answer = get(api, registration, params={"withTrashed": "true"})
     assert answer.json() == registration
@@ -125,23 +125,23 @@ def test_with_trashed_shows_the_others_too(api, occurrence):
 
 
 @pytest.mark.parametrize("value", ["yes", "TRUE", "True", "2", "on", "truefalse", "%ff"])
-def test_a_boolean_is_true_false_1_or_0(api, value):
+def test_boolean_is_true_false_1_or_0(api, value):
     answer = api.get(f"{MOUNT}/{UNKNOWN}?withTrashed={value}")
     assert set(error(answer, 400)) == {"withTrashed"}
 
 
-def test_all_that_is_wrong_is_named_at_once(api):
+def test_all_errors_are_reported_at_once(api):
     assert set(error(api.get(f"{MOUNT}/x?withTrashed=x"), 400)) == {"id", "withTrashed"}
 
 
-def test_other_parameters_are_ignored(api, occurrence):
+def test_unknown_parameters_are_ignored(api, occurrence):
     registration = created(api, occurrence())
     assert get(api, registration, params={"limit": "x", "": "y"}).json() == registration
 
 
 # --- ETag and If-None-Match ----------------------------------------------------------------
 
-def test_the_entity_tag_is_strong_and_stays_while_nothing_changes(api, occurrence):
+def test_entity_tag_is_strong_and_stable(api, occurrence):
     registration = created(api, occurrence())
     tags = {get(api, registration).headers["ETag"] for _ in range(3)}
     assert len(tags) == 1
@@ -157,7 +157,7 @@ def test_different_registrations_have_different_tags(api, occurrence):
 @pytest.mark.parametrize("form", [
     "{tag}", "W/{tag}", '"other", {tag}', '{tag} , W/"other"', '"other",\t{tag}', "*",
     "{gzip}", "{brotli}", "W/{gzip}", '"a,b", {tag}'])
-def test_if_none_match_with_what_one_has_is_304(api, occurrence, form):
+def test_if_none_match_with_current_tag_is_304(api, occurrence, form):
     registration = created(api, occurrence())
     tag = get(api, registration).headers["ETag"]
     known = form.format(tag=tag, gzip=tag[:-1] + '-gzip"', brotli=tag[:-1] + '-br"')
@@ -167,12 +167,12 @@ def test_if_none_match_with_what_one_has_is_304(api, occurrence, form):
         assert answer.headers["ETag"] == tag
 
 
-@pytest.mark.parametrize("form", ['"other"', "other", '"{version}"', '"x{inner}"',
-                                  '"{inner}x"', '"{inner}-gz"', '""', '"-gzip"'])
-def test_if_none_match_with_anything_else_is_answered(api, occurrence, form):
+@pytest.mark.parametrize("form", ['"other"', "other", '"{version}"', '"x{tag_text}"',
+                                  '"{tag_text}x"', '"{tag_text}-gz"', '""', '"-gzip"'])
+def test_if_none_match_with_other_value_is_200(api, occurrence, form):
     registration = created(api, occurrence())
-    inner = get(api, registration).headers["ETag"][1:-1]
-    other = form.format(inner=inner, version=inner[:1])
+    tag_text = get(api, registration).headers["ETag"][1:-1]
+    other = form.format(tag_text=tag_text, version=tag_text[:1])
     answer = get(api, registration, headers={"If-None-Match": other})
     assert answer.status_code == 200
     assert answer.json() == registration
@@ -192,7 +192,7 @@ def change_by_an_administrator(api, sql, registration):
 
 @pytest.mark.parametrize("change", [change_itself, change_by_a_neighbour,
                                     change_by_an_administrator])
-def test_if_none_match_compares_the_whole_answer(api, sql, occurrence, change):
+def test_if_none_match_compares_whole_representation(api, sql, occurrence, change):
     registration = created(api, occurrence())
     tag = get(api, registration).headers["ETag"]
     change(api, sql, registration)
@@ -201,11 +201,11 @@ def test_if_none_match_compares_the_whole_answer(api, sql, occurrence, change):
     assert answer.headers["ETag"] != tag
 
 
-def test_a_missing_one_is_404_whatever_the_condition(api):
+def test_missing_registration_is_404_whatever_the_condition(api):
     error(api.get(f"{MOUNT}/{UNKNOWN}", headers={"If-None-Match": "*"}), 404)
 
 
-def test_a_trashed_one_has_a_tag_too(api, occurrence):
+def test_trashed_registration_has_entity_tag(api, occurrence):
     registration = created(api, occurrence())
     delete(api, registration)
     tag = get(api, registration, params={"withTrashed": 1}).headers["ETag"]
@@ -216,9 +216,9 @@ def test_a_trashed_one_has_a_tag_too(api, occurrence):
 
 @pytest.mark.parametrize("module, encoding, filter", [
     ("deflate", "gzip", "DEFLATE"), ("brotli", "br", "BROTLI_COMPRESS")])
-def test_a_compressed_answer_s_tag_is_good_for_conditions(start_httpd, client, token, api,
-                                                          occurrence, module, encoding,
-                                                          filter):
+def test_tag_of_compressed_answer_is_valid_in_conditions(start_httpd, client, token, api,
+                                                         occurrence, module, encoding,
+                                                         filter):
     compressing = client(token, start_httpd(modules=(*servers.MODULES, module),
                                             inside=f"SetOutputFilter {filter}"))
     registration = created(api, occurrence(), fields={"text": "text " * 100})

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of the collection of event registrations as a table or line by line: its forms, and
-the whole list, which is read part by part."""
+"""GET of the collection of event registrations as CSV or NDJSON, and the whole list, which is
+streamed in chunks."""
 
 import contextlib
 import csv
@@ -31,7 +31,7 @@ HEADINGS = ["id", "createdAt", "updatedAt", "deletedAt", "status", "user.id", "u
 
 
 def parsed(answer):
-    """The registrations of an answer, as JSON or as rows of a table by heading."""
+    """The registrations of an answer in JSON, CSV or NDJSON; CSV rows are dicts."""
     assert answer.status_code == 200, answer.text
     media_type = answer.headers["Content-Type"].partition(";")[0]
     if media_type == CSV:
@@ -48,7 +48,7 @@ def listed(api, accept, mount=MOUNT, **params):
 
 
 def flat(registration):
-    """What the table has of a registration."""
+    """The CSV row of a registration."""
     row = {}
     for heading in HEADINGS:
         value = registration
@@ -58,9 +58,9 @@ def flat(registration):
     return row
 
 
-# --- Forms ---------------------------------------------------------------------------------
+# --- Representations -----------------------------------------------------------------------
 
-def test_each_form_has_the_same(api, sql, occurrence):
+def test_each_representation_has_the_same_content(api, sql, occurrence):
     one = occurrence(end_date=None)
     person(api, sql, one, "jane@example.org", "Jane", "Doe, \"the\" 2nd")
     people = [created(api, one, "user", fields={
@@ -77,7 +77,7 @@ def test_each_form_has_the_same(api, sql, occurrence):
     assert table[0]["deletedAt"] and not table[1]["deletedAt"]
 
 
-def test_the_table_is_that_of_rfc_4180(api, sql, occurrence):
+def test_csv_conforms_to_rfc_4180(api, sql, occurrence):
     one = occurrence()
     person(api, sql, one, first_name="Ann")
     text = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": CSV}).text
@@ -89,13 +89,13 @@ def test_the_table_is_that_of_rfc_4180(api, sql, occurrence):
 @pytest.mark.parametrize("accept, expected", [
     (None, "application/json"), ("*/*", "application/json"), ("text/html", "application/json"),
     (f"{CSV}, */*;q=0.1", CSV), (f"{NDJSON};q=0.5, {CSV};q=0.4", NDJSON)])
-def test_the_form_is_the_one_that_the_client_likes_best(api, accept, expected):
+def test_representation_is_negotiated_by_accept(api, accept, expected):
     answer = api.get(MOUNT, params={"occurrenceId": new_uuid()}, headers={"Accept": accept})
     assert answer.headers["Content-Type"].partition(";")[0] == expected
     assert answer.headers["Vary"] == "Accept"
 
 
-def test_only_a_list_has_forms(api, occurrence):
+def test_single_registration_is_always_json(api, occurrence):
     registration = created(api, occurrence())
     answer = api.get(f"{MOUNT}/{registration['id']}", headers={"Accept": CSV})
     assert answer.json() == registration
@@ -103,7 +103,7 @@ def test_only_a_list_has_forms(api, occurrence):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_table_is_saved_under_a_name(api, method):
+def test_csv_has_file_name(api, method):
     answer = api.request(method, MOUNT, params={"occurrenceId": new_uuid()},
                          headers={"Accept": CSV})
     assert answer.headers["Content-Disposition"] == \
@@ -112,7 +112,7 @@ def test_a_table_is_saved_under_a_name(api, method):
     assert answer.text == (",".join(HEADINGS) + "\r\n") * (method == "GET")
 
 
-def test_a_table_for_a_spreadsheet_begins_with_a_mark(api, occurrence):
+def test_csv_with_bom_begins_with_byte_order_mark(api, occurrence):
     one = occurrence()
     crowd(api, one, 3)
     for more in ({}, {"limit": 2}):
@@ -127,7 +127,7 @@ def test_a_table_for_a_spreadsheet_begins_with_a_mark(api, occurrence):
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "  =1", "＝1", "＋1", "－1", "＠x"]
 
 
-def test_no_name_is_a_formula(api, sql, occurrence):
+def test_csv_escapes_formulas(api, sql, occurrence):
     one = occurrence()
     for name in [*FORMULAS, "Jane", "a=1", "'"]:
         person(api, sql, one, first_name=name)
@@ -136,14 +136,14 @@ def test_no_name_is_a_formula(api, sql, occurrence):
 
 
 def formulas(text):
-    """The cells of a table that are one, for readers of any separator."""
+    """The cells that a spreadsheet takes for formulas, with any separator."""
     return [cell for separator in ",;\t|"
             for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
             for cell in row if cell.lstrip(" \r\n")[:1] in [*"=+-@＝＋－＠"]]
 
 
 @pytest.mark.parametrize("separator", [*",;\t|", "\n"])
-def test_no_cell_is_a_formula_whatever_separates_the_cells(api, sql, occurrence, separator):
+def test_csv_has_no_formula_for_any_separator(api, sql, occurrence, separator):
     one = occurrence()
     texts = [f"a{separator}{before}{formula}{separator}b" for formula in FORMULAS
              for before in ("", '"', '""', '" "', '"x";')]
@@ -155,12 +155,13 @@ def test_no_cell_is_a_formula_whatever_separates_the_cells(api, sql, occurrence,
     assert formulas(answer.text) == []
 
 
-def test_a_cell_that_is_a_formula_would_be_noticed():
+def test_control_formula_in_cell_is_detected():
     assert formulas('"x","a;""=1+1;b"\r\n') == formulas('"x","a|=1+1|b"\r\n') == ["=1+1"]
     assert "=1" in formulas('"=1"\r\n')
 
 
-def test_what_an_administrator_wrote_is_no_formula(api, sql, event, occurrence, organization):
+def test_csv_escapes_formulas_in_administrators_texts(api, sql, event, occurrence,
+                                                      organization):
     home = organization('=HYPERLINK("http://localhost","x")')
     one = occurrence(event_id=event(home, name="\t=1"))
     person(api, sql, one, email="\r=1")
@@ -172,7 +173,7 @@ def test_what_an_administrator_wrote_is_no_formula(api, sql, event, occurrence, 
 # --- Pages ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("accept", [CSV, NDJSON])
-def test_a_page_is_one_in_each_form(api, occurrence, accept):
+def test_pages_work_in_each_representation(api, occurrence, accept):
     one = occurrence()
     people = ids(crowd(api, one, 5))[::-1]
     answer = api.get(MOUNT, params={"occurrenceId": one, "limit": 2, "page": 2},
@@ -185,7 +186,7 @@ def test_a_page_is_one_in_each_form(api, occurrence, accept):
     assert ids(listed(api, accept, occurrenceId=one, page=1, sort="email")) == people[::-1]
 
 
-def test_the_whole_list_has_no_pages(api, occurrence):
+def test_whole_list_has_no_pages(api, occurrence):
     one = occurrence()
     people = ids(crowd(api, one, 11))[::-1]   # One more than a page has.
     answer = api.get(MOUNT, params={"occurrenceId": one}, headers={"Accept": CSV})
@@ -194,15 +195,15 @@ def test_the_whole_list_has_no_pages(api, occurrence):
     assert answer.headers["X-Total-Count"] == "11"
 
 
-def test_the_whole_list_is_sorted_by_time(api):
+def test_whole_list_can_only_be_sorted_by_time(api):
     answer = api.get(MOUNT, params={"sort": "lastName"}, headers={"Accept": CSV})
     assert error(answer, 400) == {
         "sort": "must be createdAt, perhaps with ASC or DESC, unless there is a limit"}
 
 
-# --- Part by part --------------------------------------------------------------------------
+# --- Streaming -----------------------------------------------------------------------------
 
-# Parts of three; and one connection to the database.
+# Chunks of three rows.
 SMALL = """
 <Location "/api/v1/event-registrations">
     RegistrationMaxPageSize 3
@@ -212,16 +213,16 @@ SMALL = """
 
 @pytest.fixture
 def parts(client, token, start_httpd):
-    """A client of an httpd that reads lists in parts of three."""
+    """A client of an httpd that streams lists in chunks of three rows."""
     return client(token, start_httpd(inside=SMALL))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7])
-def test_nothing_is_lost_or_told_twice_between_parts(parts, sql, occurrence, count):
+def test_chunks_list_each_registration_once(parts, sql, occurrence, count):
     one = occurrence()
     people = sorted(ids(crowd(parts, one, count)))
     sql("UPDATE event_registrations SET created_at = '2031-01-01' WHERE occurrence_id = %s",
-        one)   # The id alone tells them apart.
+        one)   # The sort key differs in the id only.
     for accept in (CSV, NDJSON):
         assert ids(listed(parts, accept, occurrenceId=one)) == people[::-1]
         assert ids(listed(parts, accept, occurrenceId=one, sort="createdAt")) == people
@@ -229,8 +230,8 @@ def test_nothing_is_lost_or_told_twice_between_parts(parts, sql, occurrence, cou
                           withTrashed="1")) == people[::-1]
 
 
-def test_each_filter_is_that_of_the_pages(parts, sql, event, occurrence):
-    """Whichever way the database takes to a part."""
+def test_chunks_apply_the_same_filters_as_pages(parts, sql, event, occurrence):
+    """For each of the query plans of a chunk."""
     events = [event(name=f"Quuxfest {n}") for n in range(2)]
     places = [occurrence(event_id=one, capacity=4) for one in events for _ in range(2)]
     for place in places:
@@ -251,13 +252,13 @@ def test_each_filter_is_that_of_the_pages(parts, sql, event, occurrence):
             params["sort"] = f"createdAt {direction}"
             paged = [registration for page in range(1, 12)
                      for registration in search(parts, limit=3, page=page, **params)]
-            if params.get("occurrenceId") != places[0]:   # Of which some were deleted.
+            if params.get("occurrenceId") != places[0]:   # Some of these were deleted.
                 assert len(paged) == count, params
             assert listed(parts, NDJSON, **params) == paged, params
 
 
-def test_it_is_limited_to_the_organization(client, token, start_httpd, sql, event,
-                                           organization, occurrence, api):
+def test_whole_list_is_limited_to_organization(client, token, start_httpd, sql, event,
+                                               organization, occurrence, api):
     one = occurrence()
     crowd(api, one, 4)
     other = occurrence(event_id=event(organization()))
@@ -274,8 +275,8 @@ def test_it_is_limited_to_the_organization(client, token, start_httpd, sql, even
     assert len({one["organization"]["id"] for one in everything}) == 1
 
 
-def test_its_end_is_told(parts, occurrence):
-    """In chunks, unless there is one part."""
+def test_transfer_encoding_marks_the_end(parts, occurrence):
+    """It is chunked, unless all rows are in one chunk of the list."""
     one = occurrence()
     crowd(parts, one, 4)
     for params, chunked in [({}, True), ({"status": "PENDING"}, False)]:
@@ -287,7 +288,7 @@ def test_its_end_is_told(parts, occurrence):
                 assert ("Transfer-Encoding" in answer.headers) == chunked
 
 
-def test_what_others_let_it_depend_on_stays(client, token, start_httpd):
+def test_vary_of_other_modules_is_kept(client, token, start_httpd):
     api = client(token, start_httpd(
         inside="""RewriteEngine on
                   RewriteCond %{HTTP:Origin} ^https://localhost$
@@ -298,7 +299,7 @@ def test_what_others_let_it_depend_on_stays(client, token, start_httpd):
     assert answer.headers["Vary"] == "Origin,Accept"
 
 
-def test_it_can_be_compressed(client, token, start_httpd, occurrence):
+def test_whole_list_can_be_compressed(client, token, start_httpd, occurrence):
     api = client(token, start_httpd(inside=SMALL + "SetOutputFilter DEFLATE",
                                     modules=[*servers.MODULES, "deflate"]))
     one = occurrence()
@@ -310,13 +311,13 @@ def test_it_can_be_compressed(client, token, start_httpd, occurrence):
     assert [json.loads(line)["id"] for line in lines] == people
 
 
-# --- While it is read ----------------------------------------------------------------------
+# --- Changes and failures while streaming --------------------------------------------------
 
-LARGE = 400   # registrations that no buffer holds together
+LARGE = 400   # registrations, more than all buffers hold
 
 
-def crowd_of_large_ones(query, place):
-    """LARGE registrations of which each takes 50 kB; their ids, the latest first."""
+def insert_large_registrations(query, place):
+    """Inserts LARGE registrations of 50 kB each; their ids, the latest first."""
     made = query(f"""
         WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
                         JOIN events e ON e.id = o.event_id WHERE o.id = %s),
@@ -328,7 +329,7 @@ def crowd_of_large_ones(query, place):
                                          user_id, status, fields, created_at)
         SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
                jsonb_build_object('text', (
-                   SELECT string_agg(md5(people.id::text || n), '')   -- no smaller, compressed
+                   SELECT string_agg(md5(people.id::text || n), '')   -- incompressible
                      FROM generate_series(1, 1500) AS n)),
                '2031-01-01'::timestamptz + row_number() OVER () * interval '1 s'
           FROM home, people RETURNING id::text, created_at""", place, place)
@@ -337,7 +338,7 @@ def crowd_of_large_ones(query, place):
 
 @contextlib.contextmanager
 def slow_reader(httpd, token, place, certificates=None):
-    """A list that is being read: its answer, of which only the head has been."""
+    """An answer with a list, of which only the head has been read."""
     if certificates:
         connection = http.client.HTTPSConnection(
             "localhost", httpd.port, timeout=30,
@@ -354,24 +355,24 @@ def lines_of(answer):
     return [json.loads(line)["id"] for line in answer.read().splitlines()]
 
 
-def test_what_is_there_all_the_time_is_told_once(api, start_httpd, token, certificates,
-                                                 sql, occurrence):
+def test_registration_that_exists_throughout_is_listed_once(api, start_httpd, token,
+                                                            certificates, sql, occurrence):
     one, httpd = occurrence(), start_httpd(inside=SMALL)
-    people = crowd_of_large_ones(sql, one)
+    people = insert_large_registrations(sql, one)
     with slow_reader(httpd, token, one, certificates) as answer:
-        first = created(api, one, "another")["id"]   # It comes behind these.
+        first = created(api, one, "another")["id"]   # Its place is behind these.
         gone = people[-200::2]
         sql("DELETE FROM event_registrations WHERE id = ANY (%s::uuid[])", gone)
-        told = lines_of(answer)
-    assert [id for id in told if id != first] == [id for id in people if id not in gone]
+        listed_ids = lines_of(answer)
+    assert [id for id in listed_ids if id != first] == [id for id in people if id not in gone]
 
 
-def test_who_reads_slowly_holds_no_connection(client, token, start_httpd, certificates,
-                                              occurrence, sql, live_session):
-    """And memory for one part."""
+def test_slow_reader_holds_no_connection(client, token, start_httpd, certificates,
+                                         occurrence, sql, live_session):
+    """It holds the memory of one chunk."""
     one, session = occurrence(), live_session()
     httpd = start_httpd(inside=SMALL + "RegistrationConnections 1")
-    people = crowd_of_large_ones(sql, one)
+    people = insert_large_registrations(sql, one)
     other = client(token, httpd)
     with contextlib.ExitStack() as readers:
         answers = [readers.enter_context(slow_reader(httpd, token, one, certificates))
@@ -383,7 +384,7 @@ def test_who_reads_slowly_holds_no_connection(client, token, start_httpd, certif
             assert lines_of(answer) == people
 
 
-# How a client asks, and how curl tells that it has not got all.
+# How a client requests a list, and curl's exit status if it is truncated.
 CUT = {"HTTP/1.0": (["--http1.0"], 56), "HTTP/1.1": (["--http1.1"], 18),
        "HTTP/2": (["--http2-prior-knowledge"], 92),
        "compressed": (["--http1.1", "-H", "Accept-Encoding: gzip"], 18)}
@@ -391,12 +392,12 @@ CUT = {"HTTP/1.0": (["--http1.0"], 56), "HTTP/1.1": (["--http1.1"], 18),
 
 @pytest.fixture
 def long_list(start_httpd, postgres_to_break, expect_log):
-    """curl(*options) reads a list that no buffer holds; its process, and the list."""
+    """curl(*options), which reads a list larger than all buffers, and the list's ids."""
     expect_log(*faults.OUTAGE, "REG0203")
     postgres = postgres_to_break
     [[one]] = postgres.query("INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1"
                              " RETURNING id")
-    people = crowd_of_large_ones(postgres.query, one)
+    people = insert_large_registrations(postgres.query, one)
     httpd = start_httpd(
         faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn()) + SMALL
         + "Protocols h2c http/1.1\nSetOutputFilter DEFLATE\nDeflateCompressionLevel 1\n",
@@ -408,20 +409,19 @@ def long_list(start_httpd, postgres_to_break, expect_log):
 
 
 @pytest.mark.parametrize("way", CUT)
-def test_a_list_that_cannot_be_finished_is_seen_to_be_cut_short(long_list, postgres_to_break,
-                                                                way):
+def test_aborted_list_is_seen_as_truncated(long_list, postgres_to_break, way):
     curl, people = long_list
     options, status = CUT[way]
     with curl(*options) as client:
         begun = client.stdout.read(1)
         postgres_to_break.stop("immediate")
-        told = begun + client.stdout.read()
+        listed_ids = begun + client.stdout.read()
     postgres_to_break.start()
     assert client.returncode == status
     if way != "compressed":
-        told = [json.loads(line)["id"] for line in told.splitlines()[:-1]]
-        assert 0 < len(told) < LARGE and told == people[:len(told)]
-    # The control: while the database is there it is whole.
+        listed_ids = [json.loads(line)["id"] for line in listed_ids.splitlines()[:-1]]
+        assert 0 < len(listed_ids) < LARGE and listed_ids == people[:len(listed_ids)]
+    # Negative control: with the database running the list is complete.
     time.sleep(faults.RECOVERY)
     with curl(*options) as client:
         client.stdout.read()
@@ -430,27 +430,27 @@ def test_a_list_that_cannot_be_finished_is_seen_to_be_cut_short(long_list, postg
 
 # --- Memory --------------------------------------------------------------------------------
 
-def resident(httpd):
-    """Resident memory of the child process, in MiB."""
+def peak_memory(httpd):
+    """Peak resident memory of the child process, in MiB."""
     [child] = faults.children(httpd.pid())
     return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(
         f"/proc/{child}/status").read_text())[1]) / 1024
 
 
 @pytest.mark.skipif(servers.is_sanitized(servers.MODULE),
-                    reason="AddressSanitizer keeps for a while what was given back")
+                    reason="AddressSanitizer keeps freed memory for a while")
 @pytest.mark.parametrize("part, most", [(10, 6), (10000, None)])
-def test_a_list_takes_the_memory_of_a_part(start_httpd, postgres, sql, occurrence, part, most):
-    """20 MB of it; and the control: all in one part takes more than that."""
+def test_list_needs_memory_of_one_chunk(start_httpd, postgres, sql, occurrence, part, most):
+    """The list is 20 MB. Negative control: all of it in one chunk needs more than that."""
     one = occurrence()
-    people = crowd_of_large_ones(sql, one)
+    people = insert_large_registrations(sql, one)
     httpd = start_httpd(
         faults.CHILD + faults.MOUNTS + faults.database(postgres.dsn("registration"))
         + SMALL.replace("Size 3", f"Size {part}"), modules=faults.MODULES)
     with slow_reader(httpd, None, new_uuid()) as answer:
         assert lines_of(answer) == []
-    before = resident(httpd)
+    before = peak_memory(httpd)
     with slow_reader(httpd, None, one) as answer:
         assert lines_of(answer) == people
-    grown = resident(httpd) - before
+    grown = peak_memory(httpd) - before
     assert grown < most if most else grown > 20, grown
