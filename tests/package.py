@@ -8,7 +8,6 @@ from where this machine gets its packages. Its servers have a network and proces
 their own, so that nothing here is in their way, and end with this program.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -112,9 +111,12 @@ def mount(root):
 # --- What an administrator does ------------------------------------------------------------
 
 def install(system, package):
-    shutil.copy(package, system.path("tmp"))
+    system.path("build").mkdir()
+    shutil.copy(package, system.path("build"))
+    system.path("etc/apt/apt.conf.d/unattended").write_text(
+        'APT::Get::Assume-Yes "true";\nAPT::Get::Remove "false";\n')
     system.run("apt-get", "update", "-q")
-    system.run("apt-get", "install", "-q", "-y", "--no-remove", f"/tmp/{package.name}")
+    documents.run("README.md", "Install", "tests/package.py", system.bash)
     for name in ("libaprutil1-dbd-pgsql", "libapache2-mod-oauth2"):
         check("ok installed" in system.run("dpkg-query", "-W", "-f", "${Status}", name),
               f"{name} was not installed with it")
@@ -127,7 +129,7 @@ def limit_rates(system):
     commands = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
     check(len(commands) == 5, f"other commands than expected: {commands}")
     for command in commands[:-1]:
-        system.run("bash", "-ec", command.replace("install", "install -y"))
+        system.bash(command)
         said = system.run("apache2ctl", "configtest")
         check("Syntax OK" in said, f"{command}: {said}")
     check("qos_module" in system.run("apache2ctl", "-M"), "mod_qos is not loaded")
@@ -154,12 +156,10 @@ def use(system):
     system.run("registration-schema", "status", user="postgres", expect=1)
 
     step("the first event, as printed")
-    said = documents.run("docs/first-event.md", runner="tests/package.py", shell=system.bash)
+    said = documents.run("docs/first-event.md", None, "tests/package.py", system.bash)
     check("REG0" not in said and "Syntax OK" in said, said)
-    answer = json.loads(said.splitlines()[-1])
-    check(answer.get("status") == "CONFIRMED", f"{answer}")
-    check(system.sql("SELECT id FROM registration.event_registrations") == answer["id"],
-          "the registration is not there")
+    check(system.sql("SELECT count(*) FROM registration.event_registrations") == "2",
+          "there are not two registrations")
     check("REG0" not in system.error_log(), system.error_log())
 
     step("who may read the key")
@@ -178,11 +178,11 @@ def use(system):
     check_units(system)
 
     step("a new package's command, before that is installed")
-    [package] = system.path("tmp").glob("*.deb")
+    [package] = system.path("build").glob("*.deb")
     upgrade = documents.commands("docs/operating.md", "Upgrade", "tests/package.py")
     upgrade = upgrade.partition("sudo apt install")[0]
     system.run("bash", "-ec", upgrade.replace("libapache2-mod-registration_NEW.deb",
-                                              f"/tmp/{package.name}"))
+                                              f"/build/{package.name}"))
     check("up to date" in system.run("registration-schema", "status", user="postgres"),
           "registration-schema does not call it up to date")
 
@@ -277,5 +277,5 @@ if __name__ == "__main__":
             purge(System(pathlib.Path(sys.argv[2])))
         else:
             main(pathlib.Path(sys.argv[1]).resolve())
-    except (Wrong, subprocess.SubprocessError) as error:
+    except (Wrong, documents.Wrong, subprocess.SubprocessError) as error:
         sys.exit(str(error))
