@@ -9,7 +9,7 @@ The first line of a block names the program that runs it, by its path from the r
     ```sh tests/documents.py      one script per document; a failing command fails it
     ```json output                what the block before prints; … stands for any text
 
-A block that no program runs begins with the line "# Not run by CI: REASON".
+A block that no program runs begins with the line "# Not run by CI: REASON", in SQL with --.
 """
 
 import collections
@@ -19,8 +19,9 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOT_RUN = "# Not run by CI: "
+DOCUMENTS = [path for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+             if path.name != "CHANGES.md"]
+NOT_RUN = "(#|--) Not run by CI: ."
 END_OF_BLOCK = "--- end of a block"
 
 Block = collections.namedtuple("Block", "line language word sections text")

@@ -214,7 +214,7 @@ def purge(system):
     system.run("a2dissite", "-q", "-p", "registration")
     for name in (SITE, *KEYS):   # the administrator's own
         system.path(name).unlink()
-    system.run("apt-get", "purge", "-q", "-y", PACKAGE)
+    system.run("apt-get", "purge", "-q", "-o", "APT::Get::Remove=true", PACKAGE)
     left = left_of(system, files)
     check(not left, f"purging leaves {left}")
     check("Syntax OK" in system.run("apache2ctl", "configtest"), "apache2 is broken now")
