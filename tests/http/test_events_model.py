@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places, waiting list and versions of one occurrence, compared with a model of the contract
-after each of many random requests and an administrator's changes in between."""
+"""Places, waiting list and versions of an occurrence, compared with a model of the contract
+after each of many random requests and administrator's changes."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,7 @@ class Registration:
     status: str
     version: int = 1
     is_deleted: bool = False
-    number: int = 0   # in the waiting list
+    number: int = 0   # position in the waiting list
 
     def is_held(self):
         return not self.is_deleted and self.status in HOLDING
@@ -33,7 +33,7 @@ class Registration:
 
 
 class Model:
-    """What the contract says becomes of an occurrence."""
+    """An occurrence as the contract describes it."""
 
     def __init__(self, capacity, waiting_list):
         self.capacity = capacity
@@ -101,7 +101,7 @@ class Model:
 
 @pytest.fixture
 def play(api, sql, occurrence):
-    """play(seed): does as many random things to an occurrence and its model."""
+    """play(seed): applies random steps to an occurrence and to its model."""
     def check_answer(answer, expected):
         if expected is None:
             assert answer.status_code == 200, answer.text
@@ -154,7 +154,7 @@ def play(api, sql, occurrence):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_occurrence_does_as_its_model(play, seed):
+def test_occurrence_behaves_like_model(play, seed):
     play(seed)
 
 
@@ -169,8 +169,8 @@ def test_an_occurrence_does_as_its_model(play, seed):
     ("events_create", "IF has_place OR occurrence.waiting_list THEN", "IF true THEN"),
     ("events_delete", "- event_status_holds_place(registration.status)::integer", "0"),
 ], ids=["order", "promotion", "version", "another", "list off", "full", "no list", "delete"])
-def test_control_an_operation_that_does_otherwise_is_noticed(api, sql, play, expect_log,
-                                                             function, text, changed):
+def test_control_changed_operation_is_detected(api, sql, play, expect_log,
+                                               function, text, changed):
     expect_log("event_registrations_one_per_user")
     [(definition,)] = sql("SELECT pg_get_functiondef(%s::regproc)", function)
     assert text in definition

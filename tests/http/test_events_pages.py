@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of the collection of event registrations: order, pages, links, the total."""
+"""GET of the collection of event registrations: sort order, pages, links and total count."""
 
 import re
 import types
@@ -14,7 +14,7 @@ from event_registrations import (MOUNT, TENANT_MOUNT, category_of, created, crow
 
 # --- Order ---------------------------------------------------------------------------------
 
-def test_the_newest_come_first_unless_asked_otherwise(api, occurrence):
+def test_default_order_is_newest_first(api, occurrence):
     one = occurrence()
     people = crowd(api, one, 3)
     assert ids(search(api, occurrenceId=one)) == ids(people)[::-1]
@@ -22,7 +22,7 @@ def test_the_newest_come_first_unless_asked_otherwise(api, occurrence):
 
 @pytest.fixture
 def sortable(api, event, occurrence, sql):
-    """Three registrations and, by field, their order when sorted by it, upwards."""
+    """Three registrations, and by field their ascending order when sorted by it."""
     made, events = [], []
     for n, (name, start, email, first, last) in enumerate([
             ("Beta", "2031-01-03", "c@example.org", "Ann", "Young"),
@@ -49,7 +49,7 @@ def test_sort_by_each_field_in_each_direction(api, sortable):
 
 
 def test_sort_by_status(api, sortable):
-    # The third waits, as its occurrence has no places.
+    # The third is on the waiting list: its occurrence has no places.
     up = ids(search(api, categories=sortable.category, sort="status ASC"))
     down = ids(search(api, categories=sortable.category, sort="status DESC"))
     assert up[2] == down[0] == sortable.made[2]
@@ -58,7 +58,7 @@ def test_sort_by_status(api, sortable):
 @pytest.mark.parametrize("field", ["status", "eventName", "startDate", "firstName", "email",
                                    "createdAt", "updatedAt", "lastName"])
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
-def test_pages_never_overlap_though_all_are_equal(api, sql, occurrence, field, direction):
+def test_pages_of_equal_sort_keys_do_not_overlap(api, sql, occurrence, field, direction):
     one = occurrence()
     people = crowd(api, one, 5)
     sql("UPDATE event_registrations SET created_at = '2031-01-01', updated_at = '2031-01-01'"
@@ -76,7 +76,7 @@ def test_pages_never_overlap_though_all_are_equal(api, sql, occurrence, field, d
 
 # --- Pages ---------------------------------------------------------------------------------
 
-def test_ten_a_page_unless_asked_otherwise(api, occurrence):
+def test_default_page_size_is_ten(api, occurrence):
     one = occurrence()
     people = crowd(api, one, 12)
     newest = ids(people)[::-1]
@@ -87,7 +87,7 @@ def test_ten_a_page_unless_asked_otherwise(api, occurrence):
 
 
 def relations(answer):
-    """The query of each link, which all must lead to the collection."""
+    """The query string of each link; checks that each is a link to the collection."""
     made = {}
     for relation, link in answer.links.items():
         base, _, query = link["url"].partition("?")
@@ -96,7 +96,7 @@ def relations(answer):
     return made
 
 
-def test_link_leads_to_the_other_pages(api, occurrence):
+def test_links_lead_to_other_pages(api, occurrence):
     one = occurrence()
     people = crowd(api, one, 5)
     listed = {}
@@ -115,7 +115,7 @@ def test_link_leads_to_the_other_pages(api, occurrence):
                       3: {tuple(newest[4:])}}
 
 
-def test_before_a_page_beyond_the_last_is_the_last(api, occurrence):
+def test_prev_link_of_page_beyond_last_is_last_page(api, occurrence):
     one = occurrence()
     crowd(api, one, 5)
     for page, before in [(4, 3), (100, 3), (3, 2)]:
@@ -125,8 +125,8 @@ def test_before_a_page_beyond_the_last_is_the_last(api, occurrence):
         assert links["last"].endswith("&page=3")
 
 
-def test_the_links_are_hardly_longer_than_the_request(api):
-    """However often a parameter is there, and however many are unknown."""
+def test_links_are_not_much_longer_than_the_request(api):
+    """Repeated and unknown parameters are not copied into each link."""
     for query, most in [("x=" + "%3C" * 2500, 400), ("limit=1&" * 900, 400),
                         ("categories=" + f"{ORGANIZATION}," * 200, 9000)]:
         answer = api.get(f"{MOUNT}?{query}", headers={"Accept": "application/json"})
@@ -134,14 +134,14 @@ def test_the_links_are_hardly_longer_than_the_request(api):
         assert len(answer.headers.get("Link", "")) < most
 
 
-def test_a_single_page_has_no_other(api, occurrence):
+def test_single_page_has_no_prev_and_next(api, occurrence):
     one = occurrence()
     crowd(api, one, 2)
     answer = api.get(MOUNT, params={"occurrenceId": one, "limit": 2})
     assert set(relations(answer)) == {"first", "last"}
 
 
-def test_link_keeps_the_other_parameters(api, occurrence, sql):
+def test_links_keep_other_parameters(api, occurrence, sql):
     one = occurrence()
     expected = {person(api, sql, one, last_name=f"Ærø & <b>Sons</b>, \"{n}\" +1%")["id"]
                 for n in range(5)}
@@ -159,7 +159,7 @@ def test_link_keeps_the_other_parameters(api, occurrence, sql):
     assert len(pages) == 5 and set(pages) == expected
 
 
-def test_link_is_well_formed_whatever_the_query_holds(api, raw, token, occurrence):
+def test_links_are_well_formed_for_any_query(api, raw, token, occurrence):
     one = occurrence()
     crowd(api, one, 2)
     target = f"{MOUNT}?occurrenceId={one}&limit=1&x=<y>;rel=\"evil\"&z=\xe9,'&page=1&bom=1"
@@ -174,7 +174,7 @@ def test_link_is_well_formed_whatever_the_query_holds(api, raw, token, occurrenc
         assert answer.status == 400
 
 
-def test_the_directive_bounds_a_page(start_httpd, client, token, api, occurrence):
+def test_page_size_is_limited_by_directive(start_httpd, client, token, api, occurrence):
     one = occurrence()
     crowd(api, one, 12)
     for most in (1, 3, 10, 11):
@@ -191,7 +191,7 @@ def test_the_directive_bounds_a_page(start_httpd, client, token, api, occurrence
 
 @pytest.fixture(scope="module")
 def ten_thousand(postgres):
-    """An occurrence with 10,000 registrations, shared as it takes seconds to make."""
+    """An occurrence with 10,000 registrations, shared because it takes seconds to make."""
     connection = postgres.connect()
     cursor = connection.cursor()
     cursor.execute("SET search_path = registration")
@@ -212,7 +212,7 @@ def ten_thousand(postgres):
     return made
 
 
-def test_ten_thousand_are_counted_and_more_are_not(api, sql, ten_thousand):
+def test_total_is_counted_up_to_ten_thousand(api, sql, ten_thousand):
     params = {"occurrenceId": ten_thousand.occurrence, "limit": 1000, "page": 10}
     filters = [{name: value, **more} for name, value in (
         ("occurrenceId", ten_thousand.occurrence), ("eventId", ten_thousand.event),
@@ -238,9 +238,9 @@ def test_ten_thousand_are_counted_and_more_are_not(api, sql, ten_thousand):
         assert set(relations(last)) == {"first", "prev"}
 
 
-def test_of_more_than_ten_thousand_the_order_is_right_too(api, sql, event, occurrence,
-                                                          ten_thousand):
-    """The operation may go about a long list in another way than about a short one."""
+def test_order_of_more_than_ten_thousand_is_correct(api, sql, event, occurrence,
+                                                    ten_thousand):
+    """The operation uses another query plan for long lists."""
     events = {"ASC": event(name="A"), "DESC": event(name="Z")}
     category = category_of(sql, ten_thousand.event, *events.values())
     ends = {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the events API that an administrator writes: what they refuse, what they fill
-in, and what a change of them does to registrations."""
+"""The events API's tables that an administrator writes: constraints, defaults, and effects of
+changes on registrations."""
 
 import psycopg2
 import pytest
@@ -16,7 +16,7 @@ GOOD = {
     "event_users": {"organization_id": ORGANIZATION, "external_id": "{uuid}"},
     "event_categories": {"event_id": "{event}", "category_id": "{category}"},
 }
-# Of each table, changes of a good row and the constraint, or the column, that refuses them.
+# For each table: changes of a good row, and the constraint or column that refuses them.
 REFUSED = [
     *((table, {column: None}, column) for table, row in GOOD.items() for column in row),
     ("organizations", {"id": ORGANIZATION}, "organizations_pkey"),
@@ -57,7 +57,7 @@ ALLOWED = [
 
 @pytest.fixture
 def insert(sql, event, occurrence, organization):
-    """insert("events", {"name": None}): writes a good row with that change."""
+    """insert("events", {"name": None}): inserts a good row with that change."""
     def run(table, change):
         place, user = new_uuid(), new_uuid()
         made = {"event": event(), "occurrence": occurrence(), "category": place, "user": user,
@@ -75,7 +75,7 @@ def insert(sql, event, occurrence, organization):
 
 @pytest.mark.parametrize("table, change, by", REFUSED,
                          ids=[f"{table} {by} {str(change)[:20]}" for table, change, by in REFUSED])
-def test_what_does_not_fit_is_refused(insert, expect_log, table, change, by):
+def test_invalid_row_violates_constraint(insert, expect_log, table, change, by):
     expect_log("violates")
     with pytest.raises(psycopg2.IntegrityError) as refusal:
         insert(table, change)
@@ -83,11 +83,11 @@ def test_what_does_not_fit_is_refused(insert, expect_log, table, change, by):
 
 
 @pytest.mark.parametrize("table, change", [*((table, {}) for table in GOOD), *ALLOWED], ids=str)
-def test_what_fits_is_taken(insert, table, change):
+def test_valid_row_is_inserted(insert, table, change):
     assert len(insert(table, change)) == 1
 
 
-def test_what_is_left_out_is_filled_in(api, sql, event, occurrence):
+def test_columns_have_defaults(api, sql, event, occurrence):
     [(event_id,)] = sql("INSERT INTO events (organization_id, name) VALUES (%s, 'Bare')"
                         " RETURNING id::text", ORGANIZATION)
     [(one,)] = sql("INSERT INTO occurrences (event_id) VALUES (%s) RETURNING id::text", event_id)
@@ -111,8 +111,8 @@ def test_what_is_left_out_is_filled_in(api, sql, event, occurrence):
 @pytest.mark.parametrize("table, column", [
     ("occurrences", "event_id"), ("events", "organization_id"),
     ("event_users", "organization_id")])
-def test_what_registrations_copy_cannot_be_changed(api, sql, event, occurrence, expect_log,
-                                                   table, column):
+def test_columns_copied_into_registrations_are_immutable(api, sql, event, occurrence,
+                                                         expect_log, table, column):
     expect_log("cannot be changed")
     registration = created(api, occurrence())
     part = {"occurrences": "occurrence", "events": "event", "event_users": "user"}[table]
@@ -123,8 +123,7 @@ def test_what_registrations_copy_cannot_be_changed(api, sql, event, occurrence, 
     assert get(api, registration).json() == registration
 
 
-# What an administrator changes, what of the answer it shows in, and whether it is a change of
-# the row: a count is not.
+# A column, a new value, the key of the answer that shows it, and whether it changes updatedAt.
 SHOWN = [
     ("organizations", "name", "Renamed", ("organization", "name"), False),
     ("events", "name", "Renamed", ("event", "name"), True),
@@ -145,9 +144,9 @@ SHOWN = [
 
 @pytest.mark.parametrize("table, column, value, shown, is_touched", SHOWN,
                          ids=[f"{table}.{column}" for table, column, *_ in SHOWN])
-def test_a_change_is_shown_at_once(api, sql, organization, event, occurrence, table, column,
-                                   value, shown, is_touched):
-    """In the answer, in its entity tag and in updatedAt, but not in the registration's version."""
+def test_change_by_administrator_is_returned_at_once(
+        api, sql, organization, event, occurrence, table, column, value, shown, is_touched):
+    """In the answer, its entity tag and updatedAt, but not in the registration's version."""
     registration = created(api, occurrence(event_id=event(organization())), new_uuid())
     tag = get(api, registration).headers["ETag"]
     part, key, *text = shown
@@ -163,7 +162,7 @@ def test_a_change_is_shown_at_once(api, sql, organization, event, occurrence, ta
     assert answer.headers["ETag"].split("-")[0] == tag.split("-")[0]
 
 
-def test_a_count_is_no_change_of_the_occurrence(api, occurrence):
+def test_registration_count_does_not_change_updated_at(api, occurrence):
     one = occurrence(capacity=1)
     registration = created(api, one, "first")
     created(api, one, "second")
@@ -172,7 +171,7 @@ def test_a_count_is_no_change_of_the_occurrence(api, occurrence):
 
 
 @pytest.mark.parametrize("table", ["events", "categories"])
-def test_a_category_goes_with_either_end(sql, insert, table):
+def test_event_category_is_deleted_with_event_or_category(sql, insert, table):
     [(event_id, category)] = insert("event_categories", {})
     sql(f"DELETE FROM {table} WHERE id = %s", event_id if table == "events" else category)
     assert sql("SELECT event_id FROM event_categories WHERE category_id = %s", category) == []
@@ -181,7 +180,7 @@ def test_a_category_goes_with_either_end(sql, insert, table):
 @pytest.mark.parametrize("table, part", [("occurrences", "occurrence"), ("events", "event"),
                                          ("event_users", "user"),
                                          ("organizations", "organization")])
-def test_what_is_registered_for_cannot_be_deleted(api, sql, occurrence, expect_log, table, part):
+def test_referenced_row_cannot_be_deleted(api, sql, occurrence, expect_log, table, part):
     expect_log("violates foreign key constraint")
     registration = created(api, occurrence(), new_uuid())
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):

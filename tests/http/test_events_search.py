@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of the collection of event registrations: what is found, what is refused."""
+"""GET of the collection of event registrations: filters, text search, invalid parameters."""
 
 import types
 
@@ -12,13 +12,13 @@ from event_registrations import (DEMO_EVENT, DEMO_OCCURRENCE, MOUNT, OTHER_ORGAN
 
 
 def found(api, **params):
-    """Which registrations a search finds, in no order."""
+    """The set of ids that a search finds."""
     return set(ids(search(api, **{"limit": 1000, **params})))
 
 
 # --- The answer ----------------------------------------------------------------------------
 
-def test_the_answer_is_a_bare_array_of_whole_registrations(api, occurrence):
+def test_answer_is_array_of_complete_registrations(api, occurrence):
     one = occurrence()
     crowd(api, one, 2)
     answer = api.get(MOUNT, params={"occurrenceId": one})
@@ -29,7 +29,7 @@ def test_the_answer_is_a_bare_array_of_whole_registrations(api, occurrence):
         assert registration == get(api, registration).json()
 
 
-def test_nothing_found_is_an_empty_array(api):
+def test_search_without_match_is_empty_array(api):
     for filter in ({"eventId": UNKNOWN}, {"occurrenceId": UNKNOWN}, {"categories": UNKNOWN},
                    {"search": UNKNOWN}, {"page": 2147483647},
                    {"page": 2147483647, "limit": 1000}):
@@ -37,7 +37,7 @@ def test_nothing_found_is_an_empty_array(api):
         assert (answer.status_code, answer.text) == (200, "[]")
 
 
-def test_the_page_s_example(api, sql):
+def test_example_of_api_page(api, sql):
     empty(sql, DEMO_OCCURRENCE)
     one = created(api, DEMO_OCCURRENCE, "ext_user_12345")
     created(api, DEMO_OCCURRENCE, new_uuid())
@@ -46,7 +46,7 @@ def test_the_page_s_example(api, sql):
     empty(sql, DEMO_OCCURRENCE)
 
 
-def test_head_answers_without_the_body(api, occurrence):
+def test_head_is_get_without_body(api, occurrence):
     params = {"occurrenceId": occurrence()}
     created(api, params["occurrenceId"])
     whole, head = api.get(MOUNT, params=params), api.head(MOUNT, params=params)
@@ -57,7 +57,7 @@ def test_head_answers_without_the_body(api, occurrence):
 
 # --- Filters -------------------------------------------------------------------------------
 
-def test_filters_by_event_occurrence_and_status(api, event, occurrence):
+def test_filter_by_event_occurrence_and_status(api, event, occurrence):
     one = event()
     first, second = occurrence(event_id=one), occurrence(event_id=one, capacity=1)
     a, b = created(api, first, "a"), created(api, first, "b", status="ATTENDED")
@@ -80,7 +80,7 @@ def test_filters_by_event_occurrence_and_status(api, event, occurrence):
 
 @pytest.fixture
 def categorized(api, sql, event, occurrence):
-    """Registrations for events in the categories a; b; a and b; none."""
+    """Registrations for events in category a, in b, in both and in none."""
     events = {name: event() for name in ("in_a", "in_b", "in_both", "in_none")}
     return types.SimpleNamespace(
         a=category_of(sql, events["in_a"], events["in_both"]),
@@ -95,25 +95,25 @@ def categorized(api, sql, event, occurrence):
     "categories={a}%2C{b}", "categories={a}&categories[]={b}", "categories[]={a},{b}",
     "categories={b}&limit=5&categories={a},{a}", "categories[0]={a}&categories[1]={b}",
     "categories%5B12%5D={a},{b}"])
-def test_categories_in_every_spelling(api, categorized, spelling):
+def test_categories_parameter_accepts_each_array_syntax(api, categorized, spelling):
     query = spelling.format(a=categorized.a, b=categorized.b)
     assert sorted(ids(api.get(f"{MOUNT}?{query}").json())) == sorted(
         [categorized.in_a, categorized.in_b, categorized.in_both])
 
 
-def test_one_category(api, categorized):
+def test_filter_by_one_category(api, categorized):
     assert found(api, categories=categorized.a.upper()) == {categorized.in_a,
                                                             categorized.in_both}
     assert found(api, categories=f"{categorized.b},{UNKNOWN}") == {categorized.in_b,
                                                                    categorized.in_both}
 
 
-def test_an_event_in_two_of_the_categories_counts_once(api, categorized):
+def test_event_in_two_categories_counts_once(api, categorized):
     answer = api.get(f"{MOUNT}?categories={categorized.a},{categorized.b}")
     assert answer.headers["X-Total-Count"] == "3"
 
 
-def test_the_trashed_are_there_only_when_asked_for(api, occurrence):
+def test_trashed_registrations_are_listed_only_with_trashed(api, occurrence):
     one = occurrence()
     people = crowd(api, one, 3)
     trashed = delete(api, people[1]).json()
@@ -127,7 +127,7 @@ def test_the_trashed_are_there_only_when_asked_for(api, occurrence):
         check_keys(listed[1], deleted=True)
 
 
-def test_the_trashed_obey_the_filters_and_the_order_too(api, occurrence, sql):
+def test_trashed_registrations_are_filtered_and_sorted(api, occurrence, sql):
     one = occurrence()
     people = [person(api, sql, one, first_name=f"Zoë {n % 3}", last_name=f"Quist {n}")
               for n in range(6)]
@@ -152,14 +152,14 @@ TEXT = {"email": "Anna.Larsen@Example.org", "first_name": "Anna Sofie", "last_na
 @pytest.mark.parametrize("text", [
     "anna.larsen@example.org", "ANNA.L", "@exam", "anna sofie", "NA SO", "lärsén", "LÄRSÉN",
     "ÉN", "é", "+45123456", "345678"])
-def test_text_is_found_in_any_case_and_anywhere(api, occurrence, sql, text):
+def test_text_search_is_case_insensitive_substring(api, occurrence, sql, text):
     one = occurrence()
     someone = person(api, sql, one, **TEXT)
     person(api, sql, one, "b@b.com", "Bob", "Brown", "+1")
     assert found(api, occurrenceId=one, search=text) == {someone["id"]}
 
 
-def test_text_is_looked_for_in_event_name_event_id_and_user_id(api, event, occurrence):
+def test_text_search_covers_event_name_event_id_and_user_id(api, event, occurrence):
     one_event = event(name="Ärger mit Straßenbahnen")
     one = occurrence(event_id=one_event)
     first, second = created(api, one, new_uuid()), created(api, one, new_uuid())
@@ -171,7 +171,7 @@ def test_text_is_looked_for_in_event_name_event_id_and_user_id(api, event, occur
         second["id"]}
 
 
-def test_text_is_not_looked_for_elsewhere(api, organization, event, occurrence):
+def test_text_search_covers_no_other_columns(api, organization, event, occurrence):
     word = new_uuid().replace("-", "")
     one = occurrence(event_id=event(organization(word)))
     registration = created(api, one, word, fields={"company": word})
@@ -180,14 +180,14 @@ def test_text_is_not_looked_for_elsewhere(api, organization, event, occurrence):
         assert found(api, search=text, occurrenceId=one) == set(), text
 
 
-# No hexadecimal digits: those might be found in an id too.
+# Without hexadecimal digits, which might match an id.
 LITERAL = ["z%", "zz", "p_q", "pxq", "p\\q", "pq", "p'q", 'p"q', "p\\%q", "x*y", "x.y",
            "(x|y)", "[z]", "$1", "p;q", "p&q", "p+q", "p=q", "p#q", "p q", "{p,q}", "日本",
            "東京都", "\N{GRINNING FACE}", "z\u0301"]
 
 
 @pytest.mark.parametrize("text", LITERAL + ["%", "_", "\\", "'", "本", "+", "&"])
-def test_every_character_means_itself(api, occurrence, sql, text):
+def test_text_search_has_no_special_characters(api, occurrence, sql, text):
     one = occurrence()
     people = {name: person(api, sql, one, last_name=f"x{name}x")["id"] for name in LITERAL}
     expected = {people[name] for name in LITERAL if text in f"x{name}x"}
@@ -195,14 +195,14 @@ def test_every_character_means_itself(api, occurrence, sql, text):
     assert found(api, occurrenceId=one, search=text) == expected
 
 
-def test_a_match_does_not_span_two_fields(api, occurrence, sql):
+def test_text_search_matches_within_one_column(api, occurrence, sql):
     one = occurrence()
     person(api, sql, one, "ann@example.org", "Ann", "Nord", "+45")
     for text in ("annnord", "organn", "nord+45", "ann@example.organn"):
         assert found(api, occurrenceId=one, search=text) == set()
 
 
-def test_text_may_have_255_characters(api, occurrence, sql):
+def test_text_search_accepts_up_to_255_characters(api, occurrence, sql):
     one = occurrence()
     someone = person(api, sql, one, last_name="\N{GRINNING FACE}" * 255)
     assert found(api, occurrenceId=one, search="\N{GRINNING FACE}" * 255) == {someone["id"]}
@@ -210,7 +210,7 @@ def test_text_may_have_255_characters(api, occurrence, sql):
     assert set(error(answer, 400)) == {"search"}
 
 
-def test_what_an_administrator_corrects_is_found(api, sql, occurrence):
+def test_text_search_finds_changes_by_administrator(api, sql, occurrence):
     one = occurrence()
     someone = person(api, sql, one, first_name="Jon")
     sql("UPDATE event_users SET first_name = 'Ethelbert' WHERE id = %s",
@@ -221,8 +221,8 @@ def test_what_an_administrator_corrects_is_found(api, sql, occurrence):
     assert found(api, occurrenceId=one, search="jon") == set()
 
 
-def test_a_name_that_thousands_share_is_found(api, sql, occurrence):
-    """The operation may look for a common text in another way than for a rare one."""
+def test_text_search_finds_common_name(api, sql, occurrence):
+    """The operation uses another query plan for common texts."""
     word = new_uuid()[:8]
     sql("INSERT INTO event_users (organization_id, external_id, first_name)"
         " SELECT %s, %s || n, %s || n FROM generate_series(1, 1500) n", ORGANIZATION, word,
@@ -237,7 +237,7 @@ def test_a_name_that_thousands_share_is_found(api, sql, occurrence):
     assert found(api, search=word + "15") == {some[1]["id"]}
 
 
-# --- What is refused -----------------------------------------------------------------------
+# --- Invalid parameters --------------------------------------------------------------------
 
 WRONG = [
     ("limit", ["0", "-1", "1001", "ten", "1.5", "1e2", "99999999999999999999", "0x10"]),
@@ -257,17 +257,17 @@ WRONG = [
 
 @pytest.mark.parametrize("name, value", [(name, value) for name, values in WRONG
                                          for value in values], ids=lambda x: repr(x)[:40])
-def test_a_wrong_parameter_is_named(api, name, value):
+def test_invalid_parameter_is_named(api, name, value):
     assert set(error(api.get(MOUNT, params={name: value}), 400)) == {name}
 
 
 @pytest.mark.parametrize("name", ["search", "sort", "categories", "status", "limit"])
 @pytest.mark.parametrize("value", ["%ff", "%c3", "%ed%a0%80"])
-def test_what_is_no_utf_8_is_named(api, name, value):
+def test_parameter_not_utf8_is_named(api, name, value):
     assert set(error(api.get(f"{MOUNT}?{name}={value}"), 400)) == {name}
 
 
-def test_every_wrong_parameter_is_named_at_once(api):
+def test_all_invalid_parameters_are_reported_at_once(api):
     wrong = {name: values[0] for name, values in WRONG}
     assert set(error(api.get(MOUNT, params=wrong), 400)) == set(wrong)
 
@@ -287,13 +287,13 @@ def test_unknown_parameters_are_ignored(api, occurrence):
     ("statuses", "status"), ("category", "categories"), ("Categories[]", "categories"),
     ("withtrashed", "withTrashed"), ("with_trashed", "withTrashed"), ("pages", "page"),
     ("Limit", "limit"), ("sorts", "sort"), ("BOM", "bom")])
-def test_a_parameter_that_is_misspelt_is_named(api, spelling, name):
-    """And not ignored: that would list too much."""
+def test_misspelt_parameter_is_400(api, spelling, name):
+    """If it were ignored, the list would be longer than intended."""
     answer = api.get(MOUNT, params={spelling: UNKNOWN})
     assert error(answer, 400) == {name: "must be spelled exactly like this"}
 
 
-def test_a_flag_that_is_misspelt_is_named_for_one_as_well(api, occurrence):
+def test_misspelt_flag_of_single_registration_is_400(api, occurrence):
     one = created(api, occurrence())
     for method in ("GET", "DELETE"):
         answer = api.request(method, f"{MOUNT}/{one['id']}", params={"withtrashed": "true"})
@@ -301,11 +301,11 @@ def test_a_flag_that_is_misspelt_is_named_for_one_as_well(api, occurrence):
     assert api.get(f"{MOUNT}/{one['id']}", params={"limit": "x"}).status_code == 200
 
 
-def test_an_order_that_is_none_is_told_how_to_be_one(api):
+def test_invalid_sort_error_explains_syntax(api):
     [message] = error(api.get(MOUNT, params={"sort": "createdAt:ASC"}), 400).values()
     assert "a space and ASC or DESC behind it" in message
 
 
 @pytest.mark.parametrize("limit", ["1", "1000"])
-def test_the_limits_of_limit(api, limit):
+def test_limit_accepts_1_and_1000(api, limit):
     assert api.get(MOUNT, params={"limit": limit}).status_code == 200

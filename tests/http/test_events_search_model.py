@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random searches, compared with a model that filters and sorts all registrations.
 
-How the operation goes about a search depends on how many there are. Its thresholds are
-lowered, so that a few registrations take every way.
+The operation's query plan depends on the number of rows. The tests lower its thresholds, so
+that a few registrations exercise each plan.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ VALUES = {"createdAt": lambda one: one["createdAt"], "updatedAt": lambda one: on
           "lastName": lambda one: one["user"]["lastName"],
           "email": lambda one: one["user"]["email"]}
 
-# Of the operation's functions, texts and what is there instead.
+# For each threshold: function, text and replacement.
 THRESHOLDS = {
     "counted": ("events_find", "most_counted constant integer := 10000",
                 "most_counted constant integer := 4"),
@@ -32,14 +32,14 @@ THRESHOLDS = {
     "matching": ("events_matching", "LIMIT 1001", "LIMIT 3"),
     "matched": ("events_matching", "<= 1000", "<= 2"),
 }
-WAYS = {"few of all": [], "many to count": ["counted"],
-        "many to count and to merge": ["counted", "merged"],
-        "many that match": ["matching", "matched"], "many of all": list(THRESHOLDS)}
+PLANS = {"few of all": [], "many to count": ["counted"],
+         "many to count and to merge": ["counted", "merged"],
+         "many that match": ["matching", "matched"], "many of all": list(THRESHOLDS)}
 
 
 @contextlib.contextmanager
-def changed(sql, *changes):
-    """The functions are as those changes make them, until the end of the block."""
+def changed_functions(sql, *changes):
+    """Changes functions' definitions as given, and restores them after the block."""
     definitions = {name: sql("SELECT pg_get_functiondef(%s::regproc)", name)[0][0]
                    for name in {name for name, _, _ in changes}}
     try:
@@ -57,7 +57,7 @@ def changed(sql, *changes):
 
 @pytest.fixture
 def world(api, sql, client, issuer, organization, event, occurrence):
-    """An organization's registrations, with nulls and ties in all that can be one."""
+    """An organization's registrations, with nulls and ties in all nullable columns."""
     def make(seed):
         chance = random.Random(seed)
         home = organization()
@@ -94,7 +94,7 @@ def world(api, sql, client, issuer, organization, event, occurrence):
 
 
 def random_search(world, chance):
-    """Parameters of a search."""
+    """Random parameters of a search."""
     some = {
         "eventId": lambda: chance.choice(world.events),
         "occurrenceId": lambda: chance.choice(world.places),
@@ -123,7 +123,7 @@ def is_found(world, one, wanted):
 
 
 def expected(world, wanted):
-    """The ids in order: nulls last upwards, ties by id."""
+    """The expected ids in order: nulls last when ascending, ties by id."""
     field, direction = wanted["sort"].split()
     value = VALUES[field]
     found = [one for one in world.all if is_found(world, one, wanted)]
@@ -154,12 +154,13 @@ def check(world, chance, most_counted):
         assert [json.loads(line)["id"] for line in lines] == whole, wanted
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_search_finds_what_its_model_does(world, sql, way):
-    one = world(way)
-    with changed(sql, *(THRESHOLDS[name] for name in WAYS[way])):
+@pytest.mark.parametrize("plan", PLANS)
+def test_search_result_equals_model(world, sql, plan):
+    one = world(plan)
+    with changed_functions(sql, *(THRESHOLDS[name] for name in PLANS[plan])):
         for seed in range(40):
-            check(one, random.Random(f"{way} {seed}"), 4 if "counted" in WAYS[way] else 10000)
+            check(one, random.Random(f"{plan} {seed}"),
+                  4 if "counted" in PLANS[plan] else 10000)
 
 
 @pytest.mark.parametrize("change", [
@@ -171,8 +172,8 @@ def test_a_search_finds_what_its_model_does(world, sql, way):
      "ELSE events"),
     ("events_find", "AND ($3 IS NULL OR r.event_id = ANY ($3))", ""),
 ], ids=str)
-def test_control_a_search_that_does_otherwise_is_noticed(world, sql, change):
+def test_control_changed_search_is_detected(world, sql, change):
     one = world("control")
-    with changed(sql, *THRESHOLDS.values(), change), pytest.raises(AssertionError):
+    with changed_functions(sql, *THRESHOLDS.values(), change), pytest.raises(AssertionError):
         for seed in range(200):
             check(one, random.Random(seed), 4)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RegistrationOrganization: a mount that knows one organization's registrations only.
+"""RegistrationOrganization: a mount restricted to one tenant, the organization of the token.
 
-Each operation for callers of one, another or no organization: test_rights.py.
+test_rights.py tests each operation with the token of this, another and no organization.
 """
 
 import types
@@ -17,7 +17,7 @@ OTHER_OCCURRENCE = "123e4567-e89b-12d3-a456-426614174009"   # Other Org's, of th
 
 @pytest.fixture
 def of(client, issuer):
-    """of(organization): a client whose token is of that organization."""
+    """of(organization): a client with a token of that organization."""
     return lambda organization: client(issuer.token("somebody", org=organization))
 
 
@@ -35,9 +35,9 @@ def two(api, of, organization, event, occurrence):
     return make(), make()
 
 
-# --- What belongs to the organization ------------------------------------------------------
+# --- The tenant's own registrations --------------------------------------------------------
 
-def test_one_s_own_can_be_registered_for_read_changed_and_deleted(two):
+def test_own_registration_can_be_created_read_changed_and_deleted(two):
     own, _ = two
     answer = create(own.api, own.occurrence, "another", mount=TENANT_MOUNT)
     assert answer.status_code == 201
@@ -50,14 +50,14 @@ def test_one_s_own_can_be_registered_for_read_changed_and_deleted(two):
     assert own.api.get(url + "?withTrashed=1").status_code == 200
 
 
-def test_the_claim_is_taken_in_either_case(two, of):
+def test_organization_claim_is_case_insensitive(two, of):
     own, _ = two
     assert of(own.id.upper()).get(own.url).status_code == 200
 
 
-# --- What does not -------------------------------------------------------------------------
+# --- Registrations of another tenant -------------------------------------------------------
 
-def test_another_s_occurrence_is_404_as_an_unknown_one_is(two):
+def test_occurrence_of_other_tenant_is_404_like_unknown_one(two):
     own, other = two
     answers = [create(own.api, occurrence, "another", mount=TENANT_MOUNT)
                for occurrence in (other.occurrence, UNKNOWN)]
@@ -68,7 +68,7 @@ def test_another_s_occurrence_is_404_as_an_unknown_one_is(two):
 
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}, {"If-None-Match": "*"}], ids=str)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-def test_another_s_registration_is_404_as_an_unknown_one_is(two, method, headers):
+def test_registration_of_other_tenant_is_404_like_unknown_one(two, method, headers):
     own, other = two
     answers = [own.api.request(method, f"{TENANT_MOUNT}/{id}?withTrashed=1",
                                json={"status": "CANCELLED"}, headers=headers)
@@ -83,7 +83,7 @@ def test_another_s_registration_is_404_as_an_unknown_one_is(two, method, headers
     assert other.api.get(other.url).json() == other.registration
 
 
-def test_another_s_trashed_registration_is_404_too(two):
+def test_trashed_registration_of_other_tenant_is_404(two):
     own, other = two
     other.api.delete(other.url)
     for method in ("GET", "DELETE"):
@@ -91,14 +91,14 @@ def test_another_s_trashed_registration_is_404_too(two):
 
 
 @pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson"])
-def test_a_whole_list_is_of_one_s_own_only(two, accept):
+def test_whole_list_has_own_registrations_only(two, accept):
     own, other = two
     text = own.api.get(TENANT_MOUNT, headers={"Accept": accept}).text
     assert own.registration["id"] in text
     assert other.registration["id"] not in text and other.id not in text
 
 
-def test_a_waiting_one_of_another_s_cannot_be_given_a_place(two, sql):
+def test_waiting_registration_of_other_tenant_cannot_be_promoted(two, sql):
     own, other = two
     sql("UPDATE occurrences SET capacity = 1 WHERE id = %s", other.occurrence)
     waiting = create(other.api, other.occurrence, "another", mount=TENANT_MOUNT).json()
@@ -112,7 +112,7 @@ def test_a_waiting_one_of_another_s_cannot_be_given_a_place(two, sql):
     "", "eventId={event}", "occurrenceId={occurrence}", "search={event}",
     "search=tenant's event", "search=somebody", "search={user}", "status=CONFIRMED",
     "withTrashed=true", "categories={category}", "sort=eventName", "sort=startDate DESC"])
-def test_a_search_finds_one_s_own_only(two, sql, filter):
+def test_search_finds_own_registrations_only(two, sql, filter):
     own, other = two
     query = filter.format(event=other.event, occurrence=other.occurrence,
                           category=category_of(sql, other.event),
@@ -127,7 +127,7 @@ def test_a_search_finds_one_s_own_only(two, sql, filter):
     assert listed.headers["X-Total-Count"] == str(len(listed.json()))
 
 
-def test_links_stay_in_the_mount(two):
+def test_links_stay_within_mount(two):
     own, _ = two
     created(own.api, own.occurrence, "another", mount=TENANT_MOUNT)
     answer = own.api.get(f"{TENANT_MOUNT}?limit=1")
@@ -136,14 +136,14 @@ def test_links_stay_in_the_mount(two):
     assert len(own.api.get(answer.links["next"]["url"]).json()) == 1
 
 
-def test_without_the_directive_there_is_no_limit(two):
+def test_mount_without_directive_has_no_tenant_limit(two):
     own, other = two
     for one in (own, other):
         assert own.api.get(f"{MOUNT}/{one.registration['id']}").status_code == 200
         assert len(own.api.get(f"{MOUNT}?eventId={one.event}").json()) == 1
 
 
-def test_the_demo_s_other_organization_is_out_of_reach(api):
+def test_other_organization_of_demo_is_not_accessible(api):
     error(create(api, OTHER_OCCURRENCE, mount=TENANT_MOUNT), 404, "Occurrence not found")
     registration = created(api, OTHER_OCCURRENCE, new_uuid())
     assert registration["organization"] == {"id": OTHER_ORGANIZATION, "name": "Other Org"}
@@ -151,47 +151,48 @@ def test_the_demo_s_other_organization_is_out_of_reach(api):
     api.delete(f"{MOUNT}/{registration['id']}")
 
 
-# --- Tokens of no organization -------------------------------------------------------------
+# --- Tokens without organization -----------------------------------------------------------
 
 @pytest.mark.parametrize("organization", [
     None, "", "x", "Tech Corp", ORGANIZATION + "0", "{" + ORGANIZATION + "}", 7, True,
     [ORGANIZATION], {"id": ORGANIZATION}, f"{ORGANIZATION} {OTHER_ORGANIZATION}", "*", "%"],
     ids=str)
-def test_a_token_of_no_organization_is_403(of, organization):
+def test_token_without_valid_organization_is_403(of, organization):
     assert error(of(organization).get(TENANT_MOUNT), 403) == {}
 
 
-def test_403_comes_before_all_that_is_wrong_with_the_request(of):
-    nobody = of(None)
-    assert nobody.options(TENANT_MOUNT).status_code == 204   # A browser asks without a token.
+def test_missing_organization_is_403_before_other_errors(of):
+    without_tenant = of(None)
+    # A CORS preflight has no token.
+    assert without_tenant.options(TENANT_MOUNT).status_code == 204
     for method in ("GET", "HEAD", "POST"):
-        assert nobody.request(method, TENANT_MOUNT, json={}).status_code == 403
+        assert without_tenant.request(method, TENANT_MOUNT, json={}).status_code == 403
     for method in ("GET", "HEAD", "PUT", "DELETE"):
-        answer = nobody.request(method, f"{TENANT_MOUNT}/{UNKNOWN}", json={})
+        answer = without_tenant.request(method, f"{TENANT_MOUNT}/{UNKNOWN}", json={})
         assert answer.status_code == 403
     for method, url in (("PATCH", TENANT_MOUNT), ("GET", f"{TENANT_MOUNT}/x/y"),
                         ("GET", f"{TENANT_MOUNT}?limit=x"), ("PUT", f"{TENANT_MOUNT}/x")):
-        answer = nobody.request(method, url, data="no json",
-                                headers={"Content-Type": "text/plain"})
+        answer = without_tenant.request(method, url, data="no json",
+                                        headers={"Content-Type": "text/plain"})
         assert error(answer, 403) == {}
 
 
-def test_a_client_cannot_name_the_organization_itself(of):
-    nobody = of(None)
+def test_organization_in_request_header_is_ignored(of):
+    without_tenant = of(None)
     for name in ("OAUTH2_CLAIM_org", "OAUTH2-CLAIM-org", "org"):
-        answer = nobody.get(f"{TENANT_MOUNT}?org={ORGANIZATION}&OAUTH2_CLAIM_org="
-                            f"{ORGANIZATION}", headers={name: ORGANIZATION})
+        answer = without_tenant.get(f"{TENANT_MOUNT}?org={ORGANIZATION}&OAUTH2_CLAIM_org="
+                                    f"{ORGANIZATION}", headers={name: ORGANIZATION})
         error(answer, 403)
 
 
-def test_the_process_s_environment_names_no_organization(start_httpd, client, issuer,
-                                                         monkeypatch):
+def test_organization_in_process_environment_is_ignored(start_httpd, client, issuer,
+                                                        monkeypatch):
     monkeypatch.setenv("OAUTH2_CLAIM_org", ORGANIZATION)
-    nobody = client(issuer.token("somebody"), start_httpd())
-    error(nobody.get(TENANT_MOUNT), 403)
+    without_tenant = client(issuer.token("somebody"), start_httpd())
+    error(without_tenant.get(TENANT_MOUNT), 403)
 
 
-def test_any_expression_will_do(start_httpd, client, token, two):
+def test_organization_may_be_any_expression(start_httpd, client, token, two):
     own, other = two
     httpd = start_httpd(inside=f"""
         <Location "/fixed">

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's page to try the APIs on, in a real browser."""
+"""The demo's API explorer in a real browser."""
 
 import copy
 import json
@@ -13,14 +13,14 @@ from conftest import new_uuid
 
 REGISTER = "#operations-live-registerForLiveSession"
 SEARCH = "#operations-events-searchEventRegistrations"
-ROWS = 12   # more than a page has when no limit is given
+ROWS = 12   # more than the default page size
 
 
 @pytest.fixture
 def explorer(tmp_path, start_httpd, admin_token):
-    """The address of the page; its files are in tmp_path / "explorer"."""
+    """The URL of the page; its files are in tmp_path / "explorer"."""
     if not servers.Explorer.is_there():
-        pytest.fail("make explorer fetches what it is made of")
+        pytest.fail("run `make explorer` first, which fetches Swagger UI")
     page = servers.Explorer(tmp_path / "explorer", admin_token)
     httpd = start_httpd(change=page.added_to, descriptors=[page.descriptor],
                         modules=(*servers.MODULES, *servers.EXPLORER_MODULES))
@@ -32,7 +32,7 @@ def origin_of(url):
 
 
 def set_value(page, css, value):
-    """Gives a text area a value, or a list a choice, as the page notices it."""
+    """Sets a text area or a select and fires its events."""
     page.driver.execute_script("""
         const kind = Object.getPrototypeOf(arguments[0]);
         Object.getOwnPropertyDescriptor(kind, "value").set.call(arguments[0], arguments[1]);
@@ -42,7 +42,7 @@ def set_value(page, css, value):
 
 
 def try_to_register(page, session, body):
-    """Fills in the form of an operation and sends it; the status that is then shown."""
+    """Fills in and sends the form of an operation; the status shown."""
     page.click(f"{REGISTER} .opblock-summary-control")
     field = page.find(f"{REGISTER} tr[data-param-name=id] input")
     field.clear()
@@ -53,11 +53,11 @@ def try_to_register(page, session, body):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_registration_is_made_on_the_page(explorer, browser, live_session, sql, dark):
+def test_registration_form_registers(explorer, browser, live_session, sql, dark):
     page = browser(dark=dark)
     session, patient = live_session(), f"patient {new_uuid()}"
     page.driver.get(explorer)
-    page.find(".authorize.locked")   # the token is in
+    page.find(".authorize.locked")   # the token is set
     status = try_to_register(page, session, {"patient_id": patient})
     assert status.split()[0] == "201"
     assert sql("SELECT patient_id FROM live_registrations WHERE session_id = %s", session) \
@@ -71,7 +71,7 @@ def test_a_registration_is_made_on_the_page(explorer, browser, live_session, sql
 
 @pytest.fixture
 def crowd(admin, occurrence):
-    """An occurrence with more registrations than a page has."""
+    """An occurrence with more registrations than the default page size."""
     made = occurrence()
     for number in range(ROWS):
         assert admin.post("/api/v1/event-registrations", json={
@@ -80,7 +80,7 @@ def crowd(admin, occurrence):
 
 
 def download_table(page, occurrence):
-    """The lines of the table of an occurrence's registrations."""
+    """The lines of the CSV file of an occurrence's registrations."""
     page.click(f"{SEARCH} .opblock-summary-control")
     page.find(f"{SEARCH} tr[data-param-name=occurrenceId] input").send_keys(occurrence)
     set_value(page, f"{SEARCH} .response-controls select.content-type", "text/csv")
@@ -89,16 +89,16 @@ def download_table(page, occurrence):
     return page.downloaded("event-registrations.csv").splitlines()
 
 
-def test_a_table_that_is_downloaded_is_whole(explorer, browser, crowd):
+def test_downloaded_csv_is_complete(explorer, browser, crowd):
     page = browser()
     page.driver.get(explorer)
     page.find(".authorize.locked")
     assert len(download_table(page, crowd)) == 1 + ROWS
 
 
-def test_control_a_default_in_the_description_makes_it_a_page(explorer, browser, crowd,
-                                                              tmp_path):
-    """The page sends each default, and a limit asks for one page."""
+def test_control_default_limit_in_document_truncates_csv(explorer, browser, crowd,
+                                                         tmp_path):
+    """The page sends each default, and a limit selects one page."""
     changed = copy.deepcopy(openapi.DOCUMENT)
     path = changed["paths"]["/api/v1/event-registrations"]["get"]
     path["parameters"][0]["schema"]["default"] = 10
@@ -111,9 +111,9 @@ def test_control_a_default_in_the_description_makes_it_a_page(explorer, browser,
     assert len(download_table(page, crowd)) == 1 + 10
 
 
-def test_control_what_the_page_must_not_do_is_noticed(explorer, browser, httpd):
-    """Its policy keeps it from asking elsewhere, and the checks above see that it tried, and
-    where a browser went."""
+def test_control_request_to_other_origin_is_blocked_and_detected(explorer, browser, httpd):
+    """The Content Security Policy blocks the request, and the checks above see the attempt and
+    the browser's requests."""
     page = browser()
     page.driver.get(explorer)
     page.find(".authorize.locked")

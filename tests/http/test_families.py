@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families: POST /v1/families, with the real service's own words."""
+"""Families: POST /v1/families, with the error texts of the original service."""
 
 import ctypes
 import time
@@ -13,7 +13,7 @@ from samples import family
 PATH = "/v1/families"
 MISSING = object()
 
-# What it says, letter for letter.
+# Its error texts, letter for letter.
 UNREADABLE = ("Unable to process request body.",
               "Please verify that the JSON provided in the request body has a valid format"
               " and try again.")
@@ -34,7 +34,7 @@ NOT_STRINGS = [None, 1, 0.5, True, False, [], {}, ["x"]]
 
 
 def assert_error(answer, status, message, description=None, **more):
-    """It is just this error, its keys in this order."""
+    """Checks that it is this error, with its keys in this order."""
     expected = {"code": status, "message": message}
     if description:
         expected["description"] = description
@@ -47,14 +47,14 @@ def assert_error(answer, status, message, description=None, **more):
 
 @pytest.fixture
 def school(institution, child):
-    """An institution's id, and the ids of two children of it."""
+    """The id of an institution, and the ids of two of its children."""
     made = institution()
     return made, [child(made, "BR0001", "female", 7), child(made, "BR0002", "male", 11)]
 
 
 @pytest.fixture
 def body(school):
-    """body(username="x"): a good body but for what is given; MISSING leaves a member out."""
+    """body(username="x"): a good body with changes; MISSING removes a key."""
     def make(**changes):
         made = {**family(*school), **changes}
         return {key: value for key, value in made.items() if value is not MISSING}
@@ -77,14 +77,14 @@ PAGE_BODY = """{
 "institution_id": "5a62be07de34500146d9c624"
 }"""
 
-# The body of its curl example, the broken quoting mended.
+# The body of the page's curl example, with its quoting corrected.
 CURL_BODY = ('{"username":"family01","password":"mys3cr3tp4ss","children":'
              '["5a62be07de34500146d9c544","5a70be07de34500146d9c380"],'
              '"institution_id":"5a62be07de34500146d9c624"}')
 
 
 @pytest.mark.parametrize("text", [PAGE_BODY, CURL_BODY])
-def test_the_page_s_example(admin, sql, text):
+def test_example_of_api_page(admin, sql, text):
     answer = admin.post(PATH, data=text, headers={
         "accept": "application/json", "Content-Type": "application/json"})
     assert answer.status_code == 201, answer.text
@@ -100,7 +100,7 @@ def test_the_page_s_example(admin, sql, text):
              "institution_id": "5a62be07de34500146d9c624", "gender": "male", "age": 11}]}
 
 
-def test_the_answer(post, body, school):
+def test_answer_has_all_keys_in_order(post, body, school):
     sent = body()
     answer = post(sent)
     assert answer.status_code == 201, answer.text
@@ -113,7 +113,7 @@ def test_the_answer(post, body, school):
     assert (made["username"], made["institution_id"]) == (sent["username"], school[0])
 
 
-def test_ids_are_object_ids_of_now(post, body):
+def test_ids_are_object_ids_with_current_time(post, body):
     made = [post(body()).json()["id"] for _ in range(2)]
     for id in made:
         assert len(id) == 24 and set(id) <= set("0123456789abcdef")
@@ -121,8 +121,8 @@ def test_ids_are_object_ids_of_now(post, body):
     assert made[0] != made[1]
 
 
-def test_children_are_answered_in_the_order_given(post, body, institution, child):
-    """Also those of another institution, and those with nothing but a name."""
+def test_children_are_returned_in_given_order(post, body, institution, child):
+    """Also children of another institution, and children with a name only."""
     school = institution()
     children = [child(institution()), child(school, gender=None, age=None),
                 *(child(school) for _ in range(5))]
@@ -133,13 +133,13 @@ def test_children_are_answered_in_the_order_given(post, body, institution, child
     assert (plain["gender"], plain["age"]) == (None, None)
 
 
-def test_a_child_named_twice_counts_once(post, body, school):
+def test_duplicate_child_counts_once(post, body, school):
     first, second = school[1]
     answer = post(body(children=[second, first, second.upper(), second, first]))
     assert [child["id"] for child in answer.json()["children"]] == [second, first]
 
 
-def test_hex_digits_may_be_capitals(post, body, school, sql):
+def test_ids_are_case_insensitive(post, body, school, sql):
     answer = post(body(children=[id.upper() for id in school[1]],
                        institution_id=school[0].upper()))
     assert answer.status_code == 201, answer.text
@@ -150,7 +150,7 @@ def test_hex_digits_may_be_capitals(post, body, school, sql):
 
 
 @pytest.mark.parametrize("text", [text for text in samples.TEXTS if samples.trimmed(text)])
-def test_usernames_are_kept_as_given_but_for_their_ends(post, body, text, sql):
+def test_username_is_stored_trimmed_and_otherwise_exactly(post, body, text, sql):
     answer = post(body(username=text))
     assert answer.status_code == 201, answer.text
     assert answer.json()["username"] == samples.trimmed(text)
@@ -161,8 +161,8 @@ def test_usernames_are_kept_as_given_but_for_their_ends(post, body, text, sql):
 
 @pytest.mark.parametrize("space", [" ", "\t\r\n\v\f", "\u00a0\u3000", "\u2028\ufeff\u1680",
                                    " " * 1000])
-def test_a_username_is_trimmed_before_it_is_checked(post, body, space):
-    """Also where it would be too long, or have control characters."""
+def test_username_is_trimmed_before_it_is_checked(post, body, space):
+    """Also if it is too long or has control characters before."""
     name = f"{new_object_id()} x"
     for sent in (f"{space}{name}", f"{name}{space}", f"{space}{name}{space}"):
         answer = post(body(username=sent))
@@ -177,13 +177,13 @@ def test_a_username_is_trimmed_before_it_is_checked(post, body, space):
         assert_error(post(body(username=space + wrong + space)), 400, INVALID, description)
 
 
-def test_what_is_no_white_space_to_the_service_stays(post, body):
+def test_other_space_characters_are_not_trimmed(post, body):
     for space in ("\u0085", "\u180e", "\u200b"):
         name = f"{space}{new_object_id()}{space}"
         assert post(body(username=name)).json()["username"] == name
 
 
-def test_usernames_that_differ_at_their_ends_are_the_same_under_a_key(admin, body):
+def test_key_fingerprint_uses_trimmed_username(admin, body):
     sent = body()
     first, again = (admin.post(PATH, json={**sent, "username": name},
                                headers={"Idempotency-Key": sent["username"].split()[1]})
@@ -191,48 +191,48 @@ def test_usernames_that_differ_at_their_ends_are_the_same_under_a_key(admin, bod
     assert first.status_code == 201 and again.content == first.content
 
 
-def test_unknown_members_are_ignored(post, body):
+def test_unknown_keys_are_ignored(post, body):
     made = post(body(id="x", type="admin", password_hash="x", Username=1)).json()
     assert list(made) == ["id", "username", "institution_id", "children"]
 
 
 # --- The password --------------------------------------------------------------------------
 
-def bcrypt_accepts(password, kept):
-    """The C library's own bcrypt, for a second opinion."""
+def bcrypt_accepts(password, stored):
+    """The C library's own bcrypt, as an independent implementation."""
     crypt = ctypes.CDLL("libcrypt.so.1").crypt
     crypt.restype = ctypes.c_char_p
-    return crypt(password.encode(), kept.encode()) == kept.encode()
+    return crypt(password.encode(), stored.encode()) == stored.encode()
 
 
 @pytest.mark.parametrize("password", [
     "mys3cr3tp4ss", " ", "x", "x" * 72, "é" * 36, "\U0001f600" * 18, "\u0001\u001f\u007f\t\n",
     "$2y$10$abcdefghijklmnopqrstuv", "pass\"word\\"])
-def test_the_password_is_kept_as_bcrypt(post, body, sql, password):
+def test_password_is_stored_as_bcrypt_hash(post, body, sql, password):
     answer = post(body(password=password))
     assert answer.status_code == 201, answer.text
-    (kept,), = sql("SELECT password_hash FROM families WHERE id = %s", answer.json()["id"])
-    assert kept.startswith(("$2y$10$", "$2b$10$", "$2a$10$")) and len(kept) == 60
-    assert bcrypt_accepts(password, kept)
-    assert not bcrypt_accepts(password[:-1] + "y", kept)
-    assert kept not in answer.text and "password" not in answer.json()
+    (stored,), = sql("SELECT password_hash FROM families WHERE id = %s", answer.json()["id"])
+    assert stored.startswith(("$2y$10$", "$2b$10$", "$2a$10$")) and len(stored) == 60
+    assert bcrypt_accepts(password, stored)
+    assert not bcrypt_accepts(password[:-1] + "y", stored)
+    assert stored not in answer.text and "password" not in answer.json()
 
 
-def test_the_same_password_is_salted_differently(post, body, sql):
+def test_same_password_has_different_salts(post, body, sql):
     ids = [post(body()).json()["id"] for _ in range(2)]
-    kept = sql("SELECT password_hash FROM families WHERE id = ANY(%s)", ids)
-    assert len(set(kept)) == 2
+    hashes = sql("SELECT password_hash FROM families WHERE id = ANY(%s)", ids)
+    assert len(set(hashes)) == 2
 
 
-def test_the_cost_of_bcrypt_is_a_directive(start_httpd, client, admin_token, body, sql):
+def test_bcrypt_cost_is_set_by_directive(start_httpd, client, admin_token, body, sql):
     httpd = start_httpd(inside='<Location "/v1/families">\nRegistrationPasswordCost 5\n</Location>')
     answer = client(admin_token, httpd).post(PATH, json=body())
-    (kept,), = sql("SELECT password_hash FROM families WHERE id = %s", answer.json()["id"])
-    assert kept[3:7] == "$05$"
+    (stored,), = sql("SELECT password_hash FROM families WHERE id = %s", answer.json()["id"])
+    assert stored[3:7] == "$05$"
 
 
-def test_no_log_holds_a_password(start_httpd, client, admin_token, postgres, body):
-    """Not even at the highest level, whether the family is registered or refused."""
+def test_password_is_in_no_log(start_httpd, client, admin_token, postgres, body):
+    """Not even at the highest level, for successful and refused requests."""
     httpd = start_httpd(log_level="warn registration:trace8 dbd:trace8")
     admin = client(admin_token, httpd)
     password = new_object_id()
@@ -243,26 +243,26 @@ def test_no_log_holds_a_password(start_httpd, client, admin_token, postgres, bod
     assert password not in httpd.log.text() + postgres.log.text()
 
 
-# --- 400: each case, letter for letter -----------------------------------------------------
+# --- 400: each error, letter for letter ----------------------------------------------------
 
 @pytest.mark.parametrize("value", NOT_STRINGS)
-def test_username_is_no_string(post, body, value):
+def test_username_not_a_string_is_400(post, body, value):
     assert_error(post(body(username=value)), 400, INVALID, "username must be a string!")
 
 
 @pytest.mark.parametrize("value", ["", " ", "   ", "\t", " \t\r\n ", "\u00a0 \u3000"])
-def test_username_is_empty(post, body, value):
+def test_empty_username_is_400(post, body, value):
     assert_error(post(body(username=value)), 400, INVALID,
                  "Username must have at least one character!")
 
 
 @pytest.mark.parametrize("value", samples.TOO_LONG)
-def test_username_is_too_long(post, body, value):
+def test_long_username_is_400(post, body, value):
     assert_error(post(body(username=value)), 400, INVALID,
                  "Username must have at most 255 characters!")
 
 
-def test_username_has_control_characters(post, body):
+def test_control_characters_in_username_are_400(post, body):
     for value in samples.CONTROLS:
         if samples.trimmed(value) == value:
             assert_error(post(body(username=value)), 400, INVALID,
@@ -270,17 +270,17 @@ def test_username_has_control_characters(post, body):
 
 
 @pytest.mark.parametrize("value", NOT_STRINGS)
-def test_password_is_no_string(post, body, value):
+def test_password_not_a_string_is_400(post, body, value):
     assert_error(post(body(password=value)), 400, INVALID, "password must be a string!")
 
 
-def test_password_is_empty(post, body):
+def test_empty_password_is_400(post, body):
     assert_error(post(body(password="")), 400, INVALID,
                  "password must have at least one character!")
 
 
 @pytest.mark.parametrize("value", ["x" * 73, "é" * 36 + "x", "\U0001f600" * 18 + "x", "x" * 9999])
-def test_password_is_longer_than_bcrypt_reads(post, body, value):
+def test_password_over_72_bytes_is_400(post, body, value):
     assert_error(post(body(password=value)), 400, INVALID, "password must have at most 72 bytes!")
 
 
@@ -288,19 +288,19 @@ def test_password_is_longer_than_bcrypt_reads(post, body, value):
     *NOT_STRINGS, "", "x", "5a62be07de34500146d9c62", "5a62be07de34500146d9c6244",
     "5a62be07de34500146d9c62g", " 5a62be07de34500146d9c62", "5a62be07de34500146d9c624\n",
     "5a62be07de34500146d9c62４", "0x62be07de34500146d9c624", "5a62be07-de34-5001-46d9c624"])
-def test_institution_id_has_the_wrong_format(post, body, value):
+def test_malformed_institution_id_is_400(post, body, value):
     assert_error(post(body(institution_id=value)), 400, *INSTITUTION_FORMAT)
 
 
 @pytest.mark.parametrize("value", [None, 1, True, "x", "", {}, {"0": "x"},
                                    "5a62be07de34500146d9c544"])
-def test_children_is_no_array(post, body, value):
+def test_children_not_an_array_is_400(post, body, value):
     assert_error(post(body(children=value)), 400, INVALID, "children must be an array!")
 
 
 @pytest.mark.parametrize("value", [None, 1, 0.5, True, [], {}, "",
                                    ["5a62be07de34500146d9c544"]])
-def test_an_item_of_children_is_no_text(post, body, school, value):
+def test_child_id_not_a_string_is_400(post, body, school, value):
     for children in ([value], [*school[1], value], [value, "x"], ["x", value]):
         assert_error(post(body(children=children)), 400, *CHILDREN_FORMAT)
 
@@ -318,7 +318,7 @@ def test_an_item_of_children_is_no_text(post, body, school, value):
     (['"', "\\", "</p>", "é", "\U0001f600"], '", \\, </p>, é, \U0001f600'),
     (["a,b"], "a,b"),
 ])
-def test_items_of_children_with_the_wrong_format(post, body, children, named):
+def test_malformed_child_ids_are_400(post, body, children, named):
     assert_error(post(body(children=children)), 400, INVALID, CHILD_IDS_FORMAT + named)
 
 
@@ -328,26 +328,26 @@ NAMES = {"username": "username", "password": "password", "institution_id": "inst
 
 @pytest.mark.parametrize("present", [
     [key for position, key in enumerate(NAMES) if bits >> position & 1] for bits in range(15)])
-def test_fields_are_missing(post, body, present):
+def test_missing_fields_are_400(post, body, present):
     missing = [name for key, name in NAMES.items() if key not in present]
     changes = dict.fromkeys(set(NAMES) - set(present), MISSING)
     assert_error(post(body(**changes)), 400, MISSING_FIELDS,
                  ", ".join(missing) + " are required!")
 
 
-def test_the_page_s_example_of_missing_fields(post):
+def test_missing_fields_example_of_api_page(post):
     assert_error(post({}), 400, MISSING_FIELDS,
                  "username, password, institution, Collection with children IDs are required!")
 
 
-def test_no_children_at_all_count_as_missing(post, body):
+def test_empty_children_are_missing_field(post, body):
     assert_error(post(body(children=[])), 400, MISSING_FIELDS,
                  "Collection with children IDs are required!")
 
 
-# --- What only the database knows ----------------------------------------------------------
+# --- Errors found by the database ----------------------------------------------------------
 
-def test_a_username_is_taken(post, body):
+def test_taken_username_is_409(post, body):
     sent = body()
     assert post(sent).status_code == 201
     assert_error(post(sent), 409, "Family is already registered...")
@@ -356,20 +356,20 @@ def test_a_username_is_taken(post, body):
     assert post(body(username=sent["username"].upper())).status_code == 201
 
 
-def test_a_child_may_be_of_several_families(post, body, school):
+def test_child_may_be_in_several_families(post, body, school):
     made = [post(body(children=children)).json()
             for children in (school[1], school[1][::-1], school[1][:1])]
     assert [[child["id"] for child in one["children"]] for one in made] == [
         school[1], school[1][::-1], school[1][:1]]
 
 
-def test_a_child_s_username_is_not_taken(post, body, child, school):
+def test_username_of_child_is_free_for_family(post, body, child, school):
     name = f"child {new_object_id()}"
     child(school[0], name)
     assert post(body(username=name)).status_code == 201
 
 
-def test_children_are_not_registered(post, body, school):
+def test_unknown_children_are_400(post, body, school):
     unknown = [new_object_id() for _ in range(3)]
     for children, named in [(unknown, unknown), (unknown[::-1], unknown[::-1]),
                             ([school[1][0], unknown[0], school[1][1]], unknown[:1]),
@@ -380,33 +380,33 @@ def test_children_are_not_registered(post, body, school):
                      description + ", ".join(named))
 
 
-def test_very_many_children_are_not_registered(post, body):
+def test_many_unknown_children_are_all_named(post, body):
     unknown = [new_object_id() for _ in range(3000)]
     message, description = CHILDREN_UNKNOWN
     assert_error(post(body(children=unknown)), 400, message, description + ", ".join(unknown))
 
 
-def test_the_institution_is_not_registered(post, body, school):
+def test_unknown_institution_is_400(post, body, school):
     for institution in (new_object_id(), school[1][0]):
         assert_error(post(body(institution_id=institution)), 400, *INSTITUTION_UNKNOWN)
 
 
-def test_who_is_refused_does_not_take_the_username(post, body):
+def test_refused_request_does_not_take_username(post, body):
     sent = body()
     for wrong in ({"children": [new_object_id()]}, {"institution_id": new_object_id()}):
         assert post({**sent, **wrong}).status_code == 400
     assert post(sent).status_code == 201
 
 
-# --- The order -----------------------------------------------------------------------------
+# --- Order of checks -----------------------------------------------------------------------
 
-def test_the_first_that_is_wrong_is_told(post, body, school):
-    """One body with everything wrong, mended one thing at a time."""
+def test_first_error_in_order_is_reported(post, body, school):
+    """A body with all errors, corrected one at a time."""
     taken = body()
     assert post(taken).status_code == 201
     unknown = new_object_id()
     sent = {"username": 1, "password": 1, "institution_id": "x", "children": "x"}
-    told = [
+    cases = [
         ({}, (400, INVALID, "username must be a string!")),
         ({"username": " "}, (400, INVALID, "Username must have at least one character!")),
         ({"username": "\u0001" * 256},
@@ -426,7 +426,7 @@ def test_the_first_that_is_wrong_is_told(post, body, school):
          (400, CHILDREN_UNKNOWN[0], CHILDREN_UNKNOWN[1] + unknown)),
         ({"children": school[1]}, (400, *INSTITUTION_UNKNOWN)),
     ]
-    for change, error in told:
+    for change, error in cases:
         sent.update(change)
         assert_error(post(sent), *error)
     assert post({**sent, "institution_id": school[0]}).status_code == 201
@@ -439,7 +439,7 @@ def test_the_first_that_is_wrong_is_told(post, body, school):
     ("password", {"children": [""]}, CHILDREN_FORMAT),
     ("institution_id", {"children": ["x"]}, (INVALID, CHILD_IDS_FORMAT + "x")),
 ])
-def test_what_is_wrong_comes_before_what_is_missing(post, body, lacking, wrong, error):
+def test_invalid_field_is_reported_before_missing_field(post, body, lacking, wrong, error):
     assert_error(post(body(**{lacking: MISSING}, **wrong)), 400, *error)
 
 
@@ -447,14 +447,14 @@ def test_what_is_wrong_comes_before_what_is_missing(post, body, lacking, wrong, 
     b"", b" ", b"[]", b"[{}]", b"null", b'"x"', b"1", b"{", b'{"username": "x"', b"{}x", b"{ ... }",
     b'{"username": "x", "username": "x"}', b'{"username": "\\u0000"}', b'{"username": "\xff"}',
     b"{username:family01,password:mys3cr3tp4ss}"])
-def test_the_body_is_unreadable(admin, octets):
-    """The last is the page's own curl example, as a shell understands its quotes."""
+def test_malformed_json_is_400(admin, octets):
+    """The last is the page's curl example, as a shell parses its quotes."""
     assert_error(admin.post(PATH, data=octets), 400, *UNREADABLE)
 
 
-# --- Who may -------------------------------------------------------------------------------
+# --- Authentication and authorization ------------------------------------------------------
 
-def test_unauthenticated(anonymous, client, issuer, body):
+def test_missing_or_invalid_token_is_401(anonymous, client, issuer, body):
     lack = "Authentication failed for lack of authentication credentials."
     issues = "Authentication failed due to access token issues."
     for caller, headers, description in [
@@ -467,16 +467,16 @@ def test_unauthenticated(anonymous, client, issuer, body):
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_not_allowed(api, body):
+def test_missing_scope_is_403(api, body):
     for sent in (body(), {}):
         assert_error(api.post(PATH, json=sent), 403, "FORBIDDEN",
                      "Authorization failed due to insufficient permissions.")
 
 
-# --- What an administrator does in SQL -----------------------------------------------------
+# --- Removal by an administrator -----------------------------------------------------------
 
 @pytest.mark.parametrize("by", ["id", "username"])
-def test_removing_a_family(post, body, sql, by):
+def test_remove_family_deletes_it_and_frees_username(post, body, sql, by):
     sent = body()
     made = post(sent).json()
     assert sql("SELECT remove_family(%s)", made[by]) == [(True,)]
@@ -485,8 +485,8 @@ def test_removing_a_family(post, body, sql, by):
     assert post(sent).json()["id"] != made["id"]
 
 
-def test_removing_a_family_leaves_the_others(post, body, sql):
-    """Also one whose username is the other's id."""
+def test_remove_family_keeps_other_families(post, body, sql):
+    """Also a family whose username is another's id."""
     first = post(body()).json()
     second = post(body(username=first["id"])).json()
     sql("SELECT remove_family(%s)", first["id"])

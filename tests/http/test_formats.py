@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats of values, compared with an independent statement of each rule: the regular
-expression of a standard, Python's own calendar, numbers and time zones.
+"""Formats of values, compared with an independent implementation: the regular expression of a
+standard, or Python's calendar, numbers and time zones.
 
-The values are generated: each is made from a sample by a few random edits.
+Values are generated from samples by a few random edits.
 """
 
 import datetime
@@ -24,7 +24,7 @@ EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{LABEL}(?:\.{LABEL})*")
 # E.164: a country code, and at most 15 digits.
 PHONE = re.compile(r"\+[1-9][0-9]{1,14}")
 
-# RFC 5646, section 2.1, rule by rule. The other grandfathered tags are langtags as well.
+# RFC 5646, section 2.1, rule by rule. Other grandfathered tags match as langtags.
 LANGUAGE_TAG = re.compile(r"""
     (?: (?: [a-z]{2,3} (?:-[a-z]{3}){0,3} | [a-z]{4,8} )
         (?:-[a-z]{4})?
@@ -54,8 +54,7 @@ def is_birth_date(value):
     return is_date(value) and value <= str(datetime.datetime.now(datetime.timezone.utc).date())
 
 
-# Each field of a member: whether a value is good, what values are made from, and the
-# characters that are put into them.
+# For each field of a member: a predicate for valid values, samples, and characters for edits.
 FIELDS = {
     "email": (lambda value: len(value) <= 254 and bool(EMAIL.fullmatch(value)),
               samples.GOOD_EMAILS + samples.BAD_EMAILS, "aZ9@@..--_+!\"(é \n"),
@@ -95,8 +94,8 @@ def generated(field, seed, count):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_field_is_at_fault_exactly_when_its_rule_says_so(api, seed):
-    """One request has a value in each field; it is never registered, as it has no tags."""
+def test_member_field_is_refused_exactly_when_invalid(api, seed):
+    """Each request has a value in each field, and invalid tags, so that it never registers."""
     made = {field: generated(field, seed, 50) for field in FIELDS}
     for number in range(50):
         user = {field: values[number] for field, values in made.items()}
@@ -109,14 +108,14 @@ def test_a_field_is_at_fault_exactly_when_its_rule_says_so(api, seed):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_control_both_good_and_bad_values_are_generated(field):
+def test_control_generator_makes_valid_and_invalid_values(field):
     verdicts = [FIELDS[field][0](value) for seed in range(8)
                 for value in generated(field, seed, 50)]
     assert verdicts.count(True) >= 40 and verdicts.count(False) >= 40
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_guest_s_address_has_the_same_rule(api, live_session, seed):
+def test_guest_email_has_the_same_format(api, live_session, seed):
     session = live_session()
     for email in generated("email", seed, 50):
         answer = api.post(f"/v1/sessions/{session}/register",
@@ -128,7 +127,7 @@ def test_a_guest_s_address_has_the_same_rule(api, live_session, seed):
 # --- Ids -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("seed", range(2))
-def test_an_object_id_is_24_hex_digits(admin, seed):
+def test_object_id_is_24_hex_digits(admin, seed):
     source = random.Random(seed)
     for _ in range(50):
         id = edited(source, "5a62be07de34500146d9c624", "09afAFgG-\n é٣")
@@ -141,7 +140,7 @@ def test_an_object_id_is_24_hex_digits(admin, seed):
 # --- Numbers -------------------------------------------------------------------------------
 
 def number(source):
-    """Any number of JSON (RFC 8259, section 6), of up to some 60 digits when written out."""
+    """A random number of JSON (RFC 8259, section 6), with up to about 60 digits."""
     def digits(least, most):
         return "".join(source.choice("0123456789") for _ in range(source.randint(least, most)))
     whole = source.choice(("0", source.choice("123456789") + digits(0, 25)))
@@ -152,7 +151,7 @@ def number(source):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_number_in_attributes_keeps_its_exact_value(api, group, seed):
+def test_numbers_in_attributes_are_stored_exactly(api, group, seed):
     source = random.Random(seed)
     numbers = [number(source) for _ in range(100)]
     body = json.dumps(samples.member(group().code, attributes={"n": "@"}))
@@ -166,14 +165,14 @@ def test_every_number_in_attributes_keeps_its_exact_value(api, group, seed):
 
 # --- Time zones ----------------------------------------------------------------------------
 
-def test_the_known_time_zones_are_those_of_iana(sql):
-    """As another library has them, from the same files of this machine."""
+def test_time_zones_are_those_of_iana(sql):
+    """As Python's zoneinfo reads them from the same files."""
     known = {name for name, in sql("SELECT name FROM time_zones")}
     assert known == zoneinfo.available_timezones() - {"Factory", "localtime"}
 
 
-def test_every_kind_of_zone_is_taken_in_any_case(api, sql):
-    """Nothing is registered: the code is wrong, and a zone is looked up all the same."""
+def test_time_zones_are_case_insensitive(api, sql):
+    """The invalid code refuses the request, and the time zone is checked all the same."""
     source = random.Random(1)
     names = source.sample([name for name, in sql("SELECT name FROM time_zones ORDER BY 1")], 60)
     for name in names:

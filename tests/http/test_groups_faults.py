@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the registration of a group member refuses, and in which order it looks."""
+"""Registration of a group member: refused requests, and the order of checks."""
 
 import copy
 import datetime
@@ -23,14 +23,14 @@ def path(group):
 
 
 def assert_error(answer, status, *fields):
-    """It is this error, and just these fields are at fault."""
+    """Checks that it is this error, for exactly these fields."""
     error = check_error(answer, "groups", status)
     assert ("errors" in error) == bool(fields)
     assert sorted(problem["field"] for problem in error.get("errors", [])) == sorted(fields)
 
 
 def changed(body, field, value):
-    """A copy of a body with another value at a dotted path, or with none."""
+    """A copy of a body with another value at a dotted path, or without it."""
     body = copy.deepcopy(body)
     *outer, last = field.split(".")
     place = body
@@ -45,13 +45,13 @@ def changed(body, field, value):
 
 @pytest.fixture
 def register(api):
-    """register(group, body): a POST to a group; to /api/v1/users when that is None."""
+    """register(group, body): a POST to a group, or to /api/v1/users if group is None."""
     return lambda group, body: api.post(path(group) if group else "/api/v1/users", json=body)
 
 
 @pytest.fixture
 def used_up(group, api):
-    """A group whose one-use code was used by the member with the e-mail `taken`."""
+    """A group whose single-use code was used by the member with the e-mail `taken`."""
     made = group(max_uses=1)
     made.taken = new_email()
     assert api.post(path(made.id),
@@ -59,7 +59,7 @@ def used_up(group, api):
     return made
 
 
-# --- The body alone ------------------------------------------------------------------------
+# --- Errors of the body --------------------------------------------------------------------
 
 NOT_STRINGS = [1, 0.5, True, False, [], {}, ["x"]]
 NOT_OBJECTS = [1, "x", "", True, [], [{}]]
@@ -95,8 +95,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("field", WRONG)
-def test_a_wrong_field(register, group, field):
-    """It is told before the database is asked: also where there is no such group."""
+def test_invalid_field_is_422(register, group, field):
+    """Reported before the database is queried, also for an unknown group."""
     made = group()
     good = member(made.code)
     for value in WRONG[field]:
@@ -111,14 +111,14 @@ def test_a_wrong_field(register, group, field):
     ("groupMember.user", NOT_OBJECTS, "groupMember.user"),
     ("groupMember.user", [{}, {"firstName": "x"}, {"email": None}], USER + "email"),
 ])
-def test_there_has_to_be_a_user(register, group, field, values, named):
+def test_missing_user_is_422(register, group, field, values, named):
     made = group()
     for value in values:
         assert_error(register(made.id, changed(member(made.code), field, value)), 422, named)
 
 
 @pytest.mark.parametrize("field", ["groupMember", "groupMember.planSettings"])
-def test_what_has_to_be_an_object(register, group, field):
+def test_value_not_an_object_is_422(register, group, field):
     made = group()
     for value in NOT_OBJECTS:
         answer = register(made.id, changed(member(made.code), field, value))
@@ -128,33 +128,33 @@ def test_what_has_to_be_an_object(register, group, field):
 
 @pytest.mark.parametrize("start, end", [
     ("2022-06-14", "2022-06-13"), ("2023-01-01", "2022-12-31"), ("9999-12-31", "0001-01-01")])
-def test_a_plan_does_not_end_before_it_starts(register, group, start, end):
+def test_plan_end_before_start_is_422(register, group, start, end):
     made = group()
     body = member(made.code, planSettings={"startDate": start, "endDate": end})
     assert_error(register(made.id, body), 422, PLAN + "endDate")
 
 
-def test_an_end_before_the_day_it_starts_by_default(register, group):
+def test_plan_end_before_default_start_is_422(register, group):
     made = group()
     body = member(made.code, planSettings={"endDate": "2001-01-01"})
     assert_error(register(made.id, body), 422, PLAN + "endDate")
 
 
-def test_today_is_no_birth_date_in_the_future(register, group):
+def test_birth_date_today_is_accepted(register, group):
     made = group()
     birthday = str(datetime.datetime.now(datetime.timezone.utc).date())
     answer = register(made.id, member(made.code, {"birthDate": birthday}))
     assert answer.status_code == 201, answer.text
 
 
-def test_a_plan_may_begin_on_the_last_day_there_is(register, group):
-    """Its end cannot be told any more in yyyy-MM-dd; that must be no server error."""
+def test_plan_start_on_last_possible_date_is_no_server_error(register, group):
+    """Its end has no representation as yyyy-MM-dd."""
     made = group(duration_days=365)
     answer = register(made.id, member(made.code, planSettings={"startDate": "9999-12-31"}))
     assert answer.status_code in (201, 422)
 
 
-def test_all_that_is_wrong_with_the_body_is_told_at_once(register, group):
+def test_all_body_errors_are_reported_at_once(register, group):
     body = {"inviteCode": 1, "groupMember": {
         "user": {"birthDate": "x", "email": "x", "firstName": 1, "gender": "x", "lastName": 1,
                  "locale": "_", "mobileNumber": "x", "timeZone": 1},
@@ -167,30 +167,30 @@ def test_all_that_is_wrong_with_the_body_is_told_at_once(register, group):
         assert_error(register(where, body), 422, *fields)
 
 
-def test_an_empty_object_lacks_both_mandatory_members(register, group):
+def test_empty_object_lacks_both_required_keys(register, group):
     for where in (group().id, None):
         assert_error(register(where, {}), 422, "inviteCode", "groupMember.user")
 
 
-# --- What only the database knows ----------------------------------------------------------
+# --- Errors found by the database ----------------------------------------------------------
 
 @pytest.mark.parametrize("where", [
     "00000000-0000-0000-0000-000000000000", "x", "1", "users", "%20",
     "%7B5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10%7D", "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10%0A",
     "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a1", "%F0%9F%98%80", "x" * 2000])
-def test_no_such_group(register, where):
+def test_unknown_group_is_404(register, where):
     assert_error(register(where, member("EXAMPLE123")), 404)
 
 
 @pytest.mark.parametrize("code", ["UNKNOWN", "example123", "EXAMPLE123 ", " EXAMPLE123",
                                   "EXAMPLE12", "%", "EXAMPLE12_", "\u0395XAMPLE123",
                                   "EXAMPLE456", "EXPIRED789"])
-def test_a_code_that_does_not_fit(register, code):
+def test_invalid_code_is_422(register, code):
     group_1 = "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10"
     assert_error(register(group_1, member(code)), 422, "inviteCode")
 
 
-def test_the_demo_codes(register, sql):
+def test_demo_codes(register, sql):
     group_2 = "6a1b2c3d-4e5f-4a6b-8c7d-8e9f0a1b2c3d"
     made = []
     for code, status in [("EXAMPLE456", 201), ("EXAMPLE123", 422), ("EXPIRED789", 422),
@@ -205,7 +205,7 @@ def test_the_demo_codes(register, sql):
         assert one["planSettings"]["endDate"] is None
 
 
-def test_a_code_expires(register, group):
+def test_expired_code_is_422(register, group):
     now = datetime.datetime.now(datetime.timezone.utc)
     for seconds, status in [(-1, 422), (3600, 201)]:
         made = group(expires_at=now + datetime.timedelta(seconds=seconds))
@@ -217,7 +217,7 @@ def test_a_code_expires(register, group):
 
 
 @pytest.mark.parametrize("uses", [0, 1, 3])
-def test_a_code_is_used_up(register, group, uses):
+def test_used_up_code_is_422(register, group, uses):
     made = group(max_uses=uses)
     for _ in range(uses):
         assert register(made.id, member(made.code)).status_code == 201
@@ -225,7 +225,7 @@ def test_a_code_is_used_up(register, group, uses):
     assert_error(register(None, member(made.code)), 422, "inviteCode")
 
 
-def test_who_is_refused_does_not_use_a_code(register, group):
+def test_refused_request_does_not_use_code(register, group):
     made = group(max_uses=1)
     taken = group()
     email = new_email()
@@ -235,7 +235,7 @@ def test_who_is_refused_does_not_use_a_code(register, group):
     assert register(made.id, member(made.code)).status_code == 201
 
 
-def test_a_code_that_gets_a_limit_later_counts_those_it_let_in(register, group, sql):
+def test_code_limited_later_counts_earlier_uses(register, group, sql):
     made = group()
     for _ in range(2):
         assert register(made.id, member(made.code)).status_code == 201
@@ -248,7 +248,7 @@ def test_a_code_that_gets_a_limit_later_counts_those_it_let_in(register, group, 
     assert register(made.id, member(made.code)).status_code == 201
 
 
-def test_an_email_is_registered_once_in_all_groups(register, group):
+def test_email_is_unique_across_groups(register, group):
     here, there = group(), group()
     email = new_email()
     assert register(here.id, member(here.code, {"email": email})).status_code == 201
@@ -264,14 +264,14 @@ def test_an_email_is_registered_once_in_all_groups(register, group):
     "EST5EDT4,M3.2.0,M11.1.0", "+02:00", "UTC+2", "GMT+25", "localtime", "Factory", "posixrules",
     "posix/America/New_York", "right/America/New_York", "../../../etc/passwd", "/etc/localtime",
     "'; SELECT 1", "<+03>-3", "America", "x" * 255])
-def test_a_time_zone_the_database_does_not_know(register, group, zone):
+def test_unknown_time_zone_is_422(register, group, zone):
     made = group()
     for user in ({"timeZone": zone}, {"timezone": zone}):
         assert_error(register(made.id, member(made.code, user)), 422, USER + "timeZone")
 
 
 @pytest.mark.parametrize("pair", [("inviteCode", "timeZone"), ("email", "timeZone")])
-def test_any_two_of_them(register, group, used_up, pair):
+def test_two_database_errors_are_reported_together(register, group, used_up, pair):
     made = group()
     body = member("UNKNOWN" if "inviteCode" in pair else made.code)
     if "email" in pair:
@@ -282,12 +282,11 @@ def test_any_two_of_them(register, group, used_up, pair):
                  *(field if field == "inviteCode" else USER + field for field in pair))
 
 
-# --- Without a good code -------------------------------------------------------------------
+# --- Without a valid code ------------------------------------------------------------------
 
 @pytest.fixture
 def bad_codes(group, used_up):
-    """Where a member is registered, and a code that is no good there: of each
-    kind, and at both addresses."""
+    """Pairs of a group, or None for /users, and a code invalid there, for each reason."""
     now = datetime.datetime.now(datetime.timezone.utc)
     expired, other = group(expires_at=now - datetime.timedelta(seconds=1)), group()
     return [(expired.id, expired.code), (None, expired.code), (used_up.id, used_up.code),
@@ -295,43 +294,43 @@ def bad_codes(group, used_up):
             (other.id, expired.code), (other.id, new_uuid()), (None, new_uuid())]
 
 
-def bodies(register, codes, *users, **more):
-    """The different answers to all of these."""
+def distinct_answers(register, codes, *users, **more):
+    """The set of answers to all of these."""
     return {(answer.status_code, answer.text) for where, code in codes for user in users
             for answer in [register(where, member(code, user, **more))]}
 
 
-def test_all_bad_codes_get_one_answer(register, bad_codes, used_up):
-    """Whether the e-mail is registered makes no difference, nor does what else is sent."""
+def test_all_invalid_codes_get_the_same_answer(register, bad_codes, used_up):
+    """Whether or not the e-mail is registered, and whatever else is sent."""
     users = [{}, {"email": used_up.taken}, {"email": used_up.taken.upper()}]
-    assert len(bodies(register, bad_codes, *users)) == 1
-    assert len(bodies(register, bad_codes, *users,
-                      planSettings={"endDate": "2001-01-01"})) == 1
-    assert len(bodies(register, bad_codes, *({**user, "timeZone": "Mars/Olympus"}
-                                             for user in users))) == 1
+    assert len(distinct_answers(register, bad_codes, *users)) == 1
+    assert len(distinct_answers(register, bad_codes, *users,
+                                planSettings={"endDate": "2001-01-01"})) == 1
+    assert len(distinct_answers(register, bad_codes, *({**user, "timeZone": "Mars/Olympus"}
+                                                       for user in users))) == 1
 
 
-class TestWithoutTheGuard(OnScratch):
-    """The control: with an e-mail that is looked up in any case there is another answer."""
+class TestControlWithoutCodeCheckFirst(OnScratch):
+    """Negative control: the e-mail is looked up for invalid codes too, and answers differ."""
     broken = """DO $$ BEGIN EXECUTE replace(pg_get_functiondef('groups_register'::regproc),
         'ELSIF wrong_code IS NULL THEN', 'ELSE'); END $$;"""
 
-    def test_an_email_would_be_told(self, register, bad_codes, used_up):
-        assert len(bodies(register, bad_codes, {}, {"email": used_up.taken})) == 2
+    def test_control_registered_email_is_disclosed(self, register, bad_codes, used_up):
+        assert len(distinct_answers(register, bad_codes, {}, {"email": used_up.taken})) == 2
 
 
-def test_a_bad_code_does_not_tell_the_group_s_day(register, group):
-    """At /users a code is all that tells the group, and so where its day begins."""
+def test_invalid_code_does_not_disclose_time_zone_of_group(register, group):
+    """At /users only the code identifies the group, and with it the start of its day."""
     now = datetime.datetime.now(datetime.timezone.utc)
     expired = group(time_zone="Pacific/Kiritimati",
                     expires_at=now - datetime.timedelta(seconds=1))
     yesterday = str(now.date() - datetime.timedelta(days=1))
     codes = [(None, expired.code), (None, new_uuid())]
     for day in (yesterday, str(now.date())):
-        assert len(bodies(register, codes, {}, planSettings={"endDate": day})) == 1
+        assert len(distinct_answers(register, codes, {}, planSettings={"endDate": day})) == 1
 
 
-def test_a_good_code_is_told_all_at_once(register, group, used_up):
+def test_all_errors_with_valid_code_are_reported_at_once(register, group, used_up):
     made = group()
     body = member(made.code, {"email": used_up.taken, "timeZone": "Mars/Olympus"})
     for where in (made.id, None):
@@ -346,7 +345,7 @@ def refused_codes(api):
             for reason in ("unknown", "of_another_group", "expired", "used_up")}
 
 
-def test_refused_codes_are_counted(start_httpd, client, token, bad_codes, group):
+def test_refused_codes_are_counted_by_reason(start_httpd, client, token, bad_codes, group):
     one = client(token, start_httpd())
     assert set(refused_codes(one).values()) == {0}
     for where, code in bad_codes:
@@ -354,39 +353,39 @@ def test_refused_codes_are_counted(start_httpd, client, token, bad_codes, group)
         assert one.post(url, json=member(code)).status_code == 422
     expected = {"unknown": 2, "of_another_group": 3, "expired": 2, "used_up": 2}
     assert refused_codes(one) == expected
-    made = group()   # Neither other errors nor good codes are counted.
+    made = group()   # Other errors and valid codes are not counted.
     assert one.post(path(made.id),
                     json=member(made.code, {"timeZone": "Mars/Olympus"})).status_code == 422
     assert one.post(path(made.id), json=member(made.code)).status_code == 201
     assert refused_codes(one) == expected
-    where, code = bad_codes[0]   # Under a key as well.
+    where, code = bad_codes[0]   # With an Idempotency-Key, too.
     assert one.post(path(where), json=member(code),
                     headers={"Idempotency-Key": new_uuid()}).status_code == 422
     assert refused_codes(one) == {**expected, "expired": 3}
 
 
-# --- The order -----------------------------------------------------------------------------
+# --- Order of checks -----------------------------------------------------------------------
 
-def test_the_body_comes_before_the_database(register, used_up):
+def test_body_errors_precede_database_errors(register, used_up):
     body = member(used_up.code, {"email": used_up.taken, "timeZone": "Mars/Olympus",
                                  "gender": "x"})
     for where in (used_up.id, new_uuid(), "x", None):
         assert_error(register(where, body), 422, USER + "gender")
 
 
-def test_the_group_comes_before_what_else_the_database_knows(register, used_up):
+def test_unknown_group_precedes_other_database_errors(register, used_up):
     body = member(used_up.code, {"email": used_up.taken, "timeZone": "Mars/Olympus"})
     for where in (new_uuid(), "x"):
         assert_error(register(where, body), 404)
 
 
-def test_users_knows_no_missing_group(register):
+def test_users_has_no_unknown_group_error(register):
     assert_error(register(None, member("UNKNOWN")), 422, "inviteCode")
 
 
-# --- Who may -------------------------------------------------------------------------------
+# --- Authentication and authorization ------------------------------------------------------
 
-def test_unauthenticated(anonymous, group):
+def test_missing_token_is_401(anonymous, group):
     made = group()
     for url in (path(made.id), "/api/v1/users"):
         answer = anonymous.post(url, json=member(made.code))
@@ -394,7 +393,7 @@ def test_unauthenticated(anonymous, group):
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_not_allowed(start_httpd, client, token, group):
+def test_refused_authorization_is_403(start_httpd, client, token, group):
     httpd = start_httpd(inside='<Location "/api/v1">\nRequire user chief\n</Location>')
     made = group()
     for url in (path(made.id), "/api/v1/users"):

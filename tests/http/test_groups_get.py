@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET of every href an answer of the groups API holds."""
+"""GET of each href in an answer of the groups API."""
 
 import datetime
 import json
@@ -13,7 +13,7 @@ from samples import member
 
 @pytest.fixture
 def made(api, group):
-    """A group with a member: made.body is what the registration answered."""
+    """A group with a member; made.body is the answer to its registration."""
     made = group(duration_days=365)
     answer = api.post(f"/api/v1/groups/{made.id}/members", json=member(
         made.code, {"firstName": "Zoë", "birthDate": "2000-02-29"}, tags=["b", "a"],
@@ -33,19 +33,19 @@ def found(api, path):
     return answer
 
 
-def test_the_member(api, made):
+def test_get_member(api, made):
     for path in (made.body["href"], made.body["user"]["href"],
                  f"{made.path}/users/{made.user}", f"{made.path}/members/{made.user}"):
         assert found(api, path).text == made.text
 
 
-def test_the_group(api, made):
+def test_get_group(api, made):
     body = found(api, made.body["group"]["href"]).json()
     assert list(body) == ["href", "title", "uuid"]
     assert body == {"href": made.path, "title": "A group", "uuid": made.id}
 
 
-def test_the_plan(api, made):
+def test_get_plan(api, made):
     body = found(api, made.body["plan"]["href"]).json()
     assert list(body) == ["href", "title", "uuid", "group"]
     assert body == {"href": f"{made.path}/plans/{made.plan}", "title": "A plan",
@@ -53,14 +53,14 @@ def test_the_plan(api, made):
     assert list(body["group"]) == ["href", "title"]
 
 
-def test_a_group_and_a_plan_without_members(api, group):
+def test_get_group_and_plan_without_members(api, group):
     made = group()
     path = f"/api/v1/groups/{made.id}"
     assert found(api, path).json()["uuid"] == made.id
     assert found(api, f"{path}/plans/{made.plan}").json()["uuid"] == made.plan
 
 
-def test_ids_in_capitals_are_the_same_ids(api, made):
+def test_ids_are_case_insensitive(api, made):
     path = f"/api/v1/groups/{made.id.upper()}"
     assert found(api, path).json()["href"] == made.path
     assert found(api, f"{path}/users/{made.user.upper()}").text == made.text
@@ -72,8 +72,8 @@ CHANGED = {"account_status": "invited", "locked": True, "verified": True,
 
 
 @pytest.mark.parametrize("column", CHANGED)
-def test_what_was_changed_in_sql_shows(api, made, sql, column):
-    """Just that, and when it was changed."""
+def test_change_in_sql_is_returned(api, made, sql, column):
+    """Only this key changes, and `modified`."""
     value = CHANGED[column]
     sql(f"UPDATE group_members SET {column} = %s WHERE id = %s",
         json.dumps(value) if isinstance(value, dict) else value, made.user)
@@ -86,7 +86,7 @@ def test_what_was_changed_in_sql_shows(api, made, sql, column):
             > datetime.datetime.fromisoformat(before["modified"][:-1]))
 
 
-def test_each_answers_head_too(api, made):
+def test_head_is_get_without_body(api, made):
     for path in (made.body["href"], made.body["group"]["href"], made.body["plan"]["href"],
                  f"{made.path}/members/{made.user}"):
         head, get = api.head(path), api.get(path)
@@ -96,7 +96,7 @@ def test_each_answers_head_too(api, made):
     assert api.head(f"/api/v1/groups/{new_uuid()}").status_code == 404
 
 
-def test_what_is_of_another_group(api, made, group):
+def test_member_and_plan_of_other_group_are_404(api, made, group):
     other = group()
     for path in (f"users/{made.user}", f"members/{made.user}", f"plans/{made.plan}"):
         check_error(api.get(f"/api/v1/groups/{other.id}/{path}"), "groups", 404)
@@ -105,7 +105,7 @@ def test_what_is_of_another_group(api, made, group):
 @pytest.mark.parametrize("id", ["00000000-0000-4000-8000-00000000dead", "x", "1", "%20",
                                 "%27", "%7Bx%7D", "x" * 2000,
                                 "5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10%0A", "%F0%9F%98%80"])
-def test_what_is_not_there(api, made, id):
+def test_unknown_id_is_404(api, made, id):
     for path in (id, f"{id}/users/{made.user}", f"{id}/members/{made.user}",
                  f"{id}/plans/{made.plan}"):
         check_error(api.get(f"/api/v1/groups/{path}"), "groups", 404)

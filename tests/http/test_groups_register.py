@@ -59,7 +59,7 @@ def register(api, group):
         return api.post(path(group), json=body)
 
     def registered(made, user=None, **more):
-        """The object, when it has to succeed."""
+        """The object of a registration that has to succeed."""
         answer = in_(made.id, member(made.code, user, **more))
         assert answer.status_code == 201, answer.text
         return answer.json()
@@ -69,7 +69,7 @@ def register(api, group):
 # --- Success -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("url", [path("5f0c7a52-6f0a-4a53-9f0e-0d3c6f1e2a10"), "/api/v1/users"])
-def test_the_page_s_example(api, sql, url):
+def test_example_of_api_page(api, sql, url):
     answer = api.post(url, data=PAGE_BODY, headers={"Content-Type": "application/json"})
     assert answer.status_code == 201, answer.text
     body = answer.json()
@@ -99,7 +99,7 @@ def test_the_page_s_example(api, sql, url):
         "attributes": attributes}
 
 
-def test_the_keys_are_in_the_page_s_order(register, group):
+def test_keys_are_in_order_of_api_page(register, group):
     body = register.registered(group())
     assert list(body) == KEYS
     assert list(body["user"]) == USER_KEYS
@@ -107,7 +107,7 @@ def test_the_keys_are_in_the_page_s_order(register, group):
     assert list(body["planSettings"]) == ["startDate", "endDate"]
 
 
-def test_ids_and_times(register, group):
+def test_ids_are_uuid_version_7_and_times_are_current(register, group):
     user = register.registered(group())["user"]
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
     made = uuid.UUID(user["uuid"])
@@ -119,7 +119,7 @@ def test_ids_and_times(register, group):
         assert now - 60 < moment.timestamp() < now + 1
 
 
-def test_what_is_absent(register, group):
+def test_absent_fields_have_defaults(register, group):
     body = register.registered(group())
     absent = ["birthDate", "firstName", "gender", "lastName", "mobileNumber"]
     assert {key: body["user"][key] for key in absent} == dict.fromkeys(absent)
@@ -128,7 +128,7 @@ def test_what_is_absent(register, group):
     assert body["planSettings"]["endDate"] is None
 
 
-def test_null_is_absent(register, group):
+def test_null_is_the_same_as_absent(register, group):
     made = group()
     user = dict.fromkeys(["birthDate", "firstName", "gender", "lastName", "locale",
                           "mobileNumber", "timeZone", "timezone"])
@@ -140,7 +140,7 @@ def test_null_is_absent(register, group):
         assert body["planSettings"]["startDate"] and body["planSettings"]["endDate"] is None
 
 
-def test_the_group_s_own_locale_and_time_zone(register, group):
+def test_locale_and_time_zone_default_to_those_of_group(register, group):
     made = group(locale="fr-CA", time_zone="America/Montreal")
     user = register.registered(made)["user"]
     assert (user["locale"], user["timeZone"]) == ("fr-CA", "America/Montreal")
@@ -152,32 +152,32 @@ def test_the_group_s_own_locale_and_time_zone(register, group):
     ("america/new_york", "America/New_York"), ("AMERICA/NEW_YORK", "America/New_York"),
     ("utc", "UTC"), ("etc/gmt+5", "Etc/GMT+5"), ("est5edt", "EST5EDT"),
     ("america/argentina/comodrivadavia", "America/Argentina/ComodRivadavia")])
-def test_a_time_zone_is_taken_in_any_case(register, group, sql, sent, known):
+def test_time_zone_is_case_insensitive(register, group, sql, sent, known):
     for key in ("timeZone", "timezone"):
         user = register.registered(group(), {key: sent})["user"]
         assert user["timeZone"] == known
         assert sql("SELECT time_zone FROM group_members WHERE id = %s", user["uuid"]) == [(known,)]
 
 
-def test_today_is_that_of_a_time_zone_in_any_case(register, group):
+def test_default_start_uses_time_zone_in_any_case(register, group):
     made = [register.registered(group(), {"timeZone": zone})["planSettings"]["startDate"]
             for zone in ("pacific/kiritimati", "PACIFIC/PAGO_PAGO")]
     assert made[0] > made[1]
 
 
-def test_timezone_is_accepted_as_time_zone(register, group):
+def test_key_timezone_is_accepted(register, group):
     user = register.registered(group(), {"timezone": "Asia/Tokyo"})["user"]
     assert user["timeZone"] == "Asia/Tokyo" and "timezone" not in user
 
 
-def test_of_time_zone_and_timezone_the_first_counts(register, group):
+def test_key_time_zone_precedes_timezone(register, group):
     user = register.registered(group(), {"timezone": "Asia/Tokyo", "timeZone": "Europe/Rome"})
     assert user["user"]["timeZone"] == "Europe/Rome"
     user = register.registered(group(), {"timezone": "Asia/Tokyo", "timeZone": None})
     assert user["user"]["timeZone"] == "Asia/Tokyo"
 
 
-def test_two_members_share_a_code(register, group):
+def test_code_can_be_used_by_several_members(register, group):
     made = group()
     assert (register.registered(made)["user"]["uuid"]
             != register.registered(made)["user"]["uuid"])
@@ -190,7 +190,7 @@ def today(zone):
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "UTC"])
-def test_a_plan_starts_today_where_the_member_is(register, group, zone):
+def test_plan_starts_today_in_time_zone_of_member(register, group, zone):
     before = today(zone)
     dates = [register.registered(group(), {"timeZone": zone})["planSettings"]["startDate"],
              register.registered(group(time_zone=zone))["planSettings"]["startDate"]]
@@ -207,21 +207,21 @@ def test_a_plan_starts_today_where_the_member_is(register, group, zone):
     (None, {"startDate": "2022-06-14", "endDate": "2099-01-01"}, "2099-01-01"),
     (None, {"startDate": "2022-06-14", "endDate": "2022-06-14"}, "2022-06-14"),
 ])
-def test_when_a_plan_ends(register, group, days, settings, end):
+def test_plan_end_is_given_or_computed(register, group, days, settings, end):
     body = register.registered(group(duration_days=days), planSettings=settings)
     assert body["planSettings"] == {"startDate": settings["startDate"], "endDate": end}
 
 
-def test_an_end_without_a_start(register, group):
+def test_plan_end_without_start_starts_today(register, group):
     body = register.registered(group(duration_days=7), planSettings={"endDate": "2099-12-31"})
     assert body["planSettings"]["startDate"] in (today("UTC"), body["user"]["created"][:10])
     assert body["planSettings"]["endDate"] == "2099-12-31"
 
 
-# --- Values kept as given ------------------------------------------------------------------
+# --- Stored values -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text", samples.TEXTS)
-def test_texts_are_kept_as_given(register, group, text):
+def test_texts_are_stored_exactly(register, group, text):
     body = register.registered(group(), {"firstName": text, "lastName": text}, tags=[text],
                                attributes={text: text})
     assert (body["user"]["firstName"], body["user"]["lastName"]) == (text, text)
@@ -229,7 +229,7 @@ def test_texts_are_kept_as_given(register, group, text):
     assert body["attributes"] == body["user"]["attributes"] == {text: text}
 
 
-def test_titles_are_those_the_administrator_gave(register, group, sql):
+def test_titles_are_names_of_group_and_plan(register, group, sql):
     made = group()
     title = 'Gruppe "Ä" \\ \U0001f600 </a>'
     sql("UPDATE groups SET name = %s WHERE id = %s", title, made.id)
@@ -253,15 +253,15 @@ GOOD = {
 
 
 @pytest.mark.parametrize("field", GOOD)
-def test_good_values(register, group, sql, field):
+def test_valid_values_are_accepted(register, group, sql, field):
     made = group()
     for value in GOOD[field]:
         user = register.registered(made, {field: value})["user"]
         assert user[field] == value
-        sql("SELECT remove_group_member(%s)", user["uuid"])   # for who needs the same e-mail
+        sql("SELECT remove_group_member(%s)", user["uuid"])   # frees the e-mail
 
 
-def test_tags_keep_their_order_and_are_not_merged(register, group):
+def test_tags_keep_order_and_duplicates(register, group):
     tags = ["b", "a", "B", "b", "x" * 255, "\U0001f600" * 255]
     assert register.registered(group(), tags=tags)["tags"] == tags
 
@@ -272,7 +272,7 @@ NUMBERS = ["0.1", "0.10000000000000001", "12345678901234567890", "-1234567890123
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_numbers_in_attributes_keep_their_exact_value(api, group, number):
+def test_numbers_in_attributes_are_stored_exactly(api, group, number):
     from decimal import Decimal
     made = group()
     body = json.dumps(member(made.code, attributes={"n": [{"deep": "@"}]}))
@@ -283,8 +283,8 @@ def test_numbers_in_attributes_keep_their_exact_value(api, group, number):
         assert attributes == {"n": [{"deep": Decimal(number)}]}
 
 
-def test_short_numbers_are_no_way_to_very_long_answers(api, group):
-    """Where a number is written out, nine characters become 131,072."""
+def test_numbers_with_large_exponent_do_not_blow_up_answer(api, group):
+    """Written out, a number of nine characters would have 131,072."""
     made = group()
     body = json.dumps(member(made.code, attributes={"n": "@"}))
     answer = api.post(path(made.id), data=body.replace('"@"', f"[{'1e131071,' * 99}0]"))
@@ -292,7 +292,7 @@ def test_short_numbers_are_no_way_to_very_long_answers(api, group):
     assert len(answer.content) < 1_000_000
 
 
-def test_the_rules_for_texts_do_not_reach_inside_attributes(register, group):
+def test_attributes_are_not_checked_inside(register, group):
     attributes = {"long": "x" * 300, "control": "\u0001\n\u007f", "": "", "k" * 300: None,
                   "\n": [True, False, None, {}, [], "", 0], "group": {"href": 1}}
     body = register.registered(group(), attributes=attributes)
@@ -301,7 +301,7 @@ def test_the_rules_for_texts_do_not_reach_inside_attributes(register, group):
 
 @pytest.mark.parametrize("key", ['"attributes"', '"\\u0061ttributes"',
                                  '"attr\\u0069b\\u0075tes"'])
-def test_attributes_are_found_however_they_are_written(api, group, key):
+def test_attributes_are_found_in_any_json_notation(api, group, key):
     made = group()
     decoy = '"note": "\\"groupMember\\": {\\"attributes\\": {\\"n\\": 2}}", "attributes": {"n": 3}'
     body = (f' \n{{{decoy}, "inviteCode": "{made.code}",\t"group\\u004dember" :'
@@ -313,7 +313,7 @@ def test_attributes_are_found_however_they_are_written(api, group, key):
     assert answer.json()["tags"] == ["]", "}"]
 
 
-def test_unknown_members_are_ignored_everywhere(register, group):
+def test_unknown_keys_are_ignored_everywhere(register, group):
     made = group()
     body = member(made.code, {"uuid": new_uuid(), "verified": True, "accountStatus": "invited"},
                   planSettings={"length": 1}, group="another", href=1)
@@ -327,7 +327,7 @@ def test_unknown_members_are_ignored_everywhere(register, group):
 
 # --- POST /api/v1/users --------------------------------------------------------------------
 
-def test_users_takes_the_group_from_the_code(api, group):
+def test_users_finds_group_by_code(api, group):
     made = group()
     answer = api.post("/api/v1/users", json=member(made.code))
     assert answer.status_code == 201, answer.text
@@ -338,8 +338,8 @@ def test_users_takes_the_group_from_the_code(api, group):
     assert api.get(answer.headers["Location"]).json() == body
 
 
-def test_where_the_hrefs_begin(start_httpd, client, token, group):
-    """With groups mounted elsewhere, a directive tells users so."""
+def test_hrefs_begin_with_groups_path(start_httpd, client, token, group):
+    """RegistrationGroupsPath tells the users API where groups is mounted."""
     httpd = start_httpd(inside="""
         <Location "/other/groups">
             RegistrationAPI groups
@@ -362,21 +362,21 @@ def test_where_the_hrefs_begin(start_httpd, client, token, group):
         "href": f"/api/v1/groups/{made.id}", "title": "A group"}
 
 
-# --- What an administrator does in SQL -----------------------------------------------------
+# --- Removal by an administrator -----------------------------------------------------------
 
-def test_removing_a_member(register, group, api, sql):
+def test_remove_group_member_frees_email_and_code_use(register, group, api, sql):
     made = group(max_uses=1)
     email = new_email()
     first = register.registered(made, {"email": email})
     assert sql("SELECT remove_group_member(%s)", first["user"]["uuid"]) == [(True,)]
     assert api.get(first["href"]).status_code == 404
-    # The e-mail is free again, and so is the use of the code: one use, not two.
+    # The e-mail is free again, and one use of the code.
     register.registered(made, {"email": email.upper()})
     assert register.in_(made.id, member(made.code)).status_code == 422
 
 
-def test_removing_a_member_frees_no_address_of_another(register, group, sql):
-    """Also where it was changed by hand, and not in member_emails."""
+def test_remove_group_member_keeps_email_of_other_member(register, group, sql):
+    """Also if the e-mail was changed by hand in group_members but not in member_emails."""
     made = group()
     first, second = (register.registered(made)["user"] for _ in range(2))
     sql("UPDATE group_members SET email = %s WHERE id = %s", second["email"], first["uuid"])
@@ -385,7 +385,7 @@ def test_removing_a_member_frees_no_address_of_another(register, group, sql):
                         member(made.code, {"email": second["email"]})).status_code == 422
 
 
-def test_removing_who_is_not_there_changes_nothing(register, group, sql):
+def test_remove_unknown_group_member_changes_nothing(register, group, sql):
     made = group(max_uses=2)
     first = register.registered(made)["user"]["uuid"]
     register.registered(made)
@@ -394,7 +394,7 @@ def test_removing_who_is_not_there_changes_nothing(register, group, sql):
     assert sql("SELECT uses FROM invite_codes WHERE code = %s", made.code) == [(1,)]
 
 
-def test_groups_without_locale_and_time_zone_and_codes_without_limits(api, sql):
+def test_group_and_code_need_no_optional_columns(api, sql):
     group, = sql("INSERT INTO groups (name) VALUES ('Bare') RETURNING id")[0]
     plan, = sql("INSERT INTO plans (group_id, name) VALUES (%s, 'Bare') RETURNING id", group)[0]
     code = f"code {new_uuid()}"
@@ -407,7 +407,8 @@ def test_groups_without_locale_and_time_zone_and_codes_without_limits(api, sql):
     ("account_status", ["pendingInvite", "invited", "inviteBounced", "active"],
      ["Active", "", None]),
     ("type", ["endUser", "guest", "api"], ["admin", "", None])])
-def test_constraints(register, group, sql, expect_log, column, good, bad):
+def test_account_status_and_type_are_constrained(register, group, sql, expect_log, column,
+                                                 good, bad):
     import psycopg2
     expect_log(r"violates (check|not-null) constraint")
     user = register.registered(group())["user"]["uuid"]

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request costs grows no faster than the request.
+"""The cost of a request grows at most linearly with the size of the request.
 
-Each operation of openapi.json is called with more and more of everything that a client
-decides about: each parameter, header and key of the body that the description has, and what
-it does not have. Cost is the time on a processor that the kernel has counted for the
-database's backends and for httpd's children, each by itself; waiting is not in it, so it
-hardly depends on how busy the machine is.
+Each operation of openapi.json is called with growing sizes of everything that a client
+controls: each parameter, header and body key of the description, and undescribed ones. Cost is
+the processor time that the kernel counted for the database's backends and for httpd's child
+processes. It excludes waiting, so it hardly depends on the load of the machine.
 """
 
 import itertools
@@ -25,9 +24,9 @@ from event_registrations import MOUNT, category_of, created
 from scratch import OnScratch
 
 RUNS = 2
-FACTOR = 8     # between the two sizes that are compared
-MOST = 16      # how much more the larger may cost: twice as much as if it were linear
-# Nanoseconds, of PostgreSQL and of httpd, which may be under sanitizers.
+FACTOR = 8     # ratio of the two sizes compared
+MOST = 16      # allowed ratio of their costs: twice the linear one
+# Nanoseconds for PostgreSQL and for httpd, which may be built with sanitizers.
 SLACK = 15e6, 15e6 * (6 if servers.is_sanitized(servers.MODULE) else 1)
 
 
@@ -49,7 +48,7 @@ def family(w):
     return samples.family(school, [w.child(school)])
 
 
-# A good request of each operation: path and body.
+# A valid request of each operation: path and body.
 GOOD = {
     "registerForLiveSession": lambda w: (f"/v1/sessions/{w.live_session()}/register",
                                          {"patient_id": secrets.token_hex(8)}),
@@ -77,7 +76,7 @@ def keys(n, value=1):
     return {f"k{i:05}": value for i in range(n)}
 
 
-# Any of the first with any of the second behind it has one hash, by PostgreSQL's hash of text.
+# Each beginning followed by any ending has the same hash in PostgreSQL's hash of text.
 BEGINNINGS = r"""
     dWORLfStLnCz(VdmL~7+D(xY eLMWMKQmCfLbY()],F)lK*h( TLPJYMgQjmlCVuy^Zw_nEw;E
     mfCjfPmehH4D,<RX]k1ft#|X i3Uq8Os78xNpl=*}>jNO,3(U Wpn3SKQtHInpXTG}lbzu!zaz
@@ -111,10 +110,10 @@ def same_hash(n, value=1):
         itertools.product(BEGINNINGS, ENDINGS), n)}
 
 
-def nested(n, inner=1):
+def nested(n, leaf=1):
     for _ in range(n):
-        inner = {"a": inner}
-    return inner
+        leaf = {"a": leaf}
+    return leaf
 
 
 def put(body, name, value):
@@ -126,7 +125,7 @@ def put(body, name, value):
 
 
 def leaves(schema, prefix=""):
-    """The keys of a body and their types, those inside of objects too."""
+    """The keys of a body and their types, including keys of nested objects."""
     schema = openapi.resolved(schema)
     if schema.get("type") == "object" and schema.get("properties"):
         for key, inner in schema["properties"].items():
@@ -139,7 +138,7 @@ ITEMS = {"children": lambda n: [f"{i:024x}" for i in range(n)]}
 
 
 def of_body(operation):
-    """The rows for the body that the description has."""
+    """The rows of the matrix for the described body."""
     for name, kind in leaves(openapi.content(operation.node["requestBody"])["schema"]):
         if "array" in kind:
             items = ITEMS.get(name, lambda n: [f"t{i}" for i in range(n)])
@@ -184,10 +183,10 @@ def of_parameters(operation):
         (f"x{i}", "1") for i in range(n))
 
 
-# --- Rows of what the description does not tell --------------------------------------------
+# --- Rows beyond the description -----------------------------------------------------------
 
 def stored(w, fields):
-    """The path of a registration with these fields."""
+    """The path of a new registration with these fields."""
     return f"{MOUNT}/" + created(w.admin, w.occurrence(), secrets.token_hex(8),
                                  fields=fields)["id"]
 
@@ -235,7 +234,7 @@ def known_children(r, n, w):
     r.body.update(children=ids, institution_id=school)
 
 
-BESIDES = {
+EXTRA_ROWS = {
     "registerFamily": [("children that are known", 3000, known_children)],
     "createEventRegistration": [
         ("numbers in fields", 8000, lambda r, n, w: r.body.update(fields={"a": [1.5] * n}))],
@@ -265,7 +264,7 @@ BESIDES = {
             ("search", "\N{GRINNING FACE}" * n)))],
 }
 
-# What has to succeed, or the row would show nothing.
+# Rows whose request has to succeed, or the row would test nothing.
 SUCCEED = ("keys that", "objects that", "depth that", "a page", "a whole", "all lines",
            "children that", "categories that", "keys of fields", "items of groupMember.tags",
            "keys of groupMember.attributes", "numbers in", "unknown keys", "blanks")
@@ -273,7 +272,7 @@ SUCCEED = ("keys that", "objects that", "depth that", "a page", "a whole", "all 
 
 def matrix():
     for operation in openapi.OPERATIONS.values():
-        rows = [of_parameters(operation), BESIDES.get(operation.id, [])]
+        rows = [of_parameters(operation), EXTRA_ROWS.get(operation.id, [])]
         if "requestBody" in operation.node:
             rows.append(of_body(operation))
         for name, size, change in itertools.chain(*rows):
@@ -284,19 +283,19 @@ def matrix():
 MATRIX = list(matrix())
 
 
-def test_each_operation_has_its_rows():
-    assert set(GOOD) == set(openapi.OPERATIONS), "a new operation needs a good request here"
-    assert set(BESIDES) <= set(openapi.OPERATIONS)
+def test_each_operation_has_rows():
+    assert set(GOOD) == set(openapi.OPERATIONS), "a new operation needs a valid request here"
+    assert set(EXTRA_ROWS) <= set(openapi.OPERATIONS)
     names = {param.id for param in MATRIX}
     assert len(names) == len(MATRIX)
     for operation in openapi.OPERATIONS:
         assert sum(name.startswith(f"{operation}-") for name in names) >= 2
 
 
-# --- What it costs -------------------------------------------------------------------------
+# --- Measuring -----------------------------------------------------------------------------
 
-def on_processor(pids):
-    """Nanoseconds that the threads of these processes have had a processor."""
+def processor_time(pids):
+    """Nanoseconds of processor time of all threads of these processes."""
     total = 0
     for pid in pids:
         for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
@@ -308,39 +307,39 @@ def on_processor(pids):
 
 
 def backends(postgres):
-    """The processes that serve the module's own role."""
+    """The backend processes of the module's role."""
     def serves(pid):
         try:
             line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:   # It has ended meanwhile.
+        except OSError:   # The process has ended.
             return False
         return line.startswith(b"postgres: registration ")
     return [pid for pid in faults.children(postgres.pid()) if serves(pid)]
 
 
-def spent(w):
-    return [on_processor(pids) for pids in (backends(w.database),
-                                            faults.children(w.httpd.pid()))]
+def processor_times(w):
+    return [processor_time(pids) for pids in (backends(w.database),
+                                              faults.children(w.httpd.pid()))]
 
 
 def send(w, operation, size, change, succeeds):
-    """What one request costs the database, and httpd."""
+    """The processor time of one request, in PostgreSQL and in httpd."""
     path, body = GOOD[operation.id](w)
     request = types.SimpleNamespace(path=path, body=body, params=[], headers={}, padding="")
     change(request, size, w)
     if request.body is not None:
         request.headers["Content-Type"] = "application/json"
     data = None if request.body is None else (json.dumps(request.body) + request.padding)
-    before = spent(w)
+    before = processor_times(w)
     answer = w.admin.request(operation.method, request.path, params=request.params,
                              headers=request.headers, data=data)
-    cost = [after - earlier for earlier, after in zip(before, spent(w))]
+    cost = [after - earlier for earlier, after in zip(before, processor_times(w))]
     assert answer.status_code < (300 if succeeds else 500), answer.text[:300]
     return cost
 
 
 def check_growth(w, operation, most, change, succeeds):
-    """Of the least of several runs, what comes with the size grows with it at most."""
+    """Compares the minimum of several runs for three sizes, less the cost of size 1."""
     costs = {size: [min(cost) for cost in zip(*(
         send(w, operation, size, change, succeeds) for _ in range(RUNS)))]
         for size in (1, most // FACTOR, most)}
@@ -350,7 +349,7 @@ def check_growth(w, operation, most, change, succeeds):
             f"{name}: {least / 1e6:.1f}, {small / 1e6:.1f}, {large / 1e6:.1f} ms"
 
 
-class World(OnScratch):
+class GrowthTests(OnScratch):
     directives = "RegistrationPasswordCost 4\n"
 
     @pytest.fixture(scope="class")
@@ -368,22 +367,21 @@ class World(OnScratch):
             child=child, occurrence=occurrence, sql=sql)
 
 
-class TestGrowth(World):
+class TestGrowth(GrowthTests):
     @pytest.mark.parametrize("operation, most, change, succeeds", MATRIX)
-    def test_what_a_request_costs_grows_no_faster_than_it(self, w, operation, most, change,
-                                                          succeeds):
+    def test_cost_grows_linearly_with_request(self, w, operation, most, change, succeeds):
         check_growth(w, operation, most, change, succeeds)
 
 
-def check_is_noticed(w, row, most):
+def check_is_detected(w, row, most):
     [param] = [one for one in MATRIX if one.id == f"updateEventRegistration-{row}"]
     operation, _, change, succeeds = param.values
     with pytest.raises(AssertionError, match="PostgreSQL"):
         check_growth(w, operation, most, change, succeeds)
 
 
-class TestWhatIsQuadraticInPostgres(World):
-    """The controls: the way in which fields were merged once, a key at a time."""
+class TestControlQuadraticInPostgres(GrowthTests):
+    """A former version of the merging of fields, one key at a time."""
 
     broken = """
         CREATE OR REPLACE FUNCTION json_merge_patch(target jsonb, patch jsonb) RETURNS jsonb
@@ -407,27 +405,27 @@ class TestWhatIsQuadraticInPostgres(World):
 
     @pytest.mark.parametrize("row", ["keys of fields", "keys that are changed",
                                      "keys that are removed"])
-    def test_it_is_noticed(self, w, row, expect_log):
-        expect_log("canceling statement due to user request")   # It may take that long.
-        check_is_noticed(w, row, 2000)
+    def test_control_quadratic_merge_is_detected(self, w, row, expect_log):
+        expect_log("canceling statement due to user request")   # It may exceed the deadline.
+        check_is_detected(w, row, 2000)
 
 
-class TestWhereKeysAreHashed(World):
+class TestControlHashJoin(GrowthTests):
     broken = "ALTER FUNCTION json_merge_patch RESET enable_hashjoin"
 
-    def test_it_is_noticed(self, w):
-        check_is_noticed(w, "keys that have one hash", 1150)
+    def test_control_hash_join_is_detected(self, w):
+        check_is_detected(w, "keys that have one hash", 1150)
 
 
 @pytest.mark.skipif(servers.is_sanitized(servers.MODULE),
-                    reason="a sanitized httpd is given more time than this adds")
-class TestWhatIsQuadraticInHttpd(World):
-    """The length of the body once more for each byte of it."""
+                    reason="the tolerance for a sanitized httpd exceeds this cost")
+class TestControlQuadraticInHttpd(GrowthTests):
+    """Computes the length of the body again for each of its bytes."""
 
     changes = ("for (char *p = text; *p; p = (char *)end) {",
                "for (char *p = text; strlen(text) > (size_t)(p - text); p = (char *)end) {")
 
-    def test_it_is_noticed(self, w):
+    def test_control_quadratic_parser_is_detected(self, w):
         [param] = [one for one in MATRIX if one.id == "createEventRegistration-blanks"]
         with pytest.raises(AssertionError, match="httpd"):
             check_growth(w, *param.values)

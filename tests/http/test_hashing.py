@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashing families' passwords: a refused request costs none, and no other is held up."""
+"""Password hashing for families: refused requests hash nothing; others are not delayed."""
 
 import concurrent.futures
 import os
@@ -29,16 +29,16 @@ MinSpareThreads 1
 MaxSpareThreads {THREADS}
 """
 
-# A password that was not hashed in time, or so late that none was left for the call.
+# A password not hashed before the deadline, or too late for the database call.
 LATE = ("REG0315: no password could be hashed in time", *OUTAGE, "REG0312")
 
-# One hash of this cost takes longer than hundreds of requests that take none.
-DEAR = 14
+# One hash of this cost takes longer than hundreds of requests without a hash.
+EXPENSIVE = 14
 
 
 @pytest.fixture
 def site(start_httpd, postgres):
-    """site(cost): a caller of an httpd with one child process and that cost of bcrypt."""
+    """site(cost): a Caller of an httpd with one child process and that bcrypt cost."""
     def make(cost, hashing=1, timeout=TIMEOUT, **options):
         mounts = MOUNTS.replace("RegistrationPasswordCost 4", f"RegistrationPasswordCost {cost}")
         assert mounts != MOUNTS or cost == 4
@@ -55,22 +55,22 @@ def school(institution, child):
 
 
 def processor_time(httpd):
-    """Seconds that the child process has worked."""
+    """Seconds of processor time of the child process."""
     [pid] = children(httpd.pid())
     with open(f"/proc/{pid}/stat") as stat:
         times = stat.read().rpartition(")")[2].split()[11:13]
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-def cost(one, function):
-    """What a function gives, and the seconds of work that it has cost."""
+def measure(one, function):
+    """A function's result, and the processor time it took."""
     before = processor_time(one.httpd)
-    given = function()
-    return given, processor_time(one.httpd) - before
+    result = function()
+    return result, processor_time(one.httpd) - before
 
 
-def refused(one, school, taken, key, body):
-    """Everything that is known without a hash; the statuses."""
+def send_refused(one, school, taken, key, body):
+    """Sends each kind of request that is refused or replayed without a hash; the statuses."""
     institution, pupils = school
     answers = [
         one.post(PATH, json=family(institution, pupils, username=taken)),
@@ -81,55 +81,55 @@ def refused(one, school, taken, key, body):
     return [answer.status_code for answer in answers]
 
 
-def check_refusals_cost_nothing(site, school, **options):
-    """All ten together take less of the processor than one hash."""
-    cheap, dear = site(4), site(DEAR, timeout=20, **options)
+def check_refusals_hash_nothing(site, school, **options):
+    """Ten refused requests take less processor time than one hash."""
+    cheap, expensive = site(4), site(EXPENSIVE, timeout=20, **options)
     key, body = new_uuid(), family(*school)
     assert cheap.post(PATH, json=body, headers={"Idempotency-Key": key}).status_code == 201
 
     def ask():
         for _ in range(2):
-            assert refused(dear, school, body["username"], key, body) == [
+            assert send_refused(expensive, school, body["username"], key, body) == [
                 409, 400, 400, 201, 422]
-    _, refusals = cost(dear, ask)
-    answer, hash = cost(dear, lambda: dear.post(PATH, json=family(*school)))
+    _, refusals = measure(expensive, ask)
+    answer, hash = measure(expensive, lambda: expensive.post(PATH, json=family(*school)))
     assert answer.status_code == 201
     assert refusals < hash
 
 
-def test_what_is_refused_costs_no_hash(site, school):
-    check_refusals_cost_nothing(site, school)
+def test_refused_requests_hash_nothing(site, school):
+    check_refusals_hash_nothing(site, school)
 
 
-def test_control_hashed_first_it_does(site, school, tmp_path):
+def test_control_hashing_first_makes_refusals_expensive(site, school, tmp_path):
     module = changed.changed_module(
         tmp_path / "hashed_first",
         "if (answer.outcome == REG_ACCEPTABLE) {\n        add_hash",
         "answer.outcome = REG_ACCEPTABLE;\n    {\n        add_hash")
     with pytest.raises(AssertionError):
-        check_refusals_cost_nothing(site, school, registration=module)
+        check_refusals_hash_nothing(site, school, registration=module)
 
 
-def test_a_crowd_that_is_refused_is_answered_at_once(site, school, at_once):
-    """All that unknown children cost is a look at the database."""
-    one = site(DEAR)
-    answers, seconds = cost(one, lambda: at_once(
+def test_concurrent_refused_requests_are_answered_at_once(site, school, at_once):
+    """Unknown children cost one database call."""
+    one = site(EXPENSIVE)
+    answers, seconds = measure(one, lambda: at_once(
         CROWD, lambda _: one.post(PATH, json=family(school[0], [new_object_id()]))))
     assert {answer.status_code for answer in answers} == {400}
     assert max(answer.seconds for answer in answers) < TIMEOUT
     assert seconds < CROWD * 0.02
 
 
-def test_of_many_under_one_key_few_are_hashed(site, school, at_once):
-    one, body, key = site(DEAR, timeout=40), family(*school), new_uuid()
-    _, hash = cost(one, lambda: one.post(PATH, json=family(*school)))
-    answers, seconds = cost(one, lambda: at_once(
+def test_concurrent_requests_with_one_key_hash_few(site, school, at_once):
+    one, body, key = site(EXPENSIVE, timeout=40), family(*school), new_uuid()
+    _, hash = measure(one, lambda: one.post(PATH, json=family(*school)))
+    answers, seconds = measure(one, lambda: at_once(
         20, lambda _: one.post(PATH, json=body, headers={"Idempotency-Key": key})))
     assert {(answer.status_code, answer.text) for answer in answers} == {(201, answers[0].text)}
     assert seconds < 10 * hash
 
 
-# --- Of several hosts ----------------------------------------------------------------------
+# --- Several hosts -------------------------------------------------------------------------
 
 TWO_COSTS = """
 <Location "/cheap">
@@ -145,9 +145,9 @@ TWO_COSTS = """
 """
 
 
-def rest_of_a_hash(start_httpd, postgres, school, hashing):
-    """While one host hashes, another is asked for a cheap hash. What part of the first hash is
-    made after the second has been answered."""
+def rest_of_expensive_hash(start_httpd, postgres, school, hashing):
+    """While one host makes an expensive hash, another is asked for a cheap one. Returns the
+    fraction of the expensive hash that is computed after the cheap one was answered."""
     site = f"RegistrationHashing {hashing}\n" + two_hosts(
         *2 * [postgres.dsn("registration")], TWO_COSTS, timeout=40)
     httpd = start_httpd(site, modules=MODULES)
@@ -156,33 +156,33 @@ def rest_of_a_hash(start_httpd, postgres, school, hashing):
     def register_at(caller, path):
         answer = caller.post(path, json=family(*school), timeout=60)
         assert answer.status_code == 201, answer.text
-    _, hash = cost(one, lambda: register_at(one, "/dear"))
+    _, hash = measure(one, lambda: register_at(one, "/dear"))
     register_at(two, "/cheap")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         before = processor_time(httpd)
-        dear = pool.submit(register_at, one, "/dear")
+        expensive = pool.submit(register_at, one, "/dear")
         servers.wait_until(lambda: processor_time(httpd) > before + hash / 20, 30,
                            "nothing was hashed")
         register_at(two, "/cheap")
-        _, rest = cost(one, dear.result)
+        _, rest = measure(one, expensive.result)
     return rest / hash
 
 
-def test_hosts_of_a_child_process_hash_in_turns(start_httpd, postgres, school):
-    """The control has room for both."""
-    assert rest_of_a_hash(start_httpd, postgres, school, hashing=1) < 0.3
-    assert rest_of_a_hash(start_httpd, postgres, school, hashing=2) > 0.3
+def test_hosts_of_child_process_share_hashing_limit(start_httpd, postgres, school):
+    """Negative control: with RegistrationHashing 2 both hash at the same time."""
+    assert rest_of_expensive_hash(start_httpd, postgres, school, hashing=1) < 0.3
+    assert rest_of_expensive_hash(start_httpd, postgres, school, hashing=2) > 0.3
 
 
-# --- Beside others -------------------------------------------------------------------------
+# --- Other requests ------------------------------------------------------------------------
 
 def register_crowd(one, school, at_once):
-    """A crowd of families at once; the answers."""
+    """Registers CROWD families at once; the answers."""
     return at_once(CROWD, lambda _: one.post(PATH, json=family(*school)))
 
 
 class Neighbour:
-    """Registers for a live session, one patient after the other."""
+    """Registers for a live session in a loop."""
 
     def __init__(self, one, session):
         self.one = one
@@ -206,25 +206,25 @@ class Neighbour:
         self.thread.join()
 
 
-def test_of_a_crowd_all_are_answered_in_time(site, school, at_once, sql, expect_log):
+def test_concurrent_families_are_answered_in_time(site, school, at_once, sql, expect_log):
     expect_log(*LATE)
     one = site(cost=13, timeout=3)
     answers = register_crowd(one, school, at_once)
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {201, 503}
     assert statuses.count(201) >= 1
-    # A hash that has begun is not cut off, and takes a busy machine longer.
+    # A hash that has begun is not cancelled, and takes longer on a busy machine.
     assert max(answer.seconds for answer in answers) < 3 + 3 * GRACE
     confirmed = {answer.json()["id"] for answer in answers if answer.status_code == 201}
     assert confirmed <= {id for id, in sql("SELECT id FROM families WHERE institution_id = %s",
                                            school[0])}
-    refused = next(answer for answer in answers if answer.status_code == 503)
-    assert refused.json()["message"] == "Service unavailable."
-    assert "Retry-After" in refused.headers
+    send_refused = next(answer for answer in answers if answer.status_code == 503)
+    assert send_refused.json()["message"] == "Service unavailable."
+    assert "Retry-After" in send_refused.headers
 
 
-def beside_a_crowd(one, school, at_once, live_session, seconds=4):
-    """How many registrations a neighbour gets done while a crowd asks for families."""
+def register_beside_crowd(one, school, at_once, live_session, seconds=4):
+    """The number of registrations for a live session during many requests for families."""
     end = time.monotonic() + seconds
 
     def ask(_):
@@ -235,9 +235,10 @@ def beside_a_crowd(one, school, at_once, live_session, seconds=4):
     return len(neighbour.took)
 
 
-def test_a_neighbour_goes_on_meanwhile(site, school, at_once, live_session, expect_log):
-    """The control is the same without the bound."""
+def test_other_requests_are_not_delayed_by_hashing(site, school, at_once, live_session,
+                                                   expect_log):
+    """Negative control: without the limit they are."""
     expect_log(*LATE)
-    unbounded = beside_a_crowd(site(10, hashing=1000), school, at_once, live_session)
-    bounded = beside_a_crowd(site(10), school, at_once, live_session)
+    unbounded = register_beside_crowd(site(10, hashing=1000), school, at_once, live_session)
+    bounded = register_beside_crowd(site(10), school, at_once, live_session)
     assert bounded > 3 * unbounded

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers that every answer of a mount has, and codings of the bodies that it takes."""
+"""Security and cache headers of each answer of a mount, and accepted encodings of bodies."""
 
 import functools
 import gzip
@@ -21,7 +21,7 @@ INVALID_PATH = "AH10244: invalid URI path"
 
 @pytest.fixture(scope="module")
 def unguarded(tmp_path_factory):
-    """The module without the guards that the tests of this file are about."""
+    """A module without the guards that this file tests."""
     return changed_module(
         tmp_path_factory.mktemp("unguarded") / "sources",
         "    protect(r, reply);\n", "    (void)protect;\n",
@@ -40,14 +40,14 @@ def control(start_httpd, unguarded, client, token):
 
 
 def check_headers(answer, cache="no-store"):
-    """Each once: a second one would be joined by a comma."""
+    """Checks each header's value; a duplicate would be joined by a comma."""
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"] == cache
 
 
 # --- X-Content-Type-Options and Cache-Control --------------------------------------------------
 
-def test_what_is_registered_and_read_is_not_kept(admin, good, each_api):
+def test_answers_are_not_cacheable(admin, good, each_api):
     one = good(each_api)
     made = admin.post(one.path, json=one.body)
     assert made.status_code == 201
@@ -59,7 +59,7 @@ def test_what_is_registered_and_read_is_not_kept(admin, good, each_api):
             check_headers(read, "private, no-cache" if "ETag" in read.headers else "no-store")
 
 
-def test_answers_with_an_entity_tag_are_asked_about_each_time(api, good):
+def test_answers_with_entity_tag_have_to_be_revalidated(api, good):
     one = good("events")
     made = api.post(one.path, json=one.body)
     location, tag = made.headers["Location"], made.headers["ETag"]
@@ -70,18 +70,18 @@ def test_answers_with_an_entity_tag_are_asked_about_each_time(api, good):
         check_headers(answer, "private, no-cache")
     tag = api.get(location, params={"withTrashed": 1}).headers["ETag"]
     unchanged = api.get(location, params={"withTrashed": 1}, headers={"If-None-Match": tag})
-    # httpd leaves all but a few headers out of a 304, which has no content to sniff at.
+    # httpd sends few headers with a 304; without content, nosniff is not needed.
     assert (unchanged.status_code, unchanged.headers["Cache-Control"]) == (
         304, "private, no-cache")
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/x-ndjson"])
-def test_lists_are_not_kept(api, accept):
+def test_lists_are_not_cacheable(api, accept):
     for params in ({"limit": 1}, {"limit": 0}):
         check_headers(api.get(MOUNTS["events"], params=params, headers={"Accept": accept}))
 
 
-def test_what_tells_about_the_service_is_sniffed_at_no_more(anonymous, start_httpd, client):
+def test_monitoring_and_description_have_headers(anonymous, start_httpd, client):
     assert anonymous.get("/openapi.json").headers["X-Content-Type-Options"] == "nosniff"
     assert anonymous.get("/openapi.json").headers["Cache-Control"] == "no-cache"
     httpd = start_httpd()
@@ -91,7 +91,7 @@ def test_what_tells_about_the_service_is_sniffed_at_no_more(anonymous, start_htt
         check_headers(answer)
 
 
-def test_errors_of_the_module_and_of_others_have_them(admin, anonymous, api, each_api):
+def test_errors_have_headers(admin, anonymous, api, each_api):
     path = post_path(each_api)
     for answer in (anonymous.post(path, json={}), admin.post(path, data="{"),
                    admin.request("BREW", path), admin.options(path),
@@ -103,7 +103,7 @@ def test_errors_of_the_module_and_of_others_have_them(admin, anonymous, api, eac
     check_headers(api.post("/v1/families", json={}))   # 403
 
 
-def test_errors_that_httpd_finds_by_itself_have_them(wire, each_api, expect_log):
+def test_early_errors_of_httpd_have_headers(wire, each_api, expect_log):
     expect_log(INVALID_PATH)
     path = MOUNTS[each_api]
     for octets in (message("GET", path + "/%zz"), message("GET", path, Host=None),
@@ -115,7 +115,8 @@ def test_errors_that_httpd_finds_by_itself_have_them(wire, each_api, expect_log)
 
 
 @pytest.mark.parametrize("document", ['"a text"', "/page"])
-def test_error_documents_and_redirects_have_them(start_httpd, client, admin_token, document):
+def test_error_documents_and_redirects_have_headers(start_httpd, client, admin_token,
+                                                    document):
     httpd = start_httpd(modules=[*servers.MODULES, "status", "rewrite"], inside=f"""
         <Location "/page">
             SetHandler server-status
@@ -133,7 +134,7 @@ def test_error_documents_and_redirects_have_them(start_httpd, client, admin_toke
         check_headers(moved)
 
 
-def test_a_sites_own_header_replaces_them(start_httpd, client, admin_token, good):
+def test_header_of_site_replaces_module_header(start_httpd, client, admin_token, good):
     httpd = start_httpd(inside="""
         Header always set X-Content-Type-Options nosniff
         Header always set Cache-Control "no-store, no-transform\"""")
@@ -143,13 +144,13 @@ def test_a_sites_own_header_replaces_them(start_httpd, client, admin_token, good
         check_headers(answer, "no-store, no-transform")
 
 
-def test_outside_the_mounts_nothing_is_added(api):
+def test_path_outside_mounts_has_no_headers(api):
     answer = api.get("/nowhere")
     assert "Cache-Control" not in answer.headers
     assert "X-Content-Type-Options" not in answer.headers
 
 
-def test_control_without_the_headers_the_check_fails(control):
+def test_control_missing_headers_are_detected(control):
     with pytest.raises(KeyError):
         check_headers(control.get(MOUNTS["events"]))
 
@@ -157,7 +158,7 @@ def test_control_without_the_headers_the_check_fails(control):
 # --- Content-Encoding ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("coding", ["", "identity", "Identity", "IDENTITY"])
-def test_a_body_that_is_not_encoded_is_taken(admin, good, each_api, coding):
+def test_identity_encoding_is_accepted(admin, good, each_api, coding):
     one = good(each_api)
     assert admin.post(one.path, data=one.text, headers={
         "Content-Encoding": coding, "Content-Type": "application/json"}).status_code == 201
@@ -172,18 +173,18 @@ def check_encoded(client, api, path, octets, coding):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "x", "identity, gzip", "gzip, identity"])
-def test_an_encoded_body_is_415_and_says_what_is_accepted(admin, good, each_api, coding):
+def test_encoded_body_is_415_with_accept_encoding(admin, good, each_api, coding):
     one = good(each_api)
     check_encoded(admin, each_api, one.path, gzip.compress(one.text.encode()), coding)
 
 
-def test_control_a_coding_that_is_not_heeded_is_noticed(control, good):
+def test_control_ignored_content_encoding_is_detected(control, good):
     one = good("events")
     with pytest.raises(AssertionError, match='"id"'):
         check_encoded(control, "events", one.path, one.text, "gzip")
 
 
-def test_another_type_is_415_for_its_type(admin, each_api):
+def test_other_content_type_is_415_without_accept_encoding(admin, each_api):
     answer = admin.post(post_path(each_api), data="{}", headers={"Content-Type": "text/plain"})
     body = check_error(answer, each_api, 415)
     assert "Accept-Encoding" not in answer.headers
@@ -197,26 +198,26 @@ def check_transfer_coding(one, token, api, coding, method):
                      Transfer_Encoding=coding, Content_Type="application/json"))
     answer = one.answer()
     assert "chunked" in json.dumps(check_error(answer, api, 501))
-    assert "Allow" not in answer.headers   # httpd takes some for a fault of the method
+    assert "Allow" not in answer.headers   # httpd adds it to some errors
 
 
 @pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "x", "chunked, gzip",
                                     "chunked, chunked"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_another_transfer_coding_is_501(wire, admin_token, each_api, coding, method):
+def test_other_transfer_coding_is_501(wire, admin_token, each_api, coding, method):
     check_transfer_coding(wire(), admin_token, each_api, coding, method)
 
 
-def test_control_a_transfer_coding_that_is_not_heeded_is_noticed(start_httpd, unguarded, wire,
-                                                                 admin_token):
-    """httpd itself looks at the last one only."""
+def test_control_ignored_transfer_coding_is_detected(start_httpd, unguarded, wire,
+                                                     admin_token):
+    """httpd itself checks the last coding only."""
     with pytest.raises(AssertionError, match="occurrenceId"):
         check_transfer_coding(wire(start_httpd(registration=unguarded)), admin_token, "events",
                               "gzip, chunked", "POST")
 
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked"])
-def test_chunks_are_taken(wire, admin_token, good, each_api, coding):
+def test_chunked_body_is_accepted(wire, admin_token, good, each_api, coding):
     request = good(each_api)
     one = wire()
     one.send(message("POST", request.path, chunked(request.text.encode()), admin_token,
@@ -225,8 +226,8 @@ def test_chunks_are_taken(wire, admin_token, good, each_api, coding):
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", None])
-def test_http_1_0_with_a_transfer_coding_is_answered_and_closed(wire, admin_token, good,
-                                                                each_api, connection):
+def test_http_1_0_with_chunked_body_is_answered_and_closed(wire, admin_token, good,
+                                                           each_api, connection):
     request = good(each_api)
     one = wire()
     one.send(message("POST", request.path, chunked(request.text.encode()), admin_token,
@@ -239,11 +240,11 @@ def test_http_1_0_with_a_transfer_coding_is_answered_and_closed(wire, admin_toke
     assert one.is_ended()
 
 
-# --- The words of a 503 --------------------------------------------------------------------------
+# --- The message of a 503 ------------------------------------------------------------------
 
 @pytest.fixture
-def says_not_known(start_httpd, client, admin_token):
-    """Whether a 503 to a method says that the registration is not known to be done."""
+def says_in_doubt(start_httpd, client, admin_token):
+    """Whether a 503 for each method says that the outcome is unknown."""
     def ask(methods, **options):
         one = client(admin_token, start_httpd(
             modules=[*servers.MODULES, "rewrite"], inside="""
@@ -258,13 +259,13 @@ def says_not_known(start_httpd, client, admin_token):
 WRITES, OTHERS = ("POST", "PUT", "DELETE"), ("GET", "OPTIONS", "PATCH")
 
 
-def test_only_a_write_says_that_its_outcome_is_not_known(says_not_known):
-    said = says_not_known(WRITES + OTHERS)
-    assert said == {(api, method): method in WRITES for api, method in said}
+def test_only_writes_report_an_outcome_in_doubt(says_in_doubt):
+    in_doubt = says_in_doubt(WRITES + OTHERS)
+    assert in_doubt == {(api, method): method in WRITES for api, method in in_doubt}
 
 
-def test_control_the_same_words_for_each_method_are_noticed(says_not_known, unguarded):
-    assert set(says_not_known(OTHERS, registration=unguarded).values()) == {True}
+def test_control_same_message_for_each_method_is_detected(says_in_doubt, unguarded):
+    assert set(says_in_doubt(OTHERS, registration=unguarded).values()) == {True}
 
 
 # --- X-Request-Id --------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 
 @pytest.fixture
 def start_without_unique_id(start_httpd):
-    """An httpd whose logs have the request's id."""
+    """Starts an httpd whose error log has the request id."""
     return functools.partial(
         start_httpd, modules=[name for name in servers.MODULES if name != "unique_id"],
         inside='ErrorLogFormat "[%l] [%L] %M"')
@@ -286,7 +287,7 @@ def without_unique_id(start_without_unique_id):
 
 
 def ids_of(httpd, client, wire):
-    """The ids of some requests, one of which httpd refuses by itself."""
+    """The ids of several requests, one of which httpd refuses early."""
     one = client(httpd=httpd)
     ids = [one.get(MOUNTS[api]).headers["X-Request-Id"] for api in APIS for _ in range(5)]
     early = wire(httpd)
@@ -294,25 +295,25 @@ def ids_of(httpd, client, wire):
     return [*ids, early.answer().headers["X-Request-Id"]]
 
 
-def test_an_id_made_here_tells_nothing_of_the_process(without_unique_id, client, wire):
+def test_generated_request_id_is_uuid_version_7(without_unique_id, client, wire):
     ids = ids_of(without_unique_id, client, wire)
     assert len(set(ids)) == len(ids)
     assert all(UUID_7.fullmatch(one) for one in ids), ids
 
 
-def test_control_the_ids_that_httpd_makes_are_noticed(start_without_unique_id, client, wire,
-                                                      unguarded):
+def test_control_request_id_of_httpd_is_detected(start_without_unique_id, client, wire,
+                                                 unguarded):
     ids = ids_of(start_without_unique_id(registration=unguarded), client, wire)
     assert not any(UUID_7.fullmatch(one) for one in ids), ids
 
 
-def test_the_error_log_has_the_same_id(without_unique_id, client):
+def test_error_log_has_the_same_request_id(without_unique_id, client):
     answer = client("nonsense", without_unique_id).get(MOUNTS["events"])
     servers.wait_until(lambda: f"[{answer.headers['X-Request-Id']}]"
                        in without_unique_id.log.text(), 10, "the id was not logged")
 
 
-# --- A key that is not one of the three ------------------------------------------------------------
+# --- Unknown keys of the live API ----------------------------------------------------------
 
 def check_other_key(client, sql, session, body, key):
     answer = client.post(f"/v1/sessions/{session}/register", json=body)
@@ -326,13 +327,13 @@ def check_other_key(client, sql, session, body, key):
     ({"patientId": "alice"}, "patientId"), ({"guestEmail": "a@b"}, "guestEmail"),
     ({"role": "host", "user": 1}, "user"), ({"Patient_id": "x"}, "Patient_id"),
     ({"": 1}, ""), ({"x" * 300: 1}, "a field")], ids=str)
-def test_a_body_that_names_no_person_but_has_another_key_is_400(api, sql, live_session, body,
+def test_live_body_without_person_and_with_unknown_key_is_400(api, sql, live_session, body,
                                                                key):
     session = live_session()
     check_other_key(api, sql, session, body, key)
 
 
-def test_control_the_caller_in_the_place_of_another_is_noticed(control, sql, live_session):
+def test_control_registration_of_caller_instead_is_detected(control, sql, live_session):
     session = live_session()
     with pytest.raises(AssertionError):
         check_other_key(control, sql, session, {"patientId": "alice"}, "patientId")
@@ -340,7 +341,7 @@ def test_control_the_caller_in_the_place_of_another_is_noticed(control, sql, liv
                session) == [("somebody",)]
 
 
-def test_another_key_beside_a_person_is_ignored(api, live_session):
+def test_live_body_with_person_ignores_unknown_keys(api, live_session):
     path = f"/v1/sessions/{live_session()}/register"
     for body in ({"patient_id": "x", "patientId": "y"}, {"guest_email": "a@b", "more": 1},
                  {}, {"role": "host"}):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the service is well, for whoever asks each second: also while it is not."""
+"""Liveness and readiness probes, also during outages."""
 
 import pytest
 
@@ -16,73 +16,73 @@ def one(start_httpd, postgres_to_break):
     return Caller(start_httpd(site, modules=MODULES))
 
 
-def check_well(one):
+def check_ready(one):
     answer = one.get("/health/ready")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def check_alive(one):
-    """It lives, whatever the database does."""
+def check_live(one):
+    """Liveness does not depend on the database."""
     answer = one.get("/health/live")
     assert (answer.status_code, answer.json()) == (200, {"status": "live"})
     assert answer.seconds < GRACE
 
 
-def wait_until_well(one):
+def wait_until_ready(one):
     servers.wait_until(lambda: one.get("/health/ready").status_code == 200, 20,
-                       "the service did not get well")
+                       "the service did not recover")
 
 
-def test_it_is_well(one):
-    check_alive(one)
-    check_well(one)
+def test_service_is_live_and_ready(one):
+    check_live(one)
+    check_ready(one)
 
 
-def test_it_is_not_ready_while_the_database_is_stopped(one, postgres_to_break):
-    check_well(one)
+def test_not_ready_while_database_is_stopped(one, postgres_to_break):
+    check_ready(one)
     postgres_to_break.stop("immediate")
     for _ in range(3):
         answer = one.get("/health/ready")
         check_unavailable(answer)
         assert answer.json()["error"] == "unavailable"
-        check_alive(one)
+        check_live(one)
     postgres_to_break.start()
-    wait_until_well(one)
+    wait_until_ready(one)
 
 
-def test_it_is_not_ready_while_the_database_is_frozen(one, postgres_to_break, at_once):
-    """Who asks is told so in time, however many ask."""
-    check_well(one)
+def test_not_ready_while_database_is_frozen(one, postgres_to_break, at_once):
+    """Concurrent probes are all answered in time."""
+    check_ready(one)
     with postgres_to_break.frozen():
         for answer in at_once(8, lambda _: one.get("/health/ready")):
             check_unavailable(answer, seconds=TIMEOUT + GRACE)
-        check_alive(one)
-    wait_until_well(one)
+        check_live(one)
+    wait_until_ready(one)
 
 
-def test_it_is_not_ready_without_its_schema(one, postgres_to_break, expect_log):
-    expect_log(r"REG0303: operation health failed with SQLSTATE 42883",
+def test_not_ready_without_schema(one, postgres_to_break, expect_log):
+    expect_log(r"REG0303: operation health.*42883",
                "ERROR:  function registration.health")
     postgres_to_break.query("ALTER FUNCTION health RENAME TO health_elsewhere")
     try:
         check_error(one.get("/health/ready"), "live", 503)
     finally:
         postgres_to_break.query("ALTER FUNCTION health_elsewhere RENAME TO health")
-    check_well(one)
+    check_ready(one)
 
 
-def test_it_is_not_ready_while_the_database_takes_no_writes(one, postgres_to_break):
-    """As a standby does, or an administrator has it."""
-    check_well(one)
+def test_not_ready_while_database_is_read_only(one, postgres_to_break):
+    """As a standby or a read-only server."""
+    check_ready(one)
     with postgres_to_break.setting("default_transaction_read_only", "on"):
         postgres_to_break.terminate(postgres_to_break.backends())
         check_error(one.get("/health/ready"), "live", 503)
     postgres_to_break.terminate(postgres_to_break.backends())
-    check_well(one)
+    check_ready(one)
 
 
-def test_it_is_asked_like_everything_else(one):
+def test_probes_support_head_and_options(one):
     for path in ("/health/live", "/health/ready"):
         head = one.head(path)
         assert (head.status_code, head.content) == (200, b"")
@@ -94,6 +94,6 @@ def test_it_is_asked_like_everything_else(one):
     check_error(one.get("/health"), "live", 404)
 
 
-def test_the_example_site_has_it_for_this_machine(anonymous):
+def test_example_site_allows_probes_from_localhost(anonymous):
     assert anonymous.get("/health/ready").status_code == 200
     assert anonymous.get("/health/live").status_code == 200
