@@ -85,7 +85,7 @@ def test_slow_request_fails_without_failing_its_batch(site, postgres_to_break, p
 
 def test_control_without_shared_limit_slow_request_fails_other_requests(
         site, postgres_to_break, pool, tmp_path):
-    module = changed_module(tmp_path / "changed", "way == SHARED ? shared_limit(deadline) : 0",
+    module = changed_module(tmp_path / "changed", "kind == BATCHED ? shared_limit(start_by) : 0",
                             "0")
     other_answers, _ = register_beside_slow_requests(
         site(registration=module), postgres_to_break, pool)
