@@ -91,8 +91,11 @@ def run(document, section=None, runner="tests/documents.py", shell=None):
 
 
 def local_shell(script):
-    return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=ROOT, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+    result = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=ROOT, text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    if result.returncode:
+        raise Wrong(f"{result.stdout}\nA command failed: exit status {result.returncode}")
+    return result.stdout
 
 
 def main():
@@ -103,5 +106,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (Wrong, subprocess.SubprocessError) as error:
+    except Wrong as error:
         sys.exit(str(error))

@@ -240,5 +240,5 @@ def test_other_output_and_a_block_without_end_are_errors(tmp_path, text):
 
 def test_a_command_that_fails_is_an_error(tmp_path):
     text = "```sh tests/documents.py\nfalse\ntrue\n```\n"
-    with pytest.raises(documents.subprocess.CalledProcessError):
+    with pytest.raises(documents.Wrong, match="exit status 1"):
         documents.run(document(tmp_path, text))
