@@ -302,7 +302,7 @@ clean: demo-stop
 	rm -rf $(BUILD)
 
 C_FILES = $(SOURCES) $(wildcard src/*.h src/*/*.h tests/unit/*.c tests/unit/*.h tests/fuzz/*.[ch] \
-    tests/bench/*.c)
+    tests/bench/*.c tests/trace/*.c)
 
 format:
 	@clang-format -i $(C_FILES)
