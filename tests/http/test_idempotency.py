@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Idempotency-Key: what was registered under a key is answered once more, not done again."""
+"""Idempotency-Key: a repeated request gets the stored answer and is not executed again."""
 
 import json
 import secrets
@@ -20,7 +20,7 @@ from scratch import OnScratch
 
 CROWD = 40
 
-# Where a registration is found again, and by which field of the body.
+# Table, column and field of the body that identify a registration.
 ROWS = {"live": ("live_registrations", "patient_id", "patient_id"),
         "groups": ("group_members", "invite_code", "inviteCode"),
         "users": ("group_members", "invite_code", "inviteCode"),
@@ -29,7 +29,7 @@ ROWS = {"live": ("live_registrations", "patient_id", "patient_id"),
 
 
 def other_body(body):
-    """One that asks for something else."""
+    """A body that asks for something else."""
     other = json.loads(json.dumps(body))
     if "groupMember" in body:
         other["groupMember"]["user"]["firstName"] = "Another"
@@ -44,16 +44,16 @@ def other_body(body):
 
 @pytest.fixture
 def rows(sql):
-    """rows("live", body): how many registrations there are of it."""
+    """rows("live", body): the number of registrations of this body."""
     def count(api, body):
         table, column, field = ROWS[api]
         return sql(f"SELECT count(*) FROM {table} WHERE {column} = %s", body[field])[0][0]
     return count
 
 
-# --- The same request ----------------------------------------------------------------------
+# --- Repeated requests ---------------------------------------------------------------------
 
-def test_the_same_request_gets_the_same_answer(admin, good, rows, each_api):
+def test_repeated_request_gets_the_same_answer(admin, good, rows, each_api):
     request, key = good(each_api), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert first.status_code == 201
@@ -64,23 +64,23 @@ def test_the_same_request_gets_the_same_answer(admin, good, rows, each_api):
     assert rows(each_api, request.body) == 1
 
 
-def test_without_the_key_it_is_done_again(admin, good, each_api):
-    """Or the tests here would prove nothing."""
+def test_control_request_with_other_key_is_executed(admin, good, each_api):
+    """Shows that the repeated requests above would be errors without the key."""
     request = good(each_api)
     assert send(admin, request.path, request.body, new_uuid()).status_code == 201
     assert send(admin, request.path, request.body, new_uuid()).status_code in (409, 422)
     assert admin.post(request.path, json=request.body).status_code in (409, 422)
 
 
-def test_every_child_process_knows_it(admin, good):
+def test_key_is_known_to_every_child_process(admin, good):
     request, key = good("live"), new_uuid()
     first = send(admin, request.path, request.body, key)
-    for _ in range(12):   # each on a new connection, which either of them may take
+    for _ in range(12):   # a new connection each, to any of the child processes
         assert seen(send(admin, request.path, request.body, key,
                          Connection="close")) == seen(first)
 
 
-def test_the_location_is_that_of_the_first_registration(api, good):
+def test_replayed_location_is_that_of_first_registration(api, good):
     request, key = good("events"), new_uuid()
     first, again = (send(api, request.path, request.body, key) for _ in range(2))
     found = api.get(again.headers["Location"])
@@ -88,8 +88,8 @@ def test_the_location_is_that_of_the_first_registration(api, good):
     assert found.headers["ETag"] == again.headers["ETag"]
 
 
-def test_the_answer_stays_what_it_was(admin, sql, good):
-    """Whatever has become of the registration since."""
+def test_stored_answer_does_not_change(admin, sql, good):
+    """Whatever has happened to the registration since."""
     requests, key = {api: good(api) for api in MOUNTS}, new_uuid()
     first = {api: send(admin, one.path, one.body, key) for api, one in requests.items()}
     assert statuses(first.values()) == [201] * len(MOUNTS)
@@ -111,9 +111,8 @@ def test_the_answer_stays_what_it_was(admin, sql, good):
     check_all()
 
 
-def test_a_repeat_is_answered_where_a_new_request_would_be_refused(api, sql, live_session,
-                                                                   group):
-    """The session is full, then over; the code is used up, then expired."""
+def test_repeated_request_is_replayed_where_a_new_one_is_refused(api, sql, live_session, group):
+    """The session is full, then ended; the code is used up, then expired."""
     session, made, key = live_session(1), group(max_uses=1), new_uuid()
     for path, bodies, change, where in [
             (f"/v1/sessions/{session}/register", [{"patient_id": "p"}, {"patient_id": "q"}],
@@ -128,14 +127,14 @@ def test_a_repeat_is_answered_where_a_new_request_would_be_refused(api, sql, liv
             sql(f"UPDATE {change} = %s", where)
 
 
-def test_a_password_is_not_compared(admin, good):
+def test_password_is_not_part_of_fingerprint(admin, good):
     request, key = good("families"), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert seen(send(admin, request.path, {**request.body, "password": "an0ther"}, key)) == \
         seen(first)
 
 
-def test_neither_order_nor_what_is_ignored_is_compared(admin, good):
+def test_key_order_and_unknown_keys_are_not_part_of_fingerprint(admin, good):
     request, key = good("families"), new_uuid()
     first = send(admin, request.path, request.body, key)
     body = {"ignored": 1, **dict(reversed(request.body.items()))}
@@ -146,8 +145,8 @@ def test_neither_order_nor_what_is_ignored_is_compared(admin, good):
     ({"role": "participant"}, {}),
     ({"firstName": None}, {}), ({"timeZone": "UTC"}, {"timezone": "UTC"}),
     ({"timeZone": "UTC"}, {"timezone": "Asia/Tokyo", "timeZone": "UTC"})], ids=str)
-def test_what_asks_for_the_same_is_the_same_request(admin, good, first, again):
-    """A default that is written out, a null in groups, the other name of the time zone."""
+def test_equivalent_bodies_have_the_same_fingerprint(admin, good, first, again):
+    """An explicit default, a null in groups, the alternative key for the time zone."""
     request, key = good("live" if "role" in first else "groups"), new_uuid()
 
     def answer(more):
@@ -160,15 +159,15 @@ def test_what_asks_for_the_same_is_the_same_request(admin, good, first, again):
 
 
 @pytest.mark.parametrize("parameters", ["; b=1", ";b", ';b="x, \\"y\\"";  c=?0'])
-def test_parameters_behind_a_quoted_key_are_ignored(api, good, parameters):
+def test_parameters_after_quoted_key_are_ignored(api, good, parameters):
     request, key = good("live"), new_uuid()
     first = send(api, request.path, request.body, f'"{key}"{parameters}')
     assert first.status_code == 201
     assert seen(send(api, request.path, request.body, key)) == seen(first)
 
 
-def other_writing(value):
-    """The same JSON: keys in another order, with blanks."""
+def reformatted(value):
+    """The same JSON with its keys in another order, and with blanks."""
     def reordered(value):
         if isinstance(value, dict):
             return {key: reordered(value[key]) for key in reversed(value)}
@@ -181,7 +180,7 @@ FREE = {"b": [1, {"y": 0.5, "x": None}], "a": {"k": "é", "j": {"": 123456789012
 
 @pytest.fixture
 def free(good):
-    """free("events"): a request that holds free JSON, and the place where that is."""
+    """free("events"): a request with free JSON, and the object that contains it."""
     def make(name):
         request = good(name)
         place = request.body.setdefault("groupMember", {}) if "inviteCode" in request.body \
@@ -193,11 +192,11 @@ def free(good):
 
 
 @pytest.mark.parametrize("name", ["groups", "users", "events"])
-def test_how_free_json_is_written_is_not_compared(admin, free, rows, name):
+def test_notation_of_free_json_is_not_part_of_fingerprint(admin, free, rows, name):
     (request, _), key = free(name), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert first.status_code == 201, first.text
-    again = admin.post(request.path, data=other_writing(request.body).encode(),
+    again = admin.post(request.path, data=reformatted(request.body).encode(),
                        headers={"Content-Type": "application/json", "Idempotency-Key": key})
     assert seen(again) == seen(first)
     assert rows(name, request.body) == 1
@@ -210,8 +209,8 @@ def test_how_free_json_is_written_is_not_compared(admin, free, rows, name):
     ("users", {"attributes": {"a": FREE["a"]}}),
     ("events", {"fields": {**FREE, "a": {"k": "é", "j": {"": 12345678901234567891}}}}),
     ("events", {"fields": {}}), ("events", {"fields": {**FREE, "c": None}})])
-def test_other_free_json_is_another_request(admin, free, name, change):
-    """Also where a double would not tell the numbers apart."""
+def test_different_free_json_is_another_request(admin, free, name, change):
+    """Also numbers that are equal as doubles."""
     (request, place), key = free(name), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert first.status_code == 201, first.text
@@ -220,7 +219,7 @@ def test_other_free_json_is_another_request(admin, free, name, change):
 
 
 @pytest.mark.parametrize("name", ["live", "groups"])
-def test_the_case_of_an_id_in_the_path_is_not_compared(admin, good, rows, name):
+def test_case_of_id_in_path_is_not_part_of_fingerprint(admin, good, rows, name):
     request, key = good(name), new_uuid()
     id = request.path.split("/")[-2]
     first = send(admin, request.path, request.body, key)
@@ -232,7 +231,7 @@ def test_the_case_of_an_id_in_the_path_is_not_compared(admin, good, rows, name):
 
 
 @pytest.mark.parametrize("name", ["families", "events"])
-def test_the_case_of_an_id_in_the_body_is_not_compared(admin, good, name):
+def test_case_of_id_in_body_is_not_part_of_fingerprint(admin, good, name):
     request, key = good(name), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert first.status_code == 201, first.text
@@ -244,8 +243,8 @@ def test_the_case_of_an_id_in_the_body_is_not_compared(admin, good, name):
     assert seen(send(admin, request.path, request.body, key)) == seen(first)
 
 
-def test_any_value_may_be_registered_under_a_key(api, good):
-    """They go through an array of arrays, each as text."""
+def test_keyed_request_accepts_any_value(api, good):
+    """The values are passed as text, in an array of arrays."""
     request = good("events")
     fields = {"firstName": "'; DROP TABLE x; --", "lastName": "\\\"{},NULL\\", "email": "é@b",
               "other": ["", "NULL", "{\"a\"}", "日本 \U0001f600", 0.10, None, {"\\": "\"'"}]}
@@ -257,9 +256,9 @@ def test_any_value_may_be_registered_under_a_key(api, good):
     assert seen(send(api, request.path, request.body, key)) == seen(first)
 
 
-# --- Another request -----------------------------------------------------------------------
+# --- Different requests --------------------------------------------------------------------
 
-def test_another_request_under_the_key_is_422(admin, good, rows, each_api):
+def test_different_request_with_same_key_is_422(admin, good, rows, each_api):
     request, key = good(each_api), new_uuid()
     first = send(admin, request.path, request.body, key)
     body = check_error(send(admin, request.path, other_body(request.body), key), each_api, 422)
@@ -273,14 +272,14 @@ NO_KEYS = ["", '""', '"', '"open', "a b", '"a" b', '"a", "b"', '"\\a"', "k" * 25
 
 
 @pytest.mark.parametrize("key", NO_KEYS, ids=ascii)
-def test_what_is_no_key_is_400(admin, good, rows, each_api, key):
+def test_invalid_key_is_400(admin, good, rows, each_api, key):
     request = good(each_api)
     body = check_error(send(admin, request.path, request.body, key), each_api, 400)
     assert "Idempotency-Key" in body["message"]
     assert rows(each_api, request.body) == 0
 
 
-def test_two_keys_are_none(raw, good, token):
+def test_two_keys_are_400(raw, good, token):
     request = good("live")
     check_error(raw((f"POST {request.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                      f"Authorization: Bearer {token}\r\nContent-Length: {len(request.text)}\r\n"
@@ -290,16 +289,16 @@ def test_two_keys_are_none(raw, good, token):
 
 @pytest.mark.parametrize("key", ["k", "!~", "k" * 255, '"' + "k" * 255 + '"', '"a\\"b\\\\"',
                                  "';--", "%s$1{}[],&="])
-def test_what_is_a_key(api, good, key):
+def test_valid_keys_are_accepted(api, good, key):
     request = good("live")
     first = send(api, request.path, request.body, key)
     assert first.status_code == 201
     assert seen(send(api, request.path, request.body, key)) == seen(first)
 
 
-# --- Whose key it is -----------------------------------------------------------------------
+# --- Scope of a key ------------------------------------------------------------------------
 
-def test_another_caller_s_key_is_another_key(client, issuer, good, rows):
+def test_key_is_scoped_by_caller(client, issuer, good, rows):
     request, key = good("live"), new_uuid()
     callers = [client(issuer.token(name)) for name in ("one", "another", "one&", "ONE")]
     assert send(callers[0], request.path, request.body, key).status_code == 201
@@ -309,28 +308,28 @@ def test_another_caller_s_key_is_another_key(client, issuer, good, rows):
         assert send(other, request.path, body, key).status_code == 201
 
 
-def test_another_path_s_key_is_another_key(api, good):
+def test_key_is_scoped_by_path(api, good):
     key, body = new_uuid(), {"patient_id": secrets.token_hex(8)}
     ids = {send(api, good("live").path, body, key).json()["id"] for _ in range(3)}
     assert len(ids) == 3
 
 
-def test_another_organization_s_key_is_another_key(client, issuer, occurrence, sql, event):
+def test_key_is_scoped_by_organization(client, issuer, occurrence, sql, event):
     one, other = (client(issuer.token("somebody", org=organization))
                   for organization in (ORGANIZATION, OTHER_ORGANIZATION))
     key = new_uuid()
     body = {"occurrenceId": occurrence(), "externalUserId": "somebody"}
     first = send(one, TENANT_MOUNT, body, key)
     assert first.status_code == 201
-    # Nor does it tell what another organization's registration is.
+    # The stored answer of another organization is not disclosed.
     check_error(send(other, TENANT_MOUNT, body, key), "events", 404)
     body["occurrenceId"] = occurrence(event_id=event(OTHER_ORGANIZATION))
     assert send(other, TENANT_MOUNT, body, key).status_code == 201
 
 
-# --- What failed ---------------------------------------------------------------------------
+# --- Failed requests -----------------------------------------------------------------------
 
-def test_what_failed_may_be_tried_again(api, live_session, sql):
+def test_failed_request_can_be_retried(api, live_session, sql):
     session, key = live_session(0), new_uuid()
     path, body = f"/v1/sessions/{session}/register", {"patient_id": "p"}
     check_error(send(api, path, body, key), "live", 412)
@@ -340,7 +339,7 @@ def test_what_failed_may_be_tried_again(api, live_session, sql):
     assert seen(send(api, path, body, key)) == seen(first)
 
 
-def test_what_failed_may_be_mended(admin, good, each_api):
+def test_failed_request_can_be_corrected(admin, good, each_api):
     request, key = good(each_api), new_uuid()
     wrong = {"live": {"role": "nobody"}, "families": {"institution_id": "0" * 24},
              "events": {"occurrenceId": new_uuid()}}.get(each_api, {"inviteCode": "unknown"})
@@ -349,103 +348,103 @@ def test_what_failed_may_be_mended(admin, good, each_api):
     assert send(admin, request.path, request.body, key).status_code == 201
 
 
-# --- How long a key is kept ----------------------------------------------------------------
+# --- Expiry of keys ------------------------------------------------------------------------
 
-def seconds_kept(sql, answer):
+def seconds_to_expiry(sql, answer):
     [[seconds]] = sql("SELECT extract(epoch FROM expires_at - now())::float"
                       " FROM idempotency_keys WHERE body = %s", answer.text)
     return seconds
 
 
-def test_a_key_is_kept_for_a_day(admin, good, sql, each_api):
+def test_key_expires_after_a_day(admin, good, sql, each_api):
     request = good(each_api)
     answer = send(admin, request.path, request.body, new_uuid())
-    assert 86400 - 60 < seconds_kept(sql, answer) <= 86400
+    assert 86400 - 60 < seconds_to_expiry(sql, answer) <= 86400
 
 
-def test_or_as_long_as_the_directive_says(start_httpd, client, token, good, sql):
-    """That of the <Location> wins over that of the host."""
+def test_ttl_is_set_by_directive(start_httpd, client, token, good, sql):
+    """A <Location> overrides its host."""
     httpd = start_httpd(inside='RegistrationIdempotencyTTL 600\n<Location "/v1/sessions">\n'
                                "RegistrationIdempotencyTTL 7200\n</Location>")
     for name, seconds in (("live", 7200), ("events", 600)):
         request = good(name)
         answer = send(client(token, httpd), request.path, request.body, new_uuid())
-        assert seconds - 60 < seconds_kept(sql, answer) <= seconds
+        assert seconds - 60 < seconds_to_expiry(sql, answer) <= seconds
 
 
-def test_an_expired_key_is_a_new_one(admin, good, sql, each_api):
+def test_expired_key_is_free(admin, good, sql, each_api):
     request, key = good(each_api), new_uuid()
     first = send(admin, request.path, request.body, key)
     assert first.status_code == 201
     sql("UPDATE idempotency_keys SET expires_at = now() WHERE body = %s", first.text)
     assert send(admin, request.path, request.body, key).status_code in (409, 422)
     other = good(each_api)
-    if each_api in ("live", "groups"):   # whose path is part of the key
+    if each_api in ("live", "groups"):   # The path is part of the key.
         other.path = request.path
         other.body["inviteCode"] = request.body.get("inviteCode")
     second = send(admin, request.path, other.body, key)
     assert second.status_code == 201
-    assert seconds_kept(sql, second) > 86000
+    assert seconds_to_expiry(sql, second) > 86000
     assert seen(send(admin, request.path, other.body, key)) == seen(second)
     check_error(send(admin, request.path, request.body, key), each_api, 422)
 
 
 def expire(connection, count):
-    """Makes so many keys that have expired."""
+    """Inserts that many expired keys."""
     connection.cursor().execute(
         "INSERT INTO registration.idempotency_keys (key, fingerprint, body, expires_at)"
         " SELECT sha256(gen_random_uuid()::text::bytea), sha256(''), '{}', now() - '1 s'::interval"
         "   FROM generate_series(1, %s)", (count,))
 
 
-def forget(connection, *most):
+def delete_expired(connection, *most):
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT registration.forget_idempotency_keys({'%s' * len(most)})", most)
         return cursor.fetchone()[0]
 
 
-def forget_at_once(database):
-    """What two find to delete at the same time, 7 keys being there."""
+def delete_concurrently(database):
+    """The numbers that two concurrent clean-ups delete of 7 expired keys."""
     one, other = database.connect(), database.connect()
     try:
-        while forget(one):
+        while delete_expired(one):
             pass
         expire(one, 7)
         one.autocommit = False
         other.cursor().execute("SET lock_timeout = '5s'")
-        return forget(one, 5), forget(other, 5), forget(other)
+        return delete_expired(one, 5), delete_expired(other, 5), delete_expired(other)
     finally:
         one.close()
         other.close()
 
 
-def test_a_clean_up_waits_for_no_other(postgres):
-    assert forget_at_once(postgres) == (5, 2, 0)
+def test_clean_up_skips_locked_keys(postgres):
+    assert delete_concurrently(postgres) == (5, 2, 0)
 
 
-class TestWithoutSkipping(OnScratch):
+class TestControlWithoutSkipLocked(OnScratch):
     broken = """DO $$ BEGIN EXECUTE replace(pg_get_functiondef(
         'forget_idempotency_keys'::regproc), 'SKIP LOCKED', ''); END $$;"""
 
-    def test_it_would_wait(self, database, expect_log):
+    def test_control_clean_up_waits_for_lock(self, database, expect_log):
         expect_log("canceling statement due to lock timeout")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
-            forget_at_once(database)
+            delete_concurrently(database)
 
 
-def test_a_clean_up_holds_nobody_up(postgres, admin, good, each_api, sql):
+def test_clean_up_delays_no_request(postgres, admin, good, each_api, sql):
     kept, new, key = good(each_api), good(each_api), new_uuid()
     first = send(admin, kept.path, kept.body, key)
     connection = postgres.connect()
     try:
         expire(connection, 20000)
         connection.autocommit = False
-        assert forget(connection) == 10000
-        # As long as the transaction lasts.
+        assert delete_expired(connection) == 10000
+        # While the transaction is open.
         assert seen(send(admin, kept.path, kept.body, key)) == seen(first)
         assert send(admin, new.path, new.body, new_uuid()).status_code == 201
         connection.commit()
-        assert forget(connection, 20000) >= 10000
+        assert delete_expired(connection, 20000) >= 10000
         connection.commit()
     finally:
         connection.close()
@@ -453,11 +452,11 @@ def test_a_clean_up_holds_nobody_up(postgres, admin, good, each_api, sql):
     assert seen(send(admin, kept.path, kept.body, key)) == seen(first)
 
 
-# --- At the same time ----------------------------------------------------------------------
+# --- Concurrent requests -------------------------------------------------------------------
 
-def crowd(at_once, api, request, key):
-    """A whole crowd sends the same under one key; the answers."""
-    api.close()   # An httpd that gets busy closes idle connections.
+def send_concurrently(at_once, api, request, key):
+    """Sends CROWD concurrent copies of one request with one key; the answers."""
+    api.close()   # A busy httpd closes idle connections.
     return at_once(CROWD, lambda _: send(api, request.path, request.body, key))
 
 
@@ -467,20 +466,21 @@ def check_one_registration(answers):
 
 
 @pytest.mark.parametrize("directive", ["", "RegistrationBatchSize 1"],
-                         ids=["combined", "one by one"])
-def test_many_at_once_are_one_registration(start_httpd, client, admin_token, at_once, good,
-                                           rows, expect_log, directive):
-    """Of two child processes, of which one waits for the key that the other has locked."""
+                         ids=["batched", "one by one"])
+def test_concurrent_repeats_register_once(start_httpd, client, admin_token, at_once, good,
+                                          rows, expect_log, directive):
+    """With two child processes, one of which waits for the key's lock held by the other."""
     expect_log("ERROR:  canceling statement due to lock timeout")
     admin = client(admin_token, start_httpd(inside=directive))
     for name in MOUNTS:
         for _ in range(3):
             request = good(name)
-            check_one_registration(crowd(at_once, admin, request, new_uuid()))
+            check_one_registration(send_concurrently(at_once, admin, request, new_uuid()))
             assert rows(name, request.body) == 1
 
 
-def test_of_many_different_ones_under_a_key_one_is_done(admin, at_once, live_session):
+def test_concurrent_different_requests_with_one_key_execute_one(admin, at_once,
+                                                                live_session):
     session, key = live_session(), new_uuid()
     answers = at_once(CROWD, lambda n: send(admin, f"/v1/sessions/{session}/register",
                                             {"patient_id": f"p{n % 10}"}, key))
@@ -490,8 +490,8 @@ def test_of_many_different_ones_under_a_key_one_is_done(admin, at_once, live_ses
     assert statuses(answers).count(422) == CROWD - len(won)
 
 
-class TestWithoutLocks(OnScratch):
-    # A key is looked up while the first request under it is still at work.
+class TestControlWithoutLocks(OnScratch):
+    # A key is looked up while the first request with it is still running.
     broken = r"""
         DO $$ BEGIN EXECUTE replace(pg_get_functiondef('idempotent'::regproc),
                                     'PERFORM pg_advisory_xact_lock(lock);', 'NULL;'); END $$;
@@ -500,23 +500,24 @@ class TestWithoutLocks(OnScratch):
         CREATE TRIGGER pause BEFORE INSERT ON idempotency_keys
             FOR EACH ROW EXECUTE FUNCTION pause();
     """
-    # And families' passwords are hashed in no time, so that they get there together.
+    # Passwords are hashed quickly, so that the requests arrive together.
     directives = """RegistrationBatchSize 1
         <Location "/v1/families">
             RegistrationPasswordCost 4
         </Location>"""
 
-    def test_many_at_once_would_be_noticed(self, admin, at_once, good, each_api, expect_log):
+    def test_control_concurrent_repeats_are_detected(self, admin, at_once, good, each_api,
+                                                     expect_log):
         expect_log("REG03(04|10)", "canceling statement due to lock timeout")
-        answers = crowd(at_once, admin, good(each_api), new_uuid())
+        answers = send_concurrently(at_once, admin, good(each_api), new_uuid())
         with pytest.raises(AssertionError):
             check_one_registration(answers)
 
 
-# --- What it is for ------------------------------------------------------------------------
+# --- Lost connections ----------------------------------------------------------------------
 
 @pytest.mark.parametrize("key, status", [("a-key", 201), (None, 409)])
-def test_who_lost_his_connection_asks_again(caller, postgres_to_break, key, status):
+def test_repeat_after_lost_connection_is_replayed(caller, postgres_to_break, key, status):
     one, session = caller(), postgres_to_break.live_session()
     path, body = f"/v1/sessions/{session}/register", b'{"patient_id": "p"}'
     header = f"Idempotency-Key: {key}\r\n" if key else ""
@@ -526,15 +527,15 @@ def test_who_lost_his_connection_asks_again(caller, postgres_to_break, key, stat
                                f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
             time.sleep(0.3)
     servers.wait_until(lambda: postgres_to_break.query(
-        "SELECT 1 FROM live_registrations WHERE session_id = %s", session), 10, "it was not done")
+        "SELECT 1 FROM live_registrations WHERE session_id = %s", session), 10, "no row")
     again = one.post(path, data=body, headers={"Idempotency-Key": key} if key else {})
     assert again.status_code == status
 
 
-# --- What the log tells --------------------------------------------------------------------
+# --- Logs ----------------------------------------------------------------------------------
 
-def test_no_value_of_a_request_gets_into_a_log(caller, postgres_to_break):
-    """PostgreSQL logs an error with the statements that led to it."""
+def test_values_of_keyed_request_are_in_no_log(caller, postgres_to_break):
+    """PostgreSQL logs an error with the context of its statement."""
     one, session, patient = caller(), postgres_to_break.live_session(), new_uuid()
     key = secrets.token_hex(8)
     before = len(postgres_to_break.log.text())

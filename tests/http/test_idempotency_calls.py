@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests with an Idempotency-Key that one call of the database carries."""
+"""Batches of requests with an Idempotency-Key."""
 
 import concurrent.futures
 import json
@@ -31,8 +31,8 @@ def service(postgres):
 
 
 def live_call(service, *requests, operation="live_register"):
-    """One call; requests are key, fingerprint, session and patient. The answers' outcomes
-    in their order, and the patients in their bodies."""
+    """Calls the operation once for requests of (key, fingerprint, session, patient). Returns
+    for each request its outcome and the patient in the answer's body."""
     keys, prints, sessions, patients = (list(values) for values in zip(*requests))
     arrays = [[new_uuid() for _ in requests], sessions, patients, [None] * len(requests),
               ["host"] * len(requests), [None] * len(requests), [None] * len(requests)]
@@ -47,34 +47,34 @@ def live_call(service, *requests, operation="live_register"):
     return [answer[1:] for answer in answers]
 
 
-def test_requests_of_one_call_get_their_own_answers(service, live_session):
+def test_each_keyed_request_of_batch_gets_its_own_answer(service, live_session):
     session, unknown = live_session(), new_uuid()
-    kept, twice, reused, failing, mended = (new_uuid() for _ in range(5))
-    assert live_call(service, (kept, "f", session, "a")) == [("created", "a")]
+    stored, twice, reused, failed, corrected = (new_uuid() for _ in range(5))
+    assert live_call(service, (stored, "f", session, "a")) == [("created", "a")]
     assert live_call(
         service,
         (new_uuid(), "f", session, "b"),
         (twice, "f", session, "c"),
-        (kept, "other", session, "d"),     # was used before
+        (stored, "other", session, "d"),     # stored with another fingerprint
         (reused, "f", session, "e"),
-        (kept, "f", session, "a"),         # was answered before
-        (twice, "f", session, "c"),        # is answered from the other in this call
-        (reused, "other", session, "g"),   # comes too late
-        (failing, "f", unknown, "h"),
-        (failing, "f", unknown, "h"),
-        (mended, "f", unknown, "i"),       # fails, and the key is free again
-        (mended, "other", session, "j"),
+        (stored, "f", session, "a"),         # stored
+        (twice, "f", session, "c"),        # repeats a request of this call
+        (reused, "other", session, "g"),   # reuses a key of this call
+        (failed, "f", unknown, "h"),
+        (failed, "f", unknown, "h"),
+        (corrected, "f", unknown, "i"),       # fails, which frees the key
+        (corrected, "other", session, "j"),
         (new_uuid(), "f", session, "b"),
     ) == [("created", "b"), ("created", "c"), ("key_reused", None), ("created", "e"),
           ("created", "a"), ("created", "c"), ("key_reused", None), ("not_found", None),
           ("not_found", None), ("not_found", None), ("created", "j"), ("duplicate", None)]
-    assert live_call(service, (failing, "new", session, "k"), (mended, "other", session, "j"),
+    assert live_call(service, (failed, "new", session, "k"), (corrected, "other", session, "j"),
                      (twice, "f", session, "c")) == [
         ("created", "k"), ("created", "j"), ("created", "c")]
 
 
-def test_free_json_of_one_call_is_compared_by_request(service, group):
-    """Each request's with its own, whatever else the call carries."""
+def test_free_json_of_batch_is_compared_by_request(service, group):
+    """Each with the stored request of its own key."""
     made, keys = group(), [new_uuid() for _ in range(3)]
 
     def call(*attributes):
@@ -99,14 +99,15 @@ def test_free_json_of_one_call_is_compared_by_request(service, group):
 
 @pytest.mark.parametrize("operation", ["events_delete", "recount", "forget_idempotency_keys",
                                        "live_register(NULL)", "", "LIVE_REGISTER"])
-def test_no_other_function_is_called_under_a_key(service, live_session, expect_log, operation):
+def test_other_functions_cannot_be_called_with_a_key(service, live_session, expect_log,
+                                                     operation):
     expect_log("cannot be called under a key")
     with pytest.raises(psycopg2.errors.RaiseException):
         live_call(service, (new_uuid(), "f", live_session(), "p"), operation=operation)
 
 
-class TestBesideAnotherVersion(OnScratch):
-    """One that takes a parameter more, and is not the one that is meant."""
+class TestBesideOverload(OnScratch):
+    """An overload with one more parameter, which must not be called."""
     broken = """
         DO $$
         DECLARE one record;
@@ -126,7 +127,7 @@ class TestBesideAnotherVersion(OnScratch):
         END $$;
     """
 
-    def test_every_operation_is_found(self, admin, good, sql, each_api):
+    def test_operation_is_found_beside_overload(self, admin, good, sql, each_api):
         assert sql("SELECT count(*) FROM pg_proc WHERE pronamespace = 'registration'::regnamespace"
                    " AND proname ~ '^(live_register|groups_register|families_register"
                    "|events_create)$'") == [(8,)]
@@ -136,8 +137,8 @@ class TestBesideAnotherVersion(OnScratch):
         assert seen(send(admin, request.path, request.body, key)) == seen(first)
 
 
-class TestAloneWithADefault(OnScratch):
-    """As after the migration, while modules of the version before are still at work."""
+class TestParameterWithDefault(OnScratch):
+    """As after a migration, while modules of the version before still run."""
     broken = """
         DO $$ DECLARE old text := pg_get_functiondef('live_register'::regproc);
         BEGIN
@@ -147,27 +148,27 @@ class TestAloneWithADefault(OnScratch):
             GRANT EXECUTE ON FUNCTION live_register TO registration;
         END $$;"""
 
-    def test_the_default_is_taken(self, admin, good, sql):
+    def test_missing_parameter_gets_its_default(self, admin, good, sql):
         request, key = good("live"), new_uuid()
         first = send(admin, request.path, request.body, key)
         assert first.status_code == 201, first.text
         assert seen(send(admin, request.path, request.body, key)) == seen(first)
 
 
-class TestByNameAlone(OnScratch):
-    """The control: an operation that is looked for by its name is not found then."""
-    broken = TestBesideAnotherVersion.broken + """
+class TestControlLookupByName(OnScratch):
+    """Negative control: looked up by name alone, the operation is ambiguous."""
+    broken = TestBesideOverload.broken + """
         DO $$ BEGIN EXECUTE replace(pg_get_functiondef('idempotent'::regproc),
             'WHERE p.pronamespace = ''registration''::regnamespace',
             'WHERE p.oid = format(''registration.%I'', operation)::regproc'); END $$;"""
 
-    def test_it_would_be_noticed(self, admin, good, expect_log):
+    def test_control_ambiguous_operation_is_an_error(self, admin, good, expect_log):
         expect_log("REG0303: .* 42725", "more than one function named")
         request = good("live")
         assert send(admin, request.path, request.body, new_uuid()).status_code == 500
 
 
-def test_a_second_call_waits_for_the_first(service, postgres, live_session, expect_log):
+def test_second_call_with_key_waits_for_first(service, postgres, live_session, expect_log):
     expect_log("canceling statement due to lock timeout")
     other = postgres.connect("registration")
     session, key = live_session(), new_uuid()
@@ -186,8 +187,8 @@ def test_a_second_call_waits_for_the_first(service, postgres, live_session, expe
         other.close()
 
 
-def register_together(one, postgres, pool, session, patients):
-    """Registers them while the session is locked, so that they wait together; the answers."""
+def register_while_locked(one, postgres, pool, session, patients):
+    """Registers the patients while the session is locked, so that their requests queue."""
     path, keys = f"/v1/sessions/{session}/register", [new_uuid() for _ in patients]
     with postgres.locked(session):
         answers = [pool.submit(send, one, path, {"patient_id": patient}, key)
@@ -196,10 +197,10 @@ def register_together(one, postgres, pool, session, patients):
     return [answer.result() for answer in answers]
 
 
-def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool):
+def test_keyed_requests_share_a_transaction(caller, postgres_to_break, pool):
     one, session = caller(combining=True), postgres_to_break.live_session()
-    answers = register_together(one, postgres_to_break, pool, session,
-                                [new_uuid() for _ in range(CROWD)])
+    answers = register_while_locked(one, postgres_to_break, pool, session,
+                                    [new_uuid() for _ in range(CROWD)])
     assert statuses(answers) == [201] * CROWD
     [[transactions]] = postgres_to_break.query(
         "SELECT count(DISTINCT k.xmin::text) FROM idempotency_keys AS k"
@@ -207,14 +208,14 @@ def test_requests_under_keys_share_a_transaction(caller, postgres_to_break, pool
     assert transactions <= CROWD / 4
 
 
-def test_what_the_database_refuses_is_refused_alone(caller, postgres_to_break, pool,
-                                                    expect_log):
+def test_keyed_request_refused_by_constraint_fails_alone(caller, postgres_to_break, pool,
+                                                         expect_log):
     expect_log("violates check constraint")
     one, session = caller(combining=True), postgres_to_break.live_session()
     patients = [new_uuid() for _ in range(20)]
     with postgres_to_break.refusing(patients[7]):
-        answers = register_together(one, postgres_to_break, pool, session, patients)
+        answers = register_while_locked(one, postgres_to_break, pool, session, patients)
     assert statuses(answers) == [201] * 7 + [400] + [201] * 12
-    kept = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
-                                   " WHERE body::json->>'session_id' = %s", session)
-    assert kept == [(19,)]
+    stored = postgres_to_break.query("SELECT count(*) FROM idempotency_keys"
+                                     " WHERE body::json->>'session_id' = %s", session)
+    assert stored == [(19,)]

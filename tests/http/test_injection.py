@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing that a client sends becomes part of a statement, wherever it sends it.
+"""SQL injection: no value that a client sends becomes part of a statement.
 
-Each attack is put in the place of each string of the bodies, of each parameter, part of a
-path, header and claim. It is kept and answered as it was sent, or refused by the API's own
-rules; never is there a 500, and nothing in a log, where a statement that went wrong would
-show.
+Each attack is sent in each string of the bodies, parameter, path segment, header and claim. It
+is stored and returned exactly, or refused by the API's rules. It never causes a 500 or a line
+in a log, where a broken statement would show.
 """
 
 import urllib.parse
@@ -18,20 +17,20 @@ from event_registrations import MOUNT, TENANT_MOUNT, created
 from scratch import OnScratch
 
 ATTACKS = [
-    # The end of a string, in each way of writing one.
+    # Ends of strings, in each SQL notation.
     "'", "''", "'''", '"', '""', "\\", "\\'", "'\\", "\\\\'", "$$", "$1", "$$;$$", "$q$ $q$", "`",
     "' OR '1'='1", "' OR 1=1 --", "') OR true --", "' UNION SELECT usename FROM pg_user --",
     "'; DROP TABLE registration.live_registrations CASCADE; --", "'; SELECT pg_sleep(60) --",
     "$$; DELETE FROM registration.live_sessions; $$", "E'\\x27'", "E'\\047'", "U&'\\0027'", "X'27'",
     "\\x27", "\\047", "%27", "&#39;", "\u2019", "\u02bc", "\uff07", "\u00bf'", "\u00bf\\",
-    # Of an array and its elements, a row, a jsonb, a list of the module's own.
+    # Arrays and their elements, rows, jsonb, the module's own lists.
     "{", "}", "{}", "{a,b}", '{"a","b"}', '","', '"},{"', "NULL", '"NULL"', "null", ",", ",,", "(,)",
     "{{a},{b}}", "[1:2]={a,b}", "ARRAY['a']", '{"a": 1}', '"}', "'{}'::jsonb", "a ? b", "@>", "->>",
     "#>> '{a}'", "?|", "&", "a&b", " ", "a b", "a  b",
     # Formats, patterns, comments, placeholders.
     "%", "%s", "%I", "%L", "%1$s", "%n", "%%", "_", "%' --", "\\%", "\\_", "*", "^a", "(a+)+$",
     "--", "/*", "*/", "/* */", "#", ";", "\\copy", "\\! id", ":x", ":'x'", "${x}", "{{x}}",
-    # Values with a meaning, names of columns and settings.
+    # Values with a meaning; names of columns and settings.
     "true", "0", "-1", "1e309", "infinity", "now", "today", "DEFAULT", "CURRENT_USER", "id",
     "registration.families", "pg_catalog.pg_sleep(1)", "\u0130", "x" * 255,
     ("'\"\\{},$%" * 32)[:255],
@@ -41,7 +40,7 @@ WRONG = (400, 404, 409, 412, 422)
 
 
 def check_answer(answer, text, api, echoed=True):
-    """Is it kept as it was sent, or refused?"""
+    """Checks that the text is returned exactly, or refused."""
     assert answer.status_code in (201, 200, *WRONG), (text, answer.text)
     if answer.status_code in WRONG:
         check_error(answer, api, answer.status_code)
@@ -50,13 +49,13 @@ def check_answer(answer, text, api, echoed=True):
 
 
 class Injection(OnScratch):
-    """In a database of its own, which is looked at afterwards."""
+    """Tests in a private database that is inspected afterwards."""
 
     directives = "RegistrationPasswordCost 4"
 
     @pytest.fixture(autouse=True)
     def intact(self, sql):
-        """Nothing is made, dropped, emptied or miscounted."""
+        """Nothing was created, dropped, emptied or miscounted."""
         query = ("SELECT oid, relname, relacl::text FROM pg_class"
                  " WHERE relnamespace = 'registration'::regnamespace"
                  " UNION ALL SELECT oid, proname, prosrc FROM pg_proc"
@@ -69,7 +68,7 @@ class Injection(OnScratch):
 
     @pytest.fixture
     def body_of(self, live_session, group, institution, child, occurrence):
-        """body_of("live"): where a body goes, and a function that makes such bodies."""
+        """body_of("live"): a path, and a function that makes bodies for it."""
         def make(api):
             if api == "live":
                 return f"/v1/sessions/{live_session()}/register", samples.full_live
@@ -91,7 +90,7 @@ LEAVES = [(api, leaf) for api, body in [
     ("users", samples.full_member("x")), ("families", samples.family("x", ["x", "y"])),
     ("events", samples.full_event("x"))] for leaf in samples.leaves(body)]
 
-# What the answers do not have.
+# Fields that are not in the answers.
 NOT_ANSWERED = {"inviteCode", "password", "externalUserId"}
 
 PARAMETERS = ["page", "limit", "sort", "eventId", "occurrenceId", "status", "search",
@@ -103,7 +102,7 @@ PATHS = ["/v1/sessions/{}/register", "/api/v1/groups/{}/members", "/api/v1/group
 
 
 def search_is_literal(api, text, registration):
-    """Does a search for this find nothing, where nothing has it?"""
+    """Does a search find the registration only if one of its texts contains this text?"""
     answer = api.get(MOUNT, params={"search": text})
     assert answer.status_code in (200, 400), (text, answer.text)
     if answer.status_code == 200:
@@ -117,21 +116,21 @@ def search_is_literal(api, text, registration):
 class TestInjection(Injection):
     @pytest.mark.parametrize("api_name, leaf", LEAVES,
                              ids=[f"{api}-{'.'.join(map(str, leaf))}" for api, leaf in LEAVES])
-    def test_in_every_string_of_every_body(self, admin, body_of, sql, api_name, leaf):
+    def test_injection_in_body_strings(self, admin, body_of, sql, api_name, leaf):
         path, make = body_of(api_name)
         accepted = 0
         for text in ATTACKS:
             answer = admin.post(path, json=samples.with_leaf(make(), leaf, text))
             check_answer(answer, text, api_name, echoed=leaf[-1] not in NOT_ANSWERED)
             accepted += answer.status_code == 201
-        # A text of any kind is taken, once for each where it has to be unique.
+        # Any text is accepted, once where it has to be unique.
         if leaf[-1] in ("patient_id", "firstName", "username", "externalUserId", "note"):
             assert accepted >= len(ATTACKS) - 1
         if leaf[-1] == "externalUserId":
             assert {text for text, in sql("SELECT external_id FROM event_users")} >= (
                 set(ATTACKS))
 
-    def test_in_keys_and_strings_of_free_json_again_and_again(self, api, occurrence, group):
+    def test_injection_in_free_json(self, api, occurrence, group):
         registration = created(api, occurrence())
         url = f"{MOUNT}/{registration['id']}"
         one = group()
@@ -150,7 +149,7 @@ class TestInjection(Injection):
         assert api.get(url).json()["fields"] == {}
 
     @pytest.mark.parametrize("name", PARAMETERS)
-    def test_in_every_parameter(self, api, occurrence, name):
+    def test_injection_in_parameters(self, api, occurrence, name):
         registration = created(api, occurrence(), fields={"email": "jane@example.org"})
         for text in ATTACKS:
             answer = api.get(MOUNT, params={name: [text, text], text: text})
@@ -161,7 +160,7 @@ class TestInjection(Injection):
                 search_is_literal(api, text, registration)
 
     @pytest.mark.parametrize("path", PATHS)
-    def test_in_every_part_of_a_path(self, api, path, group):
+    def test_injection_in_path_segments(self, api, path, group):
         known = group().id
         for text in ATTACKS:
             quoted = urllib.parse.quote(text, safe="")
@@ -173,20 +172,20 @@ class TestInjection(Injection):
     @pytest.mark.parametrize("name, method", [
         ("If-None-Match", "GET"), ("If-Match", "PUT"), ("Idempotency-Key", "POST"),
         ("Content-Type", "POST"), ("X-Request-Id", "POST")])
-    def test_in_headers(self, api, occurrence, name, method):
+    def test_injection_in_headers(self, api, occurrence, name, method):
         one = occurrence()
         registration = created(api, one)
         url = MOUNT if method == "POST" else f"{MOUNT}/{registration['id']}"
         for text in ATTACKS:
             body = samples.full_event(one) if method == "POST" else {"status": "PENDING"}
             for value in (text, f'"{text}"'):
-                if value.strip() == value:   # else no client can send it
+                if value.strip() == value:   # no client can send others
                     answer = api.request(method, url, json=body,
                                          headers={name: value.encode()})
                     assert answer.status_code in (200, 201, 304, 400, 409, 412, 415, 422), (
                         value, answer.text)
 
-    def test_in_the_claims_of_a_token(self, client, issuer, live_session):
+    def test_injection_in_token_claims(self, client, issuer, live_session):
         session = live_session()
         for text in ATTACKS:
             one = client(issuer.token(text, org=text, scope=text))
@@ -199,8 +198,8 @@ class TestInjection(Injection):
             check_error(one.get(TENANT_MOUNT), "events", 403)
             check_error(one.post("/v1/families", json={}), "families", 403)
 
-    def test_in_an_organization_of_the_configuration(self, start_httpd, client, token):
-        """Whatever the expression gives, it is a UUID or nothing is asked."""
+    def test_injection_in_organization_expression(self, start_httpd, client, token):
+        """The value has to be a UUID, or no statement is executed."""
         httpd = start_httpd(inside=f"""
             <Location "/by/header">
                 RegistrationAPI events
@@ -213,8 +212,8 @@ class TestInjection(Injection):
                             "events", 403)
 
 
-class TestControlOfASearch(Injection):
-    """A search that puts its text into the statement is noticed."""
+class TestControlInjectableSearch(Injection):
+    """A search that concatenates its text into the statement."""
 
     broken = """
         CREATE OR REPLACE FUNCTION events_matching(
@@ -229,20 +228,20 @@ class TestControlOfASearch(Injection):
             RETURN matching;
         END $$;"""
 
-    def test_control(self, api, occurrence, expect_log):
+    def test_control_injectable_search_is_detected(self, api, occurrence, expect_log):
         expect_log("registration@scratch_", "REG0303")
         registration = created(api, occurrence())
-        noticed = 0
+        detected = 0
         for text in ATTACKS:
             try:
                 search_is_literal(api, text, registration)
             except AssertionError:
-                noticed += 1
-        assert noticed >= 10
+                detected += 1
+        assert detected >= 10
 
 
-class TestControlOfABody(Injection):
-    """So is a trigger that does the like with what is registered."""
+class TestControlInjectableTrigger(Injection):
+    """A trigger that concatenates a value into a statement."""
 
     broken = """
         CREATE FUNCTION careless() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -253,15 +252,15 @@ class TestControlOfABody(Injection):
         CREATE TRIGGER careless BEFORE INSERT ON live_registrations
             FOR EACH ROW EXECUTE FUNCTION careless();"""
 
-    def test_control(self, api, body_of, expect_log):
+    def test_control_injectable_trigger_is_detected(self, api, body_of, expect_log):
         expect_log("registration@scratch_", "REG0303")
         path, make = body_of("live")
-        noticed = 0
+        detected = 0
         for text in ATTACKS:
             if "DROP" in text or "DELETE" in text or "sleep" in text:
-                continue   # they would do as they say
+                continue   # these would be executed
             try:
                 check_answer(api.post(path, json={**make(), "patient_id": text}), text, "live")
             except AssertionError:
-                noticed += 1
-        assert noticed >= 10
+                detected += 1
+        assert detected >= 10

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies that are not what they claim to be, and the order in which a request is checked."""
+"""Malformed and unusual JSON bodies, and the order in which a request is checked."""
 
 import decimal
 import json
@@ -21,18 +21,18 @@ FAMILIES_MALFORMED = {
     "description": "Please verify that the JSON provided in the request body has a valid "
                    "format and try again."}
 
-# Octets that stand for no JSON object. MEMBERS is replaced by members that are right.
+# Octets that are not a JSON object. MEMBERS is replaced by valid members.
 MALFORMED = {
     "nothing": b"",
     "blanks": b" \r\n\t ",
-    # Values that are no object.
+    # Values other than an object.
     "an array": b"[]",
     "an array of a good request": b"[{MEMBERS}]",
     "a string": b'"text"',
     "a number": b"1",
     "true": b"true",
     "null": b"null",
-    # The end.
+    # The end of the text.
     "text behind it": b"{MEMBERS} x",
     "another object behind it": b"{MEMBERS}{}",
     "a comma behind it": b"{MEMBERS},",
@@ -42,7 +42,7 @@ MALFORMED = {
     "no end of a string": b'{MEMBERS, "x": "y',
     "no value": b'{MEMBERS, "x":}',
     "no end of a literal": b'{MEMBERS, "x": tru}',
-    # What is JSON only elsewhere.
+    # Syntax of JSON's relatives.
     "a byte order mark": b"\xef\xbb\xbf{MEMBERS}",
     "a comma before the end": b"{MEMBERS,}",
     "a comma before the end of an array": b'{MEMBERS, "x": [1,]}',
@@ -101,7 +101,7 @@ MALFORMED = {
     "two high surrogates": rb'{MEMBERS, "x": "\ud800\ud800"}',
     "surrogates the wrong way round": rb'{MEMBERS, "x": "\udc00\ud800"}',
     "a lone surrogate in a key": rb'{MEMBERS, "\ud800": 1}',
-    # Octets that are no UTF-8.
+    # Octets that are not UTF-8.
     "an octet that is never UTF-8": b'{MEMBERS, "x": "\xff"}',
     "a continuation by itself": b'{MEMBERS, "x": "\x80"}',
     "half a character": b'{MEMBERS, "x": "\xe2\x82"}',
@@ -119,7 +119,7 @@ MALFORMED = {
     "UTF-16": '{"x": 1}'.encode("utf-16"),
     "UTF-16 without a mark": '{"x": 1}'.encode("utf-16-le"),
     "UTF-32": '{"x": 1}'.encode("utf-32"),
-    # The same key twice.
+    # Duplicate keys.
     "a key twice": b'{MEMBERS, "x": 1, "x": 1}',
     "a key twice, once escaped": rb'{MEMBERS, "x": 1, "\u0078": 2}',
     "a key twice, in two ways of escaping": rb'{MEMBERS, "\u00e9": 1, "\u00E9": 2}',
@@ -135,7 +135,7 @@ MALFORMED = {
     "50,000 braces": b'{"' * 50000,
 }
 
-# What is unusual and yet right.
+# Unusual, and valid.
 WELL_FORMED = {
     "blanks around it": b" \t\r\n{MEMBERS}\r\n\t ",
     "an unknown key": b'{MEMBERS, "x": null}',
@@ -162,13 +162,13 @@ WELL_FORMED = {
 
 
 def with_members(octets, text):
-    """The octets, with the members of an object in JSON in the place of MEMBERS."""
+    """The octets, with MEMBERS replaced by the members of the JSON object `text`."""
     return octets.replace(b"MEMBERS", text[1:-1].encode())
 
 
 @pytest.fixture
 def send(admin, good):
-    """send("live", b"{MEMBERS, …}"): posts that to the API."""
+    """send("live", b"{MEMBERS, …}"): posts a body to the API."""
     def post(api, octets):
         request = good(api)
         return admin.post(request.path, data=with_members(octets, request.text))
@@ -176,7 +176,7 @@ def send(admin, good):
 
 
 @pytest.mark.parametrize("octets", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_no_json_object_is_400(admin, octets):
+def test_malformed_body_is_400(admin, octets):
     for api in APIS:
         answer = admin.post(post_path(api), data=with_members(octets, '{"role": "host"}'))
         error = check_error(answer, api, 400)
@@ -185,7 +185,7 @@ def test_what_is_no_json_object_is_400(admin, octets):
             assert error == FAMILIES_MALFORMED
 
 
-def test_what_is_no_json_object_is_400_for_an_update_too(api, good):
+def test_malformed_body_of_update_is_400(api, good):
     registration = good("events")
     answer = api.post(registration.path, json=registration.body)
     location, made = answer.headers["Location"], answer.json()
@@ -195,7 +195,7 @@ def test_what_is_no_json_object_is_400_for_an_update_too(api, good):
     assert api.get(location).json() == made
 
 
-def test_without_a_length_there_is_no_body(wire, admin_token, each_api):
+def test_missing_body_is_400(wire, admin_token, each_api):
     one = wire()
     one.send(message("POST", post_path(each_api), token=admin_token))
     error = check_error(one.answer(), each_api, 400)
@@ -203,26 +203,25 @@ def test_without_a_length_there_is_no_body(wire, admin_token, each_api):
 
 
 @pytest.mark.parametrize("octets", WELL_FORMED.values(), ids=WELL_FORMED)
-def test_what_is_unusual_and_yet_json_is_served(send, octets):
+def test_unusual_valid_body_is_accepted(send, octets):
     for api in APIS:
         answer = send(api, octets)
         assert answer.status_code == 201, (api, answer.text)
 
 
-def test_an_escaped_key_is_that_key(api, live_session):
+def test_escaped_key_is_the_same_key(api, live_session):
     answer = api.post(f"/v1/sessions/{live_session()}/register",
                       data=rb'{"\u0070atient\u005fid": "\u006fne \u00e9\ud83d\ude00\/"}')
     assert (answer.status_code, answer.json()["patient_id"]) == (201, "one é😀/")
 
 
-def test_keys_are_told_apart_by_case(api, live_session):
+def test_keys_are_case_sensitive(api, live_session):
     answer = api.post(f"/v1/sessions/{live_session()}/register",
                       data='{"patient_id": "one", "Patient_Id": 2, "ROLE": 3}')
     assert (answer.status_code, answer.json()["patient_id"]) == (201, "one")
 
 
-def test_a_duplicate_does_not_win_over_the_first_nor_the_other_way_round(api, live_session,
-                                                                         sql):
+def test_duplicate_key_is_400(api, live_session, sql):
     session = live_session()
     for octets in (b'{"patient_id": "one", "patient_id": "two"}',
                    rb'{"patient_id": "one", "\u0070atient_id": "two"}'):
@@ -232,7 +231,7 @@ def test_a_duplicate_does_not_win_over_the_first_nor_the_other_way_round(api, li
 
 # --- Free JSON ------------------------------------------------------------------------------
 
-# Each comes back with the same value.
+# Each is returned with the same value.
 FREE = {
     "numbers": '[0.1, -0.1, 12345678901234567890, 1e21, 1E-7, 0.30000000000000004, 5e-324,'
                ' 123456789.123456789123456789, 1.10, -0.0, 1e308, 1e400, 9007199254740993]',
@@ -247,12 +246,12 @@ FREE = {
 
 
 def exactly(text):
-    """Numbers with all their digits, as Decimal; keys in no order."""
+    """Numbers with all digits, as Decimal; keys in any order."""
     return json.loads(text, parse_float=decimal.Decimal, parse_int=decimal.Decimal)
 
 
 @pytest.mark.parametrize("value", FREE.values(), ids=FREE)
-def test_free_json_comes_back_as_it_went_in(api, good, value):
+def test_free_json_is_returned_exactly(api, good, value):
     registration, one = good("events"), good("groups")
     text = f'{{"x": {value}, "y": [{value}]}}'
     answer = api.post(registration.path, data=(
@@ -272,8 +271,8 @@ def test_free_json_comes_back_as_it_went_in(api, good, value):
     assert exactly(answer.text)["attributes"] == exactly(text)
 
 
-def test_the_free_json_is_the_one_of_its_own_level(api, good):
-    """Keys of the same name before it, in text and in other objects, are not it."""
+def test_free_json_is_found_at_top_level_only(api, good):
+    """Not keys of that name inside strings or other objects."""
     registration = good("events")
     members = registration.text[1:-1]
     answer = api.post(registration.path, data=(
@@ -283,8 +282,8 @@ def test_the_free_json_is_the_one_of_its_own_level(api, good):
 
 
 @pytest.mark.parametrize("depth", [30, 100, 500, 1000, 2000, 5000, 10000, 20000])
-def test_free_json_is_as_deep_as_it_may_be_or_refused(api, good, depth):
-    """No depth that is let in may be too much for whoever comes after."""
+def test_free_json_of_any_depth_is_stored_or_refused(api, good, depth):
+    """An accepted depth has to be readable afterwards."""
     for start, end in [("[", "]"), ('{"x":', "}")]:
         value = start * depth + "1" + end * depth
         for name, key, tail in [("events", "fields", "}"), ("groups", "attributes", "}}")]:
@@ -298,13 +297,13 @@ def test_free_json_is_as_deep_as_it_may_be_or_refused(api, good, depth):
                 check_error(answer, name, 400)
 
 
-# jsonb holds no number of more than 131,072 digits before the point, or 16,383 behind it.
+# jsonb's numeric has at most 131,072 digits before the point and 16,383 after it.
 TOO_LARGE = ["1e131072", "-1e131072", "1e999999999", "1e-999999999", "1e-16384",
              "1e99999999999999999999", "9" * 100000]
 
 
 @pytest.mark.parametrize("number", TOO_LARGE, ids=[number[:30] for number in TOO_LARGE])
-def test_a_number_that_cannot_be_kept_exactly_is_refused(api, good, number):
+def test_number_out_of_exact_range_is_refused(api, good, number):
     for name, key, tail in [("events", "fields", "}"), ("groups", "attributes", "}}")]:
         request = good(name)
         answer = api.post(request.path, data=(
@@ -312,8 +311,8 @@ def test_a_number_that_cannot_be_kept_exactly_is_refused(api, good, number):
         check_error(answer, name, INVALID[name])
 
 
-def test_a_few_digits_do_not_become_gigabytes(api, good):
-    """A number like 1e131071 takes 8 octets to send, and 131,072 to write out in full."""
+def test_numbers_with_large_exponents_do_not_blow_up(api, good):
+    """1e131071 takes 8 octets to send, and 131,072 when written out."""
     request = good("events")
     numbers = ",".join(["1e131000"] * 3000)
     begin = time.monotonic()
@@ -326,12 +325,12 @@ def test_a_few_digits_do_not_become_gigabytes(api, good):
 # --- Size -----------------------------------------------------------------------------------
 
 def filled(text, key, end, size=LIMIT):
-    """A body of that size, most of it the value of that key."""
+    """A body of that size, most of which is the value of that key."""
     start = f'{text}, "{key}": '.encode()
     return start + b'"' + b"x" * (size - len(start) - len(end) - 2) + b'"' + end
 
 
-def test_large_free_json_is_kept_whole(api, good):
+def test_large_free_json_is_stored_completely(api, good):
     request = good("events")
     data = filled(request.text[:-1] + ', "fields": {"a": 1', "b", b"}}", MAX_FIELDS)
     assert len(data) == MAX_FIELDS
@@ -355,7 +354,7 @@ LARGE = {"a value": lambda text: filled(text[:-1], "x", b"}"),
 
 
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
-def test_a_large_body_takes_little_time(admin, good, make):
+def test_large_body_is_processed_quickly(admin, good, make):
     for api in APIS:
         request = good(api)
         data = make(request.text)
@@ -372,7 +371,7 @@ FREE_AND_LARGE = {"numbers": "[" + "0," * 20000 + "0]",
 
 
 @pytest.mark.parametrize("value", FREE_AND_LARGE.values(), ids=FREE_AND_LARGE)
-def test_large_free_json_takes_little_time(api, good, value):
+def test_large_free_json_is_processed_quickly(api, good, value):
     for name, key, tail in [("events", "fields", "}"), ("groups", "attributes", "}}")]:
         request = good(name)
         begin = time.monotonic()
@@ -382,8 +381,8 @@ def test_large_free_json_takes_little_time(api, good, value):
         assert time.monotonic() - begin < 4
 
 
-def test_large_fields_are_refused_in_little_time(admin, good):
-    """Each of these names all that is wrong with it, or the first of it."""
+def test_large_invalid_fields_are_refused_quickly(admin, good):
+    """Each error names all problems, or the first."""
     one, family = good("groups"), good("families").body
     ids = [f"{number:024x}" for number in range(4000)]
     for api, path, body in [
@@ -401,11 +400,11 @@ def test_large_fields_are_refused_in_little_time(admin, good):
         assert time.monotonic() - begin < 4, (api, list(body))
 
 
-# --- The order of the checks ----------------------------------------------------------------
+# --- Order of checks -----------------------------------------------------------------------
 
 @pytest.fixture
 def strict(start_httpd, client, issuer):
-    """Where only one user is let in and bodies are small; gives a client for a user."""
+    """strict(user): a client of a site that allows one user only, and small bodies."""
     httpd = start_httpd(inside="".join(f"""
         <Location "{path}">
             AuthMerging Off
@@ -415,8 +414,8 @@ def strict(start_httpd, client, issuer):
     return lambda user: client(user and issuer.token(user), httpd)
 
 
-def test_a_request_is_checked_in_the_order_that_is_fixed(strict, each_api):
-    """Everything is wrong at first; each time the fault that was named is mended."""
+def test_checks_have_a_fixed_order(strict, each_api):
+    """The first request has all errors; each following one corrects the reported error."""
     chief = strict("chief")
     nowhere, there = f"{MOUNTS[each_api]}/a/b/c/d", post_path(each_api)
     other, json_type = {"Content-Type": "text/plain"}, {"Content-Type": "application/json"}
@@ -432,8 +431,8 @@ def test_a_request_is_checked_in_the_order_that_is_fixed(strict, each_api):
                 INVALID[each_api])
 
 
-def test_the_tenant_is_checked_before_the_address_and_the_body(client, issuer):
-    """It says who may do this, so it is part of 403."""
+def test_tenant_is_checked_before_path_and_body(client, issuer):
+    """A missing organization is an authorization error."""
     one = client(issuer.token("somebody"))
     path = "/tenant/api/v1/event-registrations"
     for method, tail in [("GET", ""), ("POST", ""), ("GET", "/nonsense"), ("PUT", "/a/b"),
@@ -442,8 +441,8 @@ def test_the_tenant_is_checked_before_the_address_and_the_body(client, issuer):
                                 headers={"Content-Type": "text/plain"}), "events", 403)
 
 
-def test_the_fields_are_checked_before_what_the_database_knows(api, admin, group):
-    """Every id here is well-formed, or not, and stands for nothing."""
+def test_fields_are_checked_before_database(api, admin, group):
+    """No id here exists; some are well-formed."""
     for session in (new_uuid(), "nonsense"):
         path = f"/v1/sessions/{session}/register"
         check_error(api.post(path, json={"role": "captain"}), "live", 400)
@@ -461,7 +460,7 @@ def test_the_fields_are_checked_before_what_the_database_knows(api, admin, group
         "occurrenceId": new_uuid(), "externalUserId": "one"}), "events", 404)
 
 
-def test_the_syntax_is_checked_before_an_id_in_the_path(api):
+def test_json_syntax_is_checked_before_id_in_path(api):
     error = check_error(api.put(f"{MOUNTS['events']}/nonsense", data="{"), "events", 400)
     assert "errors" not in error
     error = check_error(api.put(f"{MOUNTS['events']}/nonsense", json={}), "events", 400)

@@ -20,7 +20,7 @@ def path(session):
 
 
 def assert_error(answer, status, code):
-    """It is this error; gives the message."""
+    """Checks that it is this error; its message."""
     error = check_error(answer, "live", status)
     assert error["error"] == code
     return error["message"]
@@ -28,13 +28,13 @@ def assert_error(answer, status, code):
 
 @pytest.fixture
 def register(api):
-    """register(session, body): the answer to a POST of this body as JSON."""
+    """register(session, body): the answer to a POST of the JSON body."""
     return lambda session, body: api.post(path(session), json=body)
 
 
 @pytest.fixture
 def registered(register):
-    """registered(session, body): the same, when it has to succeed; gives the object."""
+    """registered(session, body): the object of a registration that has to succeed."""
     def registered(session, body):
         answer = register(session, body)
         assert answer.status_code == 201, answer.text
@@ -44,8 +44,8 @@ def registered(register):
 
 # --- Success -------------------------------------------------------------------------------
 
-def test_the_page_s_call(api, sql):
-    """Its headers, its path with an id of the demo data, its three properties."""
+def test_example_of_api_page(api, sql):
+    """With its headers and its three properties, for a session of the demo data."""
     answer = api.post(
         path("11111111-1111-4111-8111-111111111111"),
         headers={"Content-Type": "application/json"},
@@ -58,7 +58,7 @@ def test_the_page_s_call(api, sql):
                     "role": "host", "registered_at": body["registered_at"]}
 
 
-def test_the_answer(register, live_session, sql):
+def test_answer_has_all_keys_in_order(register, live_session, sql):
     session = live_session()
     before = datetime.datetime.now(datetime.timezone.utc)
     answer = register(session, {"patient_id": "p"})
@@ -78,7 +78,7 @@ def test_the_answer(register, live_session, sql):
         (body["id"], session, "p", None, "participant")]
 
 
-def test_ids_are_uuids_of_version_7(registered, live_session):
+def test_ids_are_uuid_version_7(registered, live_session):
     made = uuid.UUID(registered(live_session(), {"patient_id": "p"})["id"])
     now = datetime.datetime.now().timestamp()
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
@@ -98,38 +98,39 @@ def test_ids_are_uuids_of_version_7(registered, live_session):
     ({"role": "host"}, "somebody", None, "host"),
     ({"role": "guest"}, "somebody", None, "guest"),
 ])
-def test_who_and_as_what(registered, live_session, body, patient, guest, role):
+def test_patient_guest_and_role_have_defaults(registered, live_session, body, patient,
+                                              guest, role):
     made = registered(live_session(), body)
     assert (made["patient_id"], made["guest_email"], made["role"]) == (patient, guest, role)
 
 
-def test_a_body_that_names_nobody_needs_a_caller(start_httpd, certificates, issuer, postgres,
-                                                 client, live_session):
+def test_body_without_person_needs_a_caller(start_httpd, certificates, issuer, postgres,
+                                            client, live_session):
     site = servers.example_site(0, certificates, issuer, postgres)
     open_to_all = re.sub("Require oauth2_claim .*", "", site).replace(
         "Require valid-user", "Require all granted").replace("AuthType oauth2", "AuthType None").replace(
         "<VirtualHost *:${REGISTRATION_PORT}>", "<VirtualHost *:*>")
-    anybody = client(httpd=start_httpd(open_to_all))
+    anonymous = client(httpd=start_httpd(open_to_all))
     session = live_session()
     for body in ({}, {"role": "host"}):
-        assert_error(anybody.post(path(session), json=body), 400, "validation_error")
-    assert anybody.post(path(session), json={"patient_id": "p"}).status_code == 201
+        assert_error(anonymous.post(path(session), json=body), 400, "validation_error")
+    assert anonymous.post(path(session), json={"patient_id": "p"}).status_code == 201
 
 
-def test_ids_in_capitals_are_the_same_ids(registered, live_session):
+def test_ids_are_case_insensitive(registered, live_session):
     session = live_session()
     assert registered(session.upper(), {"patient_id": "p"})["session_id"] == session
 
 
 @pytest.mark.parametrize("text", samples.TEXTS)
-def test_texts_are_kept_as_given(registered, live_session, text, sql):
+def test_texts_are_stored_exactly(registered, live_session, text, sql):
     session = live_session()
     assert registered(session, {"patient_id": text})["patient_id"] == text
     assert sql("SELECT patient_id FROM live_registrations WHERE session_id = %s",
                session) == [(text,)]
 
 
-def test_good_emails(registered, live_session):
+def test_valid_emails_are_accepted(registered, live_session):
     session = live_session()
     for email in samples.GOOD_EMAILS:
         assert registered(session, {"guest_email": email})["guest_email"] == email
@@ -139,7 +140,7 @@ def test_good_emails(registered, live_session):
     '"id": 1', '"session_id": null', '"Patient_ID": 1', '"": ""', '"n": 1e999999999',
     '"n": ' + "9" * 5000, '"x": [{"patient_id": 1, "role": "boss"}]', '"x": "}]{[\\"\\\\"',
     '"x": "\\u0001"', '"日本": "\\ud83d\\ude00"'])
-def test_unknown_members_are_ignored(api, live_session, member):
+def test_unknown_keys_are_ignored(api, live_session, member):
     body = f'{{{member}, "patient_id": "p"}}'
     answer = api.post(path(live_session()), data=body.encode())
     assert answer.status_code == 201, answer.text
@@ -157,14 +158,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize("field, value", WRONG)
-def test_a_wrong_field(register, live_session, sql, field, value):
+def test_invalid_field_is_400(register, live_session, sql, field, value):
     session = live_session()
     answer = register(session, {"patient_id": "p", **{field: value}})
     assert field in assert_error(answer, 400, "validation_error")
     assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", session) == [(0,)]
 
 
-def test_the_message_names_every_wrong_field_and_no_other(register, live_session):
+def test_message_names_exactly_the_invalid_fields(register, live_session):
     session = live_session()
     good = {"patient_id": "p", "guest_email": "g@x.org", "role": "host"}
     wrong = {"patient_id": 1, "guest_email": "nowhere", "role": "boss"}
@@ -175,14 +176,14 @@ def test_the_message_names_every_wrong_field_and_no_other(register, live_session
         assert [field for field in wrong if field in message] == at_fault
 
 
-def test_bad_emails(register, live_session):
+def test_invalid_emails_are_400(register, live_session):
     session = live_session()
     for email in samples.BAD_EMAILS:
         answer = register(session, {"guest_email": email})
         assert "guest_email" in assert_error(answer, 400, "validation_error"), email
 
 
-def test_bad_texts(register, live_session):
+def test_invalid_texts_are_400(register, live_session):
     session = live_session()
     for text in (*samples.TOO_LONG, *samples.CONTROLS):
         answer = register(session, {"patient_id": text})
@@ -199,13 +200,13 @@ def test_bad_texts(register, live_session):
     "%7B11111111-1111-4111-8111-111111111111%7D", "11111111-1111-4111-8111-111111111111%0A",
     "%2011111111-1111-4111-8111-111111111111", "urn:uuid:11111111-1111-4111-8111-111111111111",
     "%F0%9F%98%80", "x" * 2000])
-def test_no_such_session(register, session):
+def test_unknown_session_is_404(register, session):
     assert_error(register(session, {"patient_id": "p"}), 404, "not_found")
 
 
 @pytest.mark.parametrize("status, joinable", [
     ("scheduled", True), ("live", True), ("ended", False), ("cancelled", False)])
-def test_the_status_of_a_session(register, live_session, status, joinable):
+def test_session_has_to_be_scheduled_or_live(register, live_session, status, joinable):
     answer = register(live_session(status=status), {"patient_id": "p"})
     if joinable:
         assert answer.status_code == 201
@@ -217,7 +218,7 @@ def test_the_status_of_a_session(register, live_session, status, joinable):
     ("11111111-1111-4111-8111-111111111111", 201), ("22222222-2222-4222-8222-222222222222", 201),
     ("33333333-3333-4333-8333-333333333333", 412), ("44444444-4444-4444-8444-444444444444", 412),
     ("55555555-5555-4555-8555-555555555555", 201)])
-def test_the_demo_sessions(register, sql, session, status):
+def test_demo_sessions(register, sql, session, status):
     answer = register(session, {"guest_email": samples.new_email()})
     assert answer.status_code == status
     if status == 201:
@@ -246,7 +247,7 @@ def test_the_demo_sessions(register, sql, session, status):
     ({"patient_id": "g@x.org"}, {"guest_email": "g@x.org"}, 201),
     ({"guest_email": "g@x.org"}, {"guest_email": "g@y.org"}, 201),
 ])
-def test_once_in_a_session(register, live_session, first, second, status):
+def test_duplicate_in_session_is_409(register, live_session, first, second, status):
     session = live_session()
     assert register(session, first).status_code == 201
     answer = register(session, second)
@@ -254,12 +255,12 @@ def test_once_in_a_session(register, live_session, first, second, status):
         assert_error(answer, 409, "conflict")
     else:
         assert answer.status_code == 201
-    # In another session nothing of it matters.
+    # Duplicates are per session.
     assert register(live_session(), second).status_code == 201
 
 
 @pytest.mark.parametrize("places", [0, 1, 3])
-def test_capacity(register, live_session, sql, places):
+def test_full_session_is_412(register, live_session, sql, places):
     session = live_session(places)
     for n in range(places):
         assert register(session, {"patient_id": f"p{n}"}).status_code == 201
@@ -269,7 +270,7 @@ def test_capacity(register, live_session, sql, places):
                session) == [(places,)]
 
 
-def test_every_role_takes_a_place(register, live_session):
+def test_each_role_takes_a_place(register, live_session):
     session = live_session(3)
     for role in ("host", "participant", "guest"):
         assert register(session, {"patient_id": role, "role": role}).status_code == 201
@@ -278,13 +279,13 @@ def test_every_role_takes_a_place(register, live_session):
                      412, "session_full")
 
 
-def test_without_max_participants_there_is_always_a_place(register, live_session):
+def test_session_without_max_participants_is_never_full(register, live_session):
     session = live_session(None)
     assert {register(session, {"patient_id": f"p{n}"}).status_code
             for n in range(20)} == {201}
 
 
-def test_a_changed_capacity_counts_at_once(register, live_session, sql):
+def test_changed_capacity_applies_at_once(register, live_session, sql):
     session = live_session(1)
     register(session, {"patient_id": "p"})
     sql("UPDATE live_sessions SET max_participants = 2 WHERE id = %s", session)
@@ -293,14 +294,14 @@ def test_a_changed_capacity_counts_at_once(register, live_session, sql):
     assert_error(register(session, {"patient_id": "r"}), 412, "session_full")
 
 
-# --- The order of the checks ---------------------------------------------------------------
+# --- Order of checks -----------------------------------------------------------------------
 
-def test_the_fields_come_before_the_session(register, live_session):
+def test_fields_are_checked_before_session(register, live_session):
     for session in ("x", new_uuid(), live_session(status="ended"), live_session(0)):
         assert_error(register(session, {"role": "boss"}), 400, "validation_error")
 
 
-def test_the_state_comes_before_the_conflict(register, live_session, sql):
+def test_session_status_is_checked_before_duplicate(register, live_session, sql):
     for status in ("ended", "cancelled"):
         session = live_session(1)
         assert register(session, {"patient_id": "p"}).status_code == 201
@@ -312,30 +313,30 @@ def test_the_state_comes_before_the_conflict(register, live_session, sql):
 
 @pytest.mark.parametrize("again", [
     {"patient_id": "p"}, {"guest_email": "G@x.org"}, {"patient_id": "q", "guest_email": "g@x.org"}])
-def test_the_conflict_comes_before_the_capacity(register, live_session, again):
+def test_duplicate_is_checked_before_capacity(register, live_session, again):
     session = live_session(1)
     assert register(session, {"patient_id": "p", "guest_email": "g@x.org"}).status_code == 201
     assert_error(register(session, again), 409, "conflict")
 
 
-# --- Who may -------------------------------------------------------------------------------
+# --- Authorization -------------------------------------------------------------------------
 
-def test_not_allowed(start_httpd, client, token, live_session):
+def test_refused_authorization_is_403(start_httpd, client, token, live_session):
     httpd = start_httpd(inside='<Location "/v1/sessions">\nRequire user chief\n</Location>')
     answer = client(token, httpd).post(path(live_session()), json={"patient_id": "p"})
     assert_error(answer, 403, "forbidden")
 
 
-def test_a_caller_s_name_obeys_the_rules_of_a_patient_id(client, issuer, live_session):
+def test_caller_name_is_checked_like_patient_id(client, issuer, live_session):
     session = live_session()
     for name in ("x" * 256, "x\u0007y"):
         assert_error(client(issuer.token(name)).post(path(session), json={}),
                      400, "validation_error")
 
 
-# --- What an administrator does in SQL -----------------------------------------------------
+# --- Administrator's functions and tables --------------------------------------------------
 
-def test_cancelling_gives_the_place_back(register, registered, live_session, sql):
+def test_cancelling_frees_place_and_names(register, registered, live_session, sql):
     session = live_session(1)
     made = registered(session, {"patient_id": "p", "guest_email": "g@x.org"})
     assert sql("SELECT cancel_live_registration(%s)", made["id"]) == [(True,)]
@@ -344,7 +345,7 @@ def test_cancelling_gives_the_place_back(register, registered, live_session, sql
     assert_error(register(session, {"patient_id": "q"}), 412, "session_full")
 
 
-def test_cancelling_gives_one_place_back_and_again_none(registered, live_session, sql):
+def test_cancelling_twice_frees_one_place(registered, live_session, sql):
     session = live_session(2)
     made = registered(session, {"patient_id": "p"})
     registered(session, {"patient_id": "q"})
@@ -353,7 +354,7 @@ def test_cancelling_gives_one_place_back_and_again_none(registered, live_session
     assert sql("SELECT registered_count FROM live_sessions WHERE id = %s", session) == [(1,)]
 
 
-def test_a_session_has_defaults_for_all_but_its_title(register, sql):
+def test_session_needs_a_title_only(register, sql):
     session, = sql("INSERT INTO live_sessions (title) VALUES ('A session') RETURNING id")[0]
     assert register(session, {"patient_id": "p"}).status_code == 201
 
@@ -361,7 +362,7 @@ def test_a_session_has_defaults_for_all_but_its_title(register, sql):
 @pytest.mark.parametrize("column, value", [
     ("status", "'over'"), ("status", "''"), ("status", "NULL"), ("max_participants", "-1"),
     ("title", "NULL"), ("registered_count", "-1")])
-def test_what_a_session_cannot_be(sql, live_session, expect_log, column, value):
+def test_invalid_session_violates_constraint(sql, live_session, expect_log, column, value):
     import psycopg2
     expect_log(r"violates (check|not-null) constraint")
     with pytest.raises(psycopg2.IntegrityError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No log tells who registers, at level info or above: not httpd's, not PostgreSQL's.
+"""No log of httpd or PostgreSQL holds personal data at level info or above.
 
-That holds for all that the whole suite sends; the end of each run checks it (see log_leaks.py).
-Here are what would make a server talkative, and the controls that show that the check sees.
+At the end of each run log_leaks.py searches all logs for everything that the tests sent. Here
+are settings that make servers log more, and controls which show that leaks are found.
 """
 
 import re
@@ -16,10 +16,10 @@ from event_registrations import MOUNT
 from scratch import OnScratch
 from wire import wire   # noqa: F401, a fixture
 
-# A row that PostgreSQL refuses and C does not: somebody has made a rule of his own.
+# An administrator's constraint, which PostgreSQL checks and the module does not.
 RULE = ("ALTER TABLE live_registrations ADD CONSTRAINT no_hosts CHECK (role <> 'host')"
         " NOT VALID;")
-# What an administrator may have switched on to find slow statements or errors.
+# Settings of an administrator who looks for slow statements or errors.
 TALKATIVE = """
 DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET log_min_duration_statement = 0',
@@ -32,15 +32,15 @@ END $$;
 """
 
 
-class Talkative(OnScratch):
-    """A PostgreSQL that logs each statement, and why a row is refused."""
+class Verbose(OnScratch):
+    """A PostgreSQL that logs each statement and the details of errors."""
 
     broken = RULE + TALKATIVE
 
     @pytest.fixture
     def logged(self, client, issuer, live_session, postgres, expect_log):
-        """logged(): what PostgreSQL logs of a registration that succeeds and of one that
-        fails; and what it could tell of them."""
+        """logged(): PostgreSQL's log of a successful and a failed registration, and the
+        strings sent."""
         expect_log('violates check constraint "no_hosts"')
 
         def register():
@@ -59,24 +59,24 @@ class Talkative(OnScratch):
         return register
 
 
-class TestATalkativeDatabase(Talkative):
-    def test_it_logs_statements_and_errors_without_their_values(self, logged):
+class TestVerboseDatabase(Verbose):
+    def test_verbose_database_logs_no_values(self, logged):
         text, strings = logged()
         assert "duration: " in text and "live_register" in text
         assert 'violates check constraint "no_hosts"' in text
         assert log_leaks.found_in(text, strings) == set()
 
 
-class TestControlOfTheRolesSettings(Talkative):
-    """Without what the installation sets for the role, it is all there."""
+class TestControlRoleSettings(Verbose):
+    """Without the settings of the service's role, all values are logged."""
 
     # In this database only.
-    broken = Talkative.broken + "".join(f"""
+    broken = Verbose.broken + "".join(f"""
         DO $$ BEGIN EXECUTE format('ALTER ROLE registration IN DATABASE %I SET {setting}',
                                    current_database()); END $$;
         """ for setting in ("log_error_verbosity = verbose", "log_parameter_max_length = -1"))
 
-    def test_control_without_them_the_values_are_logged(self, logged):
+    def test_control_without_role_settings_values_are_logged(self, logged):
         text, strings = logged()
         log_leaks.forget(*strings)
         assert "Failing row contains" in text and "parameters: $1 = " in text
@@ -96,9 +96,9 @@ NO_LEAKS = {
 
 
 @pytest.fixture
-def told(tmp_path):
-    """told(name, line): what the check finds when that line stands in such a log. Its
-    directory is not below that of the run, whose own check would find it too."""
+def found_leaks(tmp_path):
+    """found_leaks(name, line): the leaks found in a log with that line. Its directory is
+    outside those of the run, whose own check would find the leak too."""
     def leaks(name, line):
         directory = tmp_path / "elsewhere"
         directory.mkdir(exist_ok=True)
@@ -111,8 +111,8 @@ def told(tmp_path):
     return leaks
 
 
-def spoken(api, wire, issuer):
-    """Strings of each kind that a client sends, every one of them sent."""
+def send_strings(api, wire, issuer):
+    """Sends strings of each kind that a client can send; the strings by kind."""
     one = {kind: secrets.token_hex(8) for kind in ("patient", "address", "key", "text", "wire")}
     token = issuer.token("somebody", jti=secrets.token_hex(8))
     api.post("/v1/sessions/x/register", json={"patient_id": one["patient"] + ' "é',
@@ -127,22 +127,22 @@ def spoken(api, wire, issuer):
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_control_what_was_sent_is_found_in_a_log(api, wire, issuer, told, name):
-    for kind, text in spoken(api, wire, issuer).items():
-        assert len(told(name, LEAKS[name].format(text))) >= 1, kind
-        assert told(name, NO_LEAKS[name].format(text)) == []
-    assert told(name, LEAKS[name].format(secrets.token_hex(8))) == []
+def test_control_sent_string_is_found_in_log(api, wire, issuer, found_leaks, name):
+    for kind, text in send_strings(api, wire, issuer).items():
+        assert len(found_leaks(name, LEAKS[name].format(text))) >= 1, kind
+        assert found_leaks(name, NO_LEAKS[name].format(text)) == []
+    assert found_leaks(name, LEAKS[name].format(secrets.token_hex(8))) == []
 
 
-class TestControlOfTheSitesLogs(OnScratch):
-    """With the site's own lines on logs gone, a caller's name and a search are logged."""
+class TestControlSiteLogs(OnScratch):
+    """Without the site's directives on logs, a caller's name and a search text are logged."""
 
     @staticmethod
     def change(site):
         site = site.replace("LogLevel authz_core:crit\n", "")
         return site.replace('\\"%m %U %H\\" %>s', '\\"%r\\" %u %>s')
 
-    def test_control_they_are_logged(self, httpd, client, issuer):
+    def test_control_name_and_search_text_are_logged(self, httpd, client, issuer):
         name, text = secrets.token_hex(8), secrets.token_hex(8)
         log_leaks.forget(name, text)
         one = client(issuer.token(name))
@@ -153,7 +153,7 @@ class TestControlOfTheSitesLogs(OnScratch):
         assert name in access.read_text() and name in httpd.log.text()
 
 
-def test_the_sites_logs_have_neither(httpd, client, issuer):
+def test_site_logs_have_no_name_and_no_search_text(httpd, client, issuer):
     name, text = secrets.token_hex(8), secrets.token_hex(8)
     one = client(issuer.token(name))
     path = f"{MOUNT}/{text}"
@@ -167,10 +167,10 @@ def test_the_sites_logs_have_neither(httpd, client, issuer):
         assert name not in log
 
 
-# --- The Referer, and the request's id -----------------------------------------------------
+# --- The Referer and the request id --------------------------------------------------------
 
-class TestControlWithoutTheErrorLogFormat(OnScratch):
-    """httpd's own format ends with the Referer, and has no id."""
+class TestControlWithoutErrorLogFormat(OnScratch):
+    """httpd's own format ends with the Referer and has no request id."""
 
     @staticmethod
     def change(site):
@@ -178,15 +178,15 @@ class TestControlWithoutTheErrorLogFormat(OnScratch):
         assert found == 1
         return site
 
-    def test_control_the_referer_is_logged_and_the_id_is_not(self, httpd, client):
+    def test_control_referer_is_logged_and_request_id_is_not(self, httpd, client):
         answer, line = refused(httpd, client)
         log_leaks.forget(answer.referer)
         assert answer.referer in line and answer.headers["X-Request-Id"] not in line
 
 
 def refused(httpd, client):
-    """An answer to a bad token, sent by a page whose address names a person, and what the
-    error log has of it. Errors of the module itself: test_operating_logs.py."""
+    """Sends an invalid token with a Referer that names a person; the answer and its lines in
+    the error log. Errors of the module: test_operating_logs.py."""
     begin = httpd.log.size()
     one = client("nonsense", httpd)
     referer = one.headers["Referer"] = f"https://app.example.org/?who={secrets.token_hex(8)}"
@@ -197,7 +197,7 @@ def refused(httpd, client):
     return answer, httpd.log.text()[begin:]
 
 
-def test_an_error_is_logged_with_its_id_and_without_the_referer(httpd, client):
+def test_error_is_logged_with_request_id_and_without_referer(httpd, client):
     answer, lines = refused(httpd, client)
     number = answer.headers["X-Request-Id"]
     assert "referer" not in lines and answer.referer not in lines

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that have been kept long enough are deleted by the command in docs/operating.md; no request
-waits for it."""
+"""Purging old rows: the command in docs/operating.md deletes them and delays no request."""
 
 import contextlib
 import re
@@ -15,7 +14,7 @@ import servers
 from conftest import new_uuid
 from scratch import OnScratch
 
-# Seconds that no request waits for, also on a busy machine; one that does waits for longer.
+# More seconds than any request takes that is not blocked, also on a busy machine.
 LONG = 2
 
 EXPIRED = """INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
@@ -34,7 +33,7 @@ def timer_line():
 
 
 def run(line, database, user):
-    """A command as cron or systemd runs it; it is in PATH, as if it were installed."""
+    """Runs a command as cron or systemd does, with the scripts in PATH as if installed."""
     path = f"{servers.ROOT / 'sql'}:/usr/bin:/bin"
     result = subprocess.run(
         ["sh", "-c", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
@@ -44,14 +43,14 @@ def run(line, database, user):
 
 @pytest.fixture
 def clerk(sql, postgres):
-    """A login role that is a member of registration_admin and nothing else."""
+    """A login role whose only right is membership in registration_admin."""
     role = f"clerk_{secrets.token_hex(4)}"
     sql(f"CREATE ROLE {role} LOGIN PASSWORD '{postgres.password}' IN ROLE registration_admin")
     yield role
     sql(f"DROP ROLE {role}")
 
 
-def test_it_is_run_once_an_hour_by_a_timer_too():
+def test_timer_runs_the_same_command_hourly():
     assert timer_line() in cron_line()
     timer = (servers.ROOT / "conf" / "registration-maintain.timer").read_text()
     assert "OnCalendar=hourly" in timer
@@ -59,25 +58,25 @@ def test_it_is_run_once_an_hour_by_a_timer_too():
 
 @pytest.mark.parametrize("user", ["clerk", "postgres"])
 @pytest.mark.parametrize("line", [cron_line(), timer_line()], ids=["cron", "timer"])
-def test_the_documented_command_forgets_all_expired_keys(postgres, sql, clerk, line, user):
+def test_documented_command_deletes_expired_keys(postgres, sql, clerk, line, user):
     assert line.endswith(f" {postgres.database}")
     sql(EXPIRED, 25000)
-    status, said = run(line, postgres, clerk if user == "clerk" else user)
-    assert status == 0, said
-    assert '"idempotency_keys": 25' in said
+    status, out = run(line, postgres, clerk if user == "clerk" else user)
+    assert status == 0, out
+    assert '"idempotency_keys": 25' in out
     assert sql("SELECT count(*) FROM idempotency_keys WHERE expires_at < now()") == [(0,)]
 
 
-def test_who_is_no_member_may_not(postgres, sql, expect_log):
+def test_role_without_membership_is_denied(postgres, sql, expect_log):
     expect_log('permission denied to set role "registration_admin"', "permission denied for")
-    status, said = run("registration-schema maintain", postgres, "registration")
-    assert status == 1 and "permission denied" in said
+    status, out = run("registration-schema maintain", postgres, "registration")
+    assert status == 1 and "permission denied" in out
 
 
 @pytest.mark.parametrize("arguments", ["--keep-audit", "--keep-audit x", "--keep-audit '1;'",
                                        "--keep-audit -1", "--keep-audit ''", "--keep-past",
                                        "--keep 1", "--create", "--keep-audit 10000000"])
-def test_wrong_usage_does_nothing(postgres, arguments):
+def test_invalid_arguments_do_nothing(postgres, arguments):
     for command in (f"maintain {arguments}", f"status {arguments}"):
         assert run(f"registration-schema {command}", postgres, "postgres")[0] == 2
 
@@ -96,11 +95,11 @@ PAST = """
 """
 
 
-class TestWhatIsOld(OnScratch):
+class TestPurge(OnScratch):
     broken = PAST
 
     def registered(self, sql, n):
-        """Registers two for an occurrence, one of whom has to wait, and one for a session."""
+        """Two registrations for an occurrence, one of them waiting, and one for a session."""
         for user in ("first", "second"):
             sql("SELECT events_create(ARRAY[%s::uuid], ARRAY[md5('past' || %s)::uuid], ARRAY[%s],"
                 " '{\"{}\"}', ARRAY[%s::uuid], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}',"
@@ -109,16 +108,16 @@ class TestWhatIsOld(OnScratch):
             " VALUES (%s, md5('past' || %s)::uuid, 'p', 'host')", new_uuid(), n)
         sql("UPDATE live_sessions SET registered_count = 1 WHERE id = md5('past' || %s)::uuid", n)
 
-    def test_what_is_over_goes_with_its_registrations(self, sql, database):
+    def test_past_occurrences_are_purged_with_registrations(self, sql, database):
         for n in (1, 2, 3):
             self.registered(sql, n)
         users = sql("SELECT count(*) FROM event_users WHERE external_id LIKE '%%st _'"
                     " OR external_id LIKE 'second _'")
         assert users == [(6,)]
-        status, said = run("registration-schema maintain --keep-past 1 " + database.database,
-                           database, "postgres")
-        assert status == 0, said
-        # The first one began a month ago and lasted for a day.
+        status, out = run("registration-schema maintain --keep-past 1 " + database.database,
+                          database, "postgres")
+        assert status == 0, out
+        # The first began a month ago and lasted a day.
         assert sql("SELECT DISTINCT external_id FROM event_users WHERE external_id LIKE '%% 1'"
                    " OR external_id LIKE '%% 2' OR external_id LIKE '%% 3' ORDER BY 1") == [
                        ("first 1",), ("second 1",)]
@@ -132,7 +131,7 @@ class TestWhatIsOld(OnScratch):
                        ("live_registration", 1), ("event_user", 4), ("event_registration", 4)]
         assert sql("SELECT * FROM recount()") == []
 
-    def test_a_part_keeps_counts_and_order(self, sql):
+    def test_purge_in_parts_keeps_counts_and_order(self, sql):
         place = new_uuid()
         sql("INSERT INTO occurrences (id, event_id, start_date, capacity)"
             " SELECT %s, id, now() - interval '20 years', 2 FROM events LIMIT 1", place)
@@ -146,7 +145,7 @@ class TestWhatIsOld(OnScratch):
             seen += sql("SELECT registrations FROM occurrences WHERE id = %s", place)
         assert seen == [(2,), (2,), (2,), (1,), (0,)]
 
-    def test_registrations_that_were_deleted_go(self, sql, database):
+    def test_deleted_registrations_are_purged(self, sql, database):
         def register(name):
             registration = new_uuid()
             sql("SELECT events_create(ARRAY[%s::uuid], ARRAY[id], ARRAY[%s], '{\"{}\"}',"
@@ -159,9 +158,9 @@ class TestWhatIsOld(OnScratch):
             sql("UPDATE event_registrations SET deleted_at = now() - %s::interval,"
                 " waiting_number = NULL WHERE id = %s", age, one)
         sql("SELECT recount()")
-        status, said = run("registration-schema maintain --keep-deleted 1 " + database.database,
-                           database, "postgres")
-        assert status == 0, said
+        status, out = run("registration-schema maintain --keep-deleted 1 " + database.database,
+                          database, "postgres")
+        assert status == 0, out
         assert {row for row, in sql("SELECT id FROM event_registrations WHERE id = ANY ("
                                     "%s::uuid[])", [kept, young, old])} == {kept, young}
         assert sql("SELECT external_id FROM event_users WHERE external_id IN"
@@ -215,9 +214,9 @@ class OldAudit(OnScratch):
         finally:
             reader.close()
 
-    def longest_while_dropping(self, database, register):
-        """How long a registration waits at most while a partition is to be dropped and a reader
-        has the audit locked."""
+    def longest_wait_during_drop(self, database, register):
+        """The longest time of a registration while a partition is to be dropped and a reader
+        holds a lock on the audit."""
         with self.being_read(database):
             dropping = threading.Thread(target=run, args=(
                 f"registration-schema maintain --keep-audit 12 {database.database}", database,
@@ -235,24 +234,24 @@ class OldAudit(OnScratch):
 
 
 class TestOldAudit(OldAudit):
-    def test_old_months_go_and_leave_an_entry_and_nobody_waits(self, sql, database, register,
-                                                              expect_log):
+    def test_old_partitions_are_dropped_with_entry_and_without_delay(self, sql, database,
+                                                                     register, expect_log):
         expect_log("canceling statement due to lock timeout", "the audit is being read")
         before = self.partitions(sql)
-        assert self.longest_while_dropping(database, register) < LONG
-        status, said = run(f"registration-schema maintain --keep-audit 12 {database.database}",
-                           database, "postgres")
-        assert status == 0, said
+        assert self.longest_wait_during_drop(database, register) < LONG
+        status, out = run(f"registration-schema maintain --keep-audit 12 {database.database}",
+                          database, "postgres")
+        assert status == 0, out
         assert before - self.partitions(sql) == {"audit_oldest", "audit_2020_02"}
         assert sql("SELECT 1 FROM audit WHERE id = 'old'") == []
         assert sql("SELECT id, row_count FROM audit WHERE kind = 'audit' ORDER BY at") == [
             ("audit_oldest", 2), ("audit_2020_02", 1)]
-        # Younger partitions stay.
+        # Newer partitions are kept.
         assert run(f"registration-schema maintain --keep-audit 0 {database.database}", database,
                    "postgres")[0] == 0
         assert len(self.partitions(sql)) == len(before) - 2
 
-    def test_an_old_default_partition_goes_and_is_made_anew(self, sql, expect_log):
+    def test_old_default_partition_is_replaced(self, sql, expect_log):
         expect_log("entries of the audit are neither changed nor deleted")
         while sql("SELECT drop_audit_partition('2020-04-01')") != [(None,)]:
             pass
@@ -264,8 +263,8 @@ class TestOldAudit(OldAudit):
         with pytest.raises(Exception, match="neither changed nor deleted"):
             sql("TRUNCATE audit_default")
 
-    def test_the_entry_of_a_default_partition_goes_into_the_new_one(self, sql):
-        """Where this month has no partition of its own."""
+    def test_entry_of_dropped_default_partition_is_in_new_one(self, sql):
+        """If the current month has no partition."""
         while sql("SELECT drop_audit_partition('2020-04-01')") != [(None,)]:
             pass
         for name, in sql("SELECT name::text FROM audit_partitions()"
@@ -278,18 +277,18 @@ class TestOldAudit(OldAudit):
             ("audit_default", "erased", "audit_default", 1)]
 
 
-class TestControlOfWaits(OldAudit):
+class TestControlWithoutLockTimeout(OldAudit):
     broken = OLD_PARTITIONS + """
         ALTER FUNCTION drop_audit_partition(timestamptz) SET lock_timeout = 0;"""
 
-    def test_control_without_the_lock_timeout_registrations_wait(self, database, register,
-                                                                 expect_log):
+    def test_control_without_lock_timeout_registrations_wait(self, database, register,
+                                                             expect_log):
         expect_log("canceling statement due to lock timeout", "REG03")
-        assert self.longest_while_dropping(database, register) > LONG
+        assert self.longest_wait_during_drop(database, register) > LONG
 
 
-class TestUnderLoad(OnScratch):
-    """Registrations go on while much is purged."""
+class TestPurgeUnderLoad(OnScratch):
+    """Registrations while many rows are purged."""
 
     broken = """
         INSERT INTO idempotency_keys (key, fingerprint, body, expires_at)
@@ -302,8 +301,8 @@ class TestUnderLoad(OnScratch):
           FROM generate_series(1, 5000) AS n;
         UPDATE live_sessions SET registered_count = 5000 WHERE title = 'Past';"""
 
-    def test_no_request_waits_for_a_purge(self, client, admin_token, httpd, live_session, sql,
-                                          database):
+    def test_purge_delays_no_request(self, client, admin_token, httpd, live_session, sql,
+                                     database):
         session, waits, stop = live_session(), [], threading.Event()
         statuses = set()
 
@@ -320,13 +319,13 @@ class TestUnderLoad(OnScratch):
         for thread in threads:
             thread.start()
         try:
-            status, said = run("registration-schema maintain --keep-past 6 --keep-audit 12"
-                               f" --keep-deleted 6 {database.database}", database, "postgres")
+            status, out = run("registration-schema maintain --keep-past 6 --keep-audit 12"
+                              f" --keep-deleted 6 {database.database}", database, "postgres")
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
-        assert status == 0, said
+        assert status == 0, out
         assert statuses == {201} and max(waits) < LONG
         assert sql("SELECT count(*) FROM idempotency_keys WHERE expires_at < now()") == [(0,)]
         assert sql("SELECT count(*) FROM live_sessions WHERE title = 'Past'") == [(0,)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus is told: exactly what was done, by all child processes together."""
+"""Prometheus metrics: exact counts, summed over all child processes."""
 
 import collections
 import os
@@ -27,13 +27,13 @@ MaxSpareThreads 128
 
 @pytest.fixture
 def one(start_httpd, postgres):
-    """A Caller of an httpd of its own with two child processes."""
+    """A Caller of an httpd with two child processes."""
     site = CHILDREN + MOUNTS + database(postgres.dsn()) + OPERATING
     return Caller(start_httpd(site, modules=MODULES))
 
 
-def settled(one, condition, what, seconds=20):
-    """Requests are counted when their answers have gone out, so a moment later."""
+def wait_for(one, condition, what, seconds=20):
+    """Waits until the samples meet a condition; requests are counted after their answers."""
     latest = {}
 
     def is_so():
@@ -44,7 +44,7 @@ def settled(one, condition, what, seconds=20):
 
 
 def register_in_both(one, session, at_once):
-    """160 requests over 40 connections, so that both children get some."""
+    """Sends 160 requests on 40 connections, so that both children get some."""
     assert len(children(one.httpd.pid())) == 2
 
     def ask(number):
@@ -58,7 +58,7 @@ def register_in_both(one, session, at_once):
     assert collections.Counter(a for a, *_ in answers) == {201: 30, 412: 10}
 
 
-def test_requests_are_counted_exactly_over_all_children(one, live_session, at_once):
+def test_requests_are_counted_exactly_over_child_processes(one, live_session, at_once):
     session = live_session(max_participants=30)
     pids = children(one.httpd.pid())
     register_in_both(one, session, at_once)
@@ -69,13 +69,13 @@ def test_requests_are_counted_exactly_over_all_children(one, live_session, at_on
     for _ in range(5):
         assert one.register(session).status_code == 412
     wanted = {201: 30, 412: 15, 404: 40}
-    samples = settled(one, lambda s: metrics.requests_of(s, "live_register") == wanted,
-                      "there were not just these counts")
+    samples = wait_for(one, lambda s: metrics.requests_of(s, "live_register") == wanted,
+                       "there were not just these counts")
     assert metrics.requests_of(samples, "none") == {404: 40, 405: 40}
     label = 'operation="live_register"'
     assert metrics.one(samples, "request_duration_seconds_count", label) == 85
     assert metrics.one(samples, "request_duration_seconds_sum", label) > 0
-    # Each was carried to the database once, in some batch.
+    # Each request is in exactly one batch.
     assert metrics.one(samples, "batch_requests_sum") == 85
     assert 1 <= metrics.one(samples, "batch_requests_count") <= 85
     assert metrics.one(samples, "database_call_duration_seconds_count") \
@@ -86,7 +86,7 @@ def test_requests_are_counted_exactly_over_all_children(one, live_session, at_on
                        "there were not two processes")
 
 
-def test_control_children_that_count_by_themselves_do_not_count_exactly(
+def test_control_unshared_counters_are_detected(
         start_httpd, postgres, live_session, at_once, tmp_path):
     module = changed_module(tmp_path / "unshared",
                             "reg_metrics_join(pool, memory_of(memory))",
@@ -95,12 +95,12 @@ def test_control_children_that_count_by_themselves_do_not_count_exactly(
     one = Caller(start_httpd(site, modules=MODULES, registration=module))
     register_in_both(one, live_session(max_participants=30), at_once)
     with pytest.raises(servers.ServerError):
-        settled(one, lambda s: metrics.requests_of(s, "live_register")
-                == {201: 30, 412: 10, 404: 40} and metrics.one(s, "processes") == 2,
-                "", seconds=3)
+        wait_for(one, lambda s: metrics.requests_of(s, "live_register")
+                 == {201: 30, 412: 10, 404: 40} and metrics.one(s, "processes") == 2,
+                 "", seconds=3)
 
 
-def test_who_is_refused_before_the_module_is_asked_is_counted(start_httpd, client, token):
+def test_requests_refused_by_authorization_are_counted(start_httpd, client, token):
     httpd = start_httpd()
     client(httpd=httpd).post("/v1/families", json={})
     client(token, httpd).post("/v1/families", json={})
@@ -110,7 +110,7 @@ def test_who_is_refused_before_the_module_is_asked_is_counted(start_httpd, clien
         == {401: 1, 403: 1}, 20, "there were not just these counts")
 
 
-def test_promtool_finds_nothing_to_say(one, live_session, tmp_path):
+def test_promtool_accepts_metrics(one, live_session, tmp_path):
     assert one.register(live_session()).status_code == 201
     answer = one.get("/metrics")
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -121,12 +121,12 @@ def test_promtool_finds_nothing_to_say(one, live_session, tmp_path):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     checked = check(answer.text)
     assert (checked.returncode, checked.stdout) == (0, "")
-    # The control: it does find something.
+    # Negative control: it detects errors.
     assert check(answer.text.replace("_total", "")).returncode != 0
     assert check(answer.text + answer.text).returncode != 0
 
 
-def test_only_reading_is_allowed(one):
+def test_metrics_are_read_only(one):
     assert one.head("/metrics").status_code == 200
     options = one.options("/metrics")
     assert (options.status_code, options.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
@@ -136,28 +136,29 @@ def test_only_reading_is_allowed(one):
     assert one.get("/metrics/x").json()["error"] == "not_found"
 
 
-def test_a_child_that_is_killed_leaves_nothing_behind(one, live_session, expect_log):
-    """What it counted stays; what it had open does not."""
+def test_killed_child_process_leaves_no_gauges(one, live_session, expect_log):
+    """Its counters remain and its gauges are removed."""
     expect_log("AH00052: child pid .* exit signal Killed")
     session = live_session()
     pids = children(one.httpd.pid())
     for _ in range(3):
         assert one.register(session).status_code == 201
-    samples = settled(one, lambda s: metrics.requests_of(s, "live_register") == {201: 3},
-                      "they were not counted")
+    samples = wait_for(one, lambda s: metrics.requests_of(s, "live_register") == {201: 3},
+                       "they were not counted")
     assert metrics.one(samples, "connections_open") >= 1
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     servers.wait_until(lambda: len(set(children(one.httpd.pid())) - set(pids)) == 2, 20,
                        "there were no new children")
     one.close()
-    samples = settled(one, lambda s: metrics.one(s, "processes") == 2,
-                      "the killed ones were still counted")
+    samples = wait_for(one, lambda s: metrics.one(s, "processes") == 2,
+                       "still counted")
     assert metrics.one(samples, "connections_open") == 0
     assert metrics.requests_of(samples, "live_register") == {201: 3}
 
 
-def test_the_database_s_errors_and_the_breaker(start_httpd, postgres_to_break, expect_log):
+def test_database_errors_and_circuit_breaker_are_counted(start_httpd, postgres_to_break,
+                                                         expect_log):
     expect_log('violates check constraint "no_hosts"')
     site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
@@ -166,7 +167,7 @@ def test_the_database_s_errors_and_the_breaker(start_httpd, postgres_to_break, e
     before = metrics.get(one)
     assert metrics.one(before, "connections_open") == 1
     assert metrics.one(before, "breakers_open") == 0
-    # An error of class 23: the administrator's own rule.
+    # An error of class 23, by an administrator's constraint.
     postgres_to_break.query("ALTER TABLE live_registrations ADD CONSTRAINT no_hosts"
                             " CHECK (role <> 'host') NOT VALID")
     try:
@@ -184,10 +185,10 @@ def test_the_database_s_errors_and_the_breaker(start_httpd, postgres_to_break, e
     assert metrics.one(samples, refused, 'reason="unreachable"') >= 1
     assert metrics.one(samples, refused, 'reason="breaker"') >= 1
     postgres_to_break.start()
-    settled(one, lambda s: metrics.one(s, "breakers_open") == 0, "the breaker stayed open")
+    wait_for(one, lambda s: metrics.one(s, "breakers_open") == 0, "the breaker stayed open")
 
 
-def test_what_waits_for_the_database_is_seen(start_httpd, postgres_to_break, at_once):
+def test_queued_requests_are_counted(start_httpd, postgres_to_break, at_once):
     site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
     session = postgres_to_break.live_session()
@@ -195,19 +196,20 @@ def test_what_waits_for_the_database_is_seen(start_httpd, postgres_to_break, at_
 
     def register_or_look(number):
         if number == 0:
-            return settled(one, lambda s: metrics.one(s, "queued_requests") >= 1
-                           and metrics.one(s, "connections_in_use") >= 1,
-                           "nothing was seen to wait")
+            return wait_for(one, lambda s: metrics.one(s, "queued_requests") >= 1
+                            and metrics.one(s, "connections_in_use") >= 1,
+                            "no queued request was seen")
         return one.register(session).status_code
     with postgres_to_break.slow(0.2, session):
         _, *statuses = at_once(9, register_or_look)
     assert statuses == [201] * 8
-    settled(one, lambda s: metrics.one(s, "queued_requests") == 0
-            and metrics.one(s, "connections_in_use") == 0, "something seemed to wait still")
+    wait_for(one, lambda s: metrics.one(s, "queued_requests") == 0
+             and metrics.one(s, "connections_in_use") == 0, "still queued")
 
 
-def test_who_waited_for_a_locked_row_waits_no_longer(start_httpd, postgres_to_break, at_once):
-    """There is another queue for those."""
+def test_queued_requests_returns_to_zero_after_lock_wait(start_httpd, postgres_to_break,
+                                                         at_once):
+    """Requests for locked rows are in another queue."""
     site = CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES))
     session = postgres_to_break.live_session()
@@ -216,9 +218,9 @@ def test_who_waited_for_a_locked_row_waits_no_longer(start_httpd, postgres_to_br
         if number:
             return one.register(session).status_code
         with postgres_to_break.locked(session):
-            return settled(one, lambda s: metrics.one(s, "database_errors_total",
-                                                      'class="55"') >= 2, "nobody waited")
+            return wait_for(one, lambda s: metrics.one(s, "database_errors_total",
+                                                       'class="55"') >= 2, "no lock wait")
     _, *statuses = at_once(5, register_or_lock)
     assert statuses == [201] * 4
-    settled(one, lambda s: metrics.one(s, "queued_requests") == 0
-            and metrics.one(s, "connections_in_use") == 0, "something seemed to wait still")
+    wait_for(one, lambda s: metrics.one(s, "queued_requests") == 0
+             and metrics.one(s, "connections_in_use") == 0, "still queued")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mount is no place in the file system, whatever the site has there."""
+"""A mount is independent of the file system, whatever the site serves there."""
 
 import re
 import urllib.parse
@@ -15,15 +15,15 @@ from event_registrations import created, ids
 SESSION = "/v1/sessions/11111111-1111-4111-8111-111111111111"
 
 
-def test_directory_sections_are_not_for_a_mount(client, token, start_httpd):
-    """Debian's own configuration closes the whole file system."""
+def test_directory_section_does_not_apply_to_mount(client, token, start_httpd):
+    """Debian's configuration denies access to the whole file system."""
     httpd = start_httpd(inside="<Directory />\nRequire all denied\n</Directory>")
     assert client(token, httpd).post(f"{SESSION}/register", json={"role": "no such"}) \
         .status_code == 400
 
 
-def test_a_mount_with_the_path_of_a_directory_is_no_directory(client, token, start_httpd):
-    """mod_dir would redirect, and a long name would be refused by the file system."""
+def test_mount_at_path_of_directory_is_not_a_directory(client, token, start_httpd):
+    """mod_dir would redirect, and the file system would refuse a long name."""
     httpd = start_httpd(modules=[*servers.MODULES, "dir"], inside="""
         <Location "/tmp">
             RegistrationAPI events
@@ -34,14 +34,14 @@ def test_a_mount_with_the_path_of_a_directory_is_no_directory(client, token, sta
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "id")
 
 
-def test_trace_is_no_method_of_an_api(client, token, start_httpd):
+def test_trace_is_405(client, token, start_httpd):
     httpd = start_httpd(inside="TraceEnable on")
     answer = client(token, httpd).request("TRACE", f"{SESSION}/register")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST, OPTIONS")
     assert answer.json()["error"] == "method_not_allowed"
 
 
-def test_a_front_end_beside_it_gets_nothing_of_a_mount(client, token, start_httpd, tmp_path):
+def test_fallback_resource_does_not_serve_mount(client, token, start_httpd, tmp_path):
     (tmp_path / "index.html").write_text("<p>the front end</p>")
     tmp_path.chmod(0o755)
     httpd = start_httpd(modules=[*servers.MODULES, "dir"], inside=f"""
@@ -52,7 +52,7 @@ def test_a_front_end_beside_it_gets_nothing_of_a_mount(client, token, start_http
     assert visitor.post(f"{SESSION}/register", data="{").json()["error"] == "validation_error"
 
 
-def test_a_path_that_no_request_can_follow_is_refused(start_httpd):
+def test_mount_path_with_slash_at_end_or_wildcard_is_refused(start_httpd):
     for path in ["/", "/v1/families/", "/v1/*"]:
         httpd = start_httpd(start=False, inside=f"""
             <Location "{path}">
@@ -61,8 +61,7 @@ def test_a_path_that_no_request_can_follow_is_refused(start_httpd):
         assert "does not end in a slash" in httpd.refusal()
 
 
-def test_a_rule_that_leads_out_of_a_mount_does_not_lead_into_the_file_system(
-        client, token, start_httpd):
+def test_rewrite_out_of_mount_serves_no_file(client, token, start_httpd):
     httpd = start_httpd(modules=[*servers.MODULES, "rewrite"], inside="""
         DocumentRoot /usr/share
         RewriteEngine on
@@ -71,7 +70,7 @@ def test_a_rule_that_leads_out_of_a_mount_does_not_lead_into_the_file_system(
     assert answer.status_code == 404
 
 
-def test_a_pattern_is_no_mount(start_httpd):
+def test_location_match_cannot_be_a_mount(start_httpd):
     for section in ['<Location ~ "/v1/(a|b)">', '<LocationMatch "/v1/(a|b)">']:
         httpd = start_httpd(start=False, inside=f"""
             {section}
@@ -80,15 +79,15 @@ def test_a_pattern_is_no_mount(start_httpd):
         assert "one plain path" in httpd.refusal()
 
 
-# --- Where a mount is part of a URI --------------------------------------------------------
+# --- Mount paths in URIs -------------------------------------------------------------------
 
-# No URI has these octets.
+# A URI cannot contain these octets unescaped.
 ODD = {"a blank": "/a b", "not ASCII": "/d\u00e9p\u00f4t/\u65e5", "an escape": "/a%20b",
        "delimiters": "/{a},b;c#d^e"}
 
 
 def check_uris(api, path, one_occurrence, one_group):
-    """Every address that an answer has can be followed as it stands."""
+    """Each URI in the answers is valid and can be requested."""
     registrations = urllib.parse.quote(path) + "/registrations"
     made = [created(api, one_occurrence, f"user {n}", registrations) for n in range(2)]
     answer = api.get(registrations, params={"occurrenceId": one_occurrence, "limit": 1})
@@ -106,7 +105,7 @@ def check_uris(api, path, one_occurrence, one_group):
 
 @pytest.fixture
 def odd_site(start_httpd, client, token, occurrence, group):
-    """odd_site(path, **options): what check_uris() takes, with the APIs below that path."""
+    """odd_site(path, **options): the arguments of check_uris(), with the APIs below a path."""
     def make(path, **options):
         httpd = start_httpd(inside=f"""
             RegistrationGroupsPath "{path}/groups"
@@ -124,11 +123,11 @@ def odd_site(start_httpd, client, token, occurrence, group):
 
 
 @pytest.mark.parametrize("path", ODD)
-def test_a_mount_is_escaped_where_it_is_part_of_a_uri(odd_site, path):
+def test_mount_path_is_escaped_in_uris(odd_site, path):
     check_uris(*odd_site(ODD[path]))
 
 
-def test_a_mount_that_is_not_escaped_would_be_noticed(odd_site, tmp_path):
+def test_control_unescaped_mount_path_is_detected(odd_site, tmp_path):
     module = changed_module(tmp_path / "changed", "conf->mount_uri = escape_path(cmd->pool, "
                             "cmd->path);", "conf->mount_uri = cmd->path;")
     site = odd_site("/d\u00e9p\u00f4t", registration=module)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the APIs is what they do.
+"""The behaviour of the APIs is what openapi.json describes.
 
-Each answer that it names is provoked, operation by operation and example by example; and
-whatever any other test gets from the shared httpd is held against it by the Client.
+Each described answer is provoked, for each operation and example. Answers of the shared httpd
+in all other tests are compared with the description by the Client.
 """
 
 import json
@@ -20,12 +20,12 @@ from conftest import new_object_id, new_uuid
 from openapi import DOCUMENT, OPERATIONS
 
 
-# --- Its mount -----------------------------------------------------------------------------
+# --- The mount of the document -------------------------------------------------------------
 
 PATH = "/openapi.json"
 
 
-def test_it_is_served_to_anybody(anonymous):
+def test_document_is_public(anonymous):
     answer = anonymous.get(PATH)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
@@ -33,7 +33,7 @@ def test_it_is_served_to_anybody(anonymous):
     assert answer.json() == DOCUMENT
 
 
-def test_it_is_sent_once(anonymous):
+def test_document_is_cacheable(anonymous):
     etag = anonymous.get(PATH).headers["ETag"]
     again = anonymous.get(PATH, headers={"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
@@ -42,18 +42,18 @@ def test_it_is_sent_once(anonymous):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_it_is_only_read(anonymous, method):
+def test_document_is_read_only(anonymous, method):
     answer = anonymous.request(method, PATH)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert list(answer.json()) == ["error", "message"]
 
 
-def test_what_is_below_it_is_not_there(anonymous):
+def test_path_below_document_is_404(anonymous):
     answer = anonymous.get(PATH + "/x")
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
 
-def test_it_needs_no_database(client, start_httpd):
+def test_document_needs_no_database(client, start_httpd):
     httpd = start_httpd("""<VirtualHost *:*>
         <Location "/openapi.json">
             RegistrationAPI openapi
@@ -64,12 +64,12 @@ def test_it_needs_no_database(client, start_httpd):
     assert answer.get(PATH).json() == DOCUMENT
 
 
-# --- Every answer --------------------------------------------------------------------------
+# --- Each described answer -----------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory, postgres):
-    """An httpd without authentication whose database is reached but has no operations, and
-    one whose database is not reached."""
+    """An httpd without authentication whose database has no operations, and one whose
+    database is unreachable."""
     def make(dsn):
         site = faults.CHILD + faults.MOUNTS + faults.database(dsn)
         httpd = servers.Httpd(tmp_path_factory.mktemp("broken"), site, modules=faults.MODULES)
@@ -89,7 +89,7 @@ def broken(tmp_path_factory, postgres):
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory, certificates, issuer, postgres):
-    """The shared httpd's site, where no token is allowed to do anything."""
+    """The shared site, with every token refused."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres).replace(
         "</VirtualHost>", """<LocationMatch "^/(v1|api)/">
@@ -105,7 +105,7 @@ def closed(tmp_path_factory, certificates, issuer, postgres):
 @pytest.fixture
 def world(admin, anonymous, client, admin_token, broken, closed, live_session, group,
           institution, child, occurrence, sql, expect_log):
-    """What the provocations below need."""
+    """What the requests below need."""
     return types.SimpleNamespace(**locals())
 
 
@@ -120,7 +120,7 @@ def live(w, json=None, session=None, **options):
 
 
 def member(w, address, change=None, code=None, **options):
-    """The answer to a new member's registration; `change` changes a body that is good."""
+    """The answer to the registration of a new member; `change` modifies a valid body."""
     if not code:
         made = w.group()
         code, address = made.code, address.replace("GROUP", made.id)
@@ -156,7 +156,7 @@ def made_member(w):
     return member(w, GROUPS + "/GROUP/members").json()
 
 
-# A request of each operation that succeeds: method, address, body.
+# A successful request of each operation: method, path, body.
 GOOD = {
     "registerForLiveSession": lambda w: (
         "POST", f"{SESSIONS}/{w.live_session()}/register", {"patient_id": "one"}),
@@ -210,7 +210,7 @@ def reuse_key(w, operation):
     return w.admin.request(method, address, json=body, headers=key)
 
 
-# How to get an answer that several operations have, by its status and the example's name.
+# Requests for answers that several operations have, by status and name of the example.
 COMMON = {
     ("400", "malformed"): lambda w, o: good(w, o, json=None, data=b"{",
                                             headers={"Content-Type": "application/json"}),
@@ -293,7 +293,7 @@ def taken_username(w):
 
 
 def two_places(w, capacity=1):
-    """Of an occurrence's two registrations, the one that waits or is the latest."""
+    """The second registration of an occurrence, which waits if there is one place."""
     occurrence = w.occurrence(capacity=capacity)
     return [event_id(w, occurrence) for _ in range(2)][1]
 
@@ -329,7 +329,7 @@ def not_changed(w):
         "If-None-Match": w.admin.get(address).headers["ETag"]})
 
 
-# And those of one operation alone.
+# Requests for answers of one operation only.
 OWN = {
     "registerForLiveSession": {
         ("201", None): live,
@@ -419,7 +419,7 @@ OWN = {
 
 
 def described():
-    """Every answer of every operation; an error's by example."""
+    """Each answer of each operation; errors by example."""
     for operation in OPERATIONS.values():
         for status, response in operation.responses.items():
             names = [None]
@@ -430,8 +430,8 @@ def described():
 
 
 @pytest.mark.parametrize("operation, status, example", described())
-def test_what_is_described_is_answered(world, operation, status, example):
-    """An error's body is the example's to the letter, whatever else its schema allows."""
+def test_described_answer_is_given(world, operation, status, example):
+    """The body of an error equals its example."""
     own = OWN.get(operation, {}).get((status, example))
     if own:
         answer = own(world)
@@ -448,7 +448,7 @@ def test_what_is_described_is_answered(world, operation, status, example):
         assert answer.json() == openapi.examples(openapi.content(response))[example]
 
 
-def test_control_an_answer_that_is_not_described_is_noticed(world):
+def test_control_undescribed_answer_is_detected(world):
     answer = live(world)
     openapi.check(answer)
     for status, change in [(202, {}), (201, {"more": 1}), (201, {"id": "none"})]:
@@ -460,8 +460,8 @@ def test_control_an_answer_that_is_not_described_is_noticed(world):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_is_asked_for_by_other_methods(world, operation):
-    """HEAD is answered as GET, OPTIONS by what the description has, and so is the rest."""
+def test_head_options_and_other_methods_are_answered(world, operation):
+    """HEAD like GET, OPTIONS with the described methods, others with 405."""
     address = GOOD[operation](world)[1]
     item = DOCUMENT["paths"][OPERATIONS[operation].path]
     expected = [method.upper() for method in ("get", "head", "post", "put", "delete")
@@ -477,7 +477,7 @@ def test_an_operation_is_asked_for_by_other_methods(world, operation):
         assert world.admin.head(address).content == b""
 
 
-# --- Every example that is sent ------------------------------------------------------------
+# --- Examples of requests ------------------------------------------------------------------
 
 def sendable():
     for operation in OPERATIONS.values():
@@ -486,7 +486,7 @@ def sendable():
                 yield operation.id, name
 
 
-# Takes back what the examples register, and what this database's other tests have.
+# Removes the registrations of the examples and those of other tests.
 UNDO = """
 DELETE FROM live_registrations WHERE patient_id IN ('patient-1', 'doctor-1')
     OR guest_email IN ('guest@example.org', 'doctor@example.org');
@@ -500,7 +500,7 @@ SELECT recount();
 
 
 @pytest.mark.parametrize("operation, example", sendable())
-def test_an_example_is_accepted_as_it_is(world, sql, operation, example):
+def test_example_of_request_is_accepted(world, sql, operation, example):
     one = OPERATIONS[operation]
     body = openapi.examples(openapi.content(one.node["requestBody"]))[example]
     address = one.path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the APIs by itself: it is valid, and so are its schemas and examples."""
+"""openapi.json itself: the document, its schemas and its examples are valid."""
 
 import json
 import subprocess
@@ -14,22 +14,22 @@ from openapi import DOCUMENT, OPERATIONS
 VALIDATOR = servers.ROOT / "build" / "venv-openapi" / "bin" / "openapi-spec-validator"
 
 
-def test_it_is_valid_openapi():
+def test_document_is_valid_openapi():
     if not VALIDATOR.exists():
-        pytest.fail("make check installs it")
+        pytest.fail("`make check` installs the validator")
     result = subprocess.run([VALIDATOR, servers.ROOT / "src" / "api" / "openapi.json"], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout
 
 
-def test_its_version_is_the_package_s():
+def test_document_version_is_package_version():
     version = (servers.ROOT / "debian" / "changelog").read_text().partition("(")[2]
     changes = (servers.ROOT / "CHANGES.md").read_text().partition("## ")[2]
     assert DOCUMENT["info"]["version"] == version.partition(")")[0]
     assert changes.startswith(DOCUMENT["info"]["version"])
 
 
-def test_control_the_validator_finds_a_mistake(tmp_path):
+def test_control_validator_detects_an_error(tmp_path):
     wrong = json.loads(json.dumps(DOCUMENT))
     wrong["paths"]["/v1/families"]["post"]["responses"]["201"].pop("description")
     (tmp_path / "openapi.json").write_text(json.dumps(wrong))
@@ -38,7 +38,7 @@ def test_control_the_validator_finds_a_mistake(tmp_path):
 
 
 def media_types(node):
-    """Every schema with examples in a part of the document."""
+    """Each media type with a schema in a part of the document."""
     if isinstance(node, dict):
         if "schema" in node:
             yield node
@@ -48,7 +48,7 @@ def media_types(node):
             yield from media_types(part)
 
 
-def test_every_schema_is_one():
+def test_schemas_are_valid():
     schemas = [*DOCUMENT["components"]["schemas"].values(),
                *(part["schema"] for part in media_types(DOCUMENT))]
     for schema in schemas:
@@ -56,7 +56,7 @@ def test_every_schema_is_one():
     assert len(schemas) > 50
 
 
-def test_every_example_fits_its_schema():
+def test_examples_match_their_schemas():
     found = 0
     for part in media_types(DOCUMENT):
         values = [*openapi.examples(part).values(), *(
@@ -68,30 +68,30 @@ def test_every_example_fits_its_schema():
 
 
 def fields_of(schema):
-    """The names of the fields of a request, at any depth, that hold no others."""
+    """The names of the innermost fields of a request."""
     schema = openapi.resolved(schema)
     for name, field in schema.get("properties", {}).items():
-        inner = list(fields_of(field))
-        yield from inner or [name]
+        nested = list(fields_of(field))
+        yield from nested or [name]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_whatever_may_be_sent_is_looked_at(operation):
-    """Each field of a body and each parameter of a query is at fault in an example of an
-    error, and each example of an error is provoked below."""
+def test_each_field_and_parameter_has_an_error_example(operation):
+    """Each body field and query parameter is in an example of an error, and test_openapi.py
+    provokes each of these errors."""
     node = OPERATIONS[operation].node
     names = [parameter["name"] for parameter in map(openapi.resolved,
                                                     node.get("parameters", []))
              if parameter["in"] == "query"]
     if "requestBody" in node:
         names += fields_of(openapi.content(node["requestBody"])["schema"])
-    told = [json.dumps(openapi.examples(openapi.content(response)))
-            for status, response in OPERATIONS[operation].responses.items()
-            if status in ("400", "422")]
-    assert [name for name in names if not any(name in text for text in told)] == []
+    examples = [json.dumps(openapi.examples(openapi.content(response)))
+                for status, response in OPERATIONS[operation].responses.items()
+                if status in ("400", "422")]
+    assert [name for name in names if not any(name in text for text in examples)] == []
 
 
-def test_nothing_in_it_is_unused():
+def test_components_are_all_used():
     text = json.dumps(DOCUMENT)
     for kind, parts in DOCUMENT["components"].items():
         for name in parts if kind != "securitySchemes" else ():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the APIs as programs take it: generators of clients and of requests.
+"""openapi.json as generators of clients and of requests read it.
 
-What generators cannot take is looked for in the document itself, and its limits on values are
-compared with the module's. Clients that are generated and called are in tests/clients.
+The document is checked for constructs that generators do not support, and its limits on values
+are compared with the module's. tests/clients generates and calls clients.
 """
 
 import copy
@@ -18,16 +18,16 @@ import samples
 from openapi import DOCUMENT, OPERATIONS
 from test_openapi import GOOD
 
-# Formats that a generator makes a type of its language of, with its own way to write a value.
+# Formats for which generators use a type of the language, with its own notation of a value.
 TYPED_FORMATS = ("date", "date-time", "uuid", "email")
-# Components that a generator may make a type of; it has one namespace for all of them.
+# Components for which generators may make types, in one namespace.
 TYPES = ("schemas", "parameters", "responses", "headers", "links")
 
 
-# --- What generators cannot take -----------------------------------------------------------
+# --- Constructs that generators do not support ---------------------------------------------
 
 def nodes(node):
-    """Every object in a part of the document."""
+    """All objects in a part of the document."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())
@@ -49,7 +49,7 @@ def clashes(document):
 
 
 def offers_empty_success(operation):
-    """Whether Prefer is offered where a success that has a body may be without it."""
+    """Is Prefer offered where a success with a body may also be without one?"""
     names = [openapi.resolved(one)["name"] for one in operation.get("parameters", [])]
     return "Prefer" in names and any(
         "content" in response and "Preference-Applied" in response.get("headers", {})
@@ -57,14 +57,14 @@ def offers_empty_success(operation):
 
 
 def obstacles(document):
-    """What a generator stumbles over, in words."""
+    """The unsupported constructs, in words."""
     for node in nodes(document):
         if node.get("format") in TYPED_FORMATS and "pattern" in node:
             yield f"a pattern beside the format {node['format']}"
         if node.get("format") == "email":
             yield "the format email, which allows less than the module"
         if is_schema(node, "object") and not {"properties", "additionalProperties"} & set(node):
-            yield "an object of which nothing is said"
+            yield "an object without description"
         if {"const", "enum"} & set(node) and "type" not in node:
             yield "values without a type"
         if "in" in node and "default" in node.get("schema", {}):
@@ -75,7 +75,7 @@ def obstacles(document):
                     for operation in path.values() if offers_empty_success(operation))
 
 
-def test_nothing_in_it_is_in_a_generators_way():
+def test_document_has_no_unsupported_construct():
     assert list(obstacles(DOCUMENT)) == []
 
 
@@ -101,7 +101,7 @@ def rename_parameter(document):
      lambda d: schema(d, "Timestamp").update(pattern="Z$")),
     ("the format email, which allows less than the module",
      lambda d: schema(d, "LiveRegistration", "guest_email").update(format="email")),
-    ("an object of which nothing is said",
+    ("an object without description",
      lambda d: schema(d, "EventRequest", "fields").pop("additionalProperties")),
     ("a default that is sent: withTrashed",
      lambda d: d["components"]["parameters"]["WithTrashed"]["schema"].update(default=False)),
@@ -109,7 +109,7 @@ def rename_parameter(document):
      lambda d: d["components"]["headers"]["Preference-Applied"]["schema"].pop("type")),
     ("a name twice: group", rename_parameter),
     ("an empty success: registerFamily", offer_prefer)])
-def test_control_what_is_in_a_generators_way_is_noticed(obstacle, change):
+def test_control_unsupported_construct_is_detected(obstacle, change):
     changed = copy.deepcopy(DOCUMENT)
     change(changed)
     assert list(obstacles(changed)) == [obstacle]
@@ -119,7 +119,7 @@ def test_control_what_is_in_a_generators_way_is_noticed(obstacle, change):
 
 @pytest.fixture
 def world(admin, live_session, group, institution, child, occurrence):
-    """What the good requests of test_openapi.py need."""
+    """What the requests of test_openapi.py need."""
     return types.SimpleNamespace(**locals())
 
 
@@ -137,12 +137,12 @@ OTHERS = [1, 1.5, True, None, [], {}]
 KEYS = ["a", "!", "~", '"a"', '"a', 'a"', '""', '"a\\"b"', '"a\\\\b"', '"a\\b"', "a b", '"a b"',
         "k" * 255, "k" * 256, f'"{"k" * 255}"', f'"{"k" * 256}"', "é", '"é"', '"a"b']
 
-# Errors of a value that is well formed: only the database or the calendar knows them.
-KNOWN_ELSEWHERE = re.compile(
+# Errors of valid values, which only the database or the calendar can find.
+NOT_FORMAT_ERRORS = re.compile(
     "is already registered|is not an invite code|another group|must be an IANA|in the future|"
     "before the start|Another request was made|were verified without registration|"
     "does not have a registration")
-# What the description says in words, and a schema cannot.
+# Rules that the description states in words because a schema cannot.
 IN_WORDS = {
     "username": lambda value: value != value.strip(),
     "password": lambda value: len(value) <= 72 < len(value.encode()),
@@ -150,7 +150,7 @@ IN_WORDS = {
 
 
 def is_refused(answer):
-    return answer.status_code in (400, 422) and not KNOWN_ELSEWHERE.search(answer.text)
+    return answer.status_code in (400, 422) and not NOT_FORMAT_ERRORS.search(answer.text)
 
 
 def fits(value, value_schema):
@@ -162,7 +162,7 @@ def fits(value, value_schema):
 
 
 def strings_of(schema, path=()):
-    """The path and the schema of each string in a body that is an object."""
+    """Path and schema of each string in an object body."""
     schema = openapi.resolved(schema)
     for name, field in schema.get("properties", {}).items():
         resolved = openapi.resolved(field.get("oneOf", [field])[0])
@@ -181,39 +181,39 @@ def bodies():
 
 def with_value(body, path, value):
     body = json.loads(json.dumps(body))
-    inner = body
+    target = body
     for key in path[:-1]:
-        inner = inner.setdefault(key, {})
-    inner[path[-1]] = value
+        target = target.setdefault(key, {})
+    target[path[-1]] = value
     return body
 
 
-def is_said_in_words(name, value):
-    # Python's `$` fits before a line feed at the end, too; other languages' does not.
+def is_stated_in_words(name, value):
+    # Python's `$` also matches before a final line feed, unlike that of other languages.
     return isinstance(value, str) and (value.endswith("\n")
                                        or name in IN_WORDS and IN_WORDS[name](value))
 
 
 def misjudged(world, operation, path, field):
-    """The values that the module refuses though they fit the schema, or the other way."""
+    """Values that match the schema but are refused, or the other way round."""
     method, address, body = GOOD[operation](world)
     found = []
     for value in [*STRINGS, *OTHERS]:
         if path[-1] != "email" and len(path) > 1:
             body["groupMember"]["user"]["email"] = samples.new_email()
         answer = world.admin.request(method, address, json=with_value(body, path, value))
-        if is_refused(answer) == fits(value, field) and not is_said_in_words(path[-1], value):
+        if is_refused(answer) == fits(value, field) and not is_stated_in_words(path[-1], value):
             found.append((value, answer.status_code, answer.text))
     return found
 
 
 @pytest.mark.parametrize("operation, path, field", bodies())
-def test_a_value_is_refused_exactly_when_its_schema_refuses_it(world, operation, path, field):
+def test_value_is_refused_exactly_when_schema_does_not_match(world, operation, path, field):
     assert misjudged(world, operation, path, field) == []
 
 
 @pytest.mark.parametrize("lacking", ["pattern", "maxLength", "minLength"])
-def test_control_a_schema_that_says_too_little_is_noticed(world, lacking):
+def test_control_incomplete_schema_is_detected(world, lacking):
     field = dict(schema(DOCUMENT, "EventRequest", "externalUserId"))
     del field[lacking]
     assert misjudged(world, "createEventRegistration", ("externalUserId",), field) != []
@@ -227,8 +227,8 @@ def parameters(place):
 
 @pytest.mark.parametrize("name", [name for name, one in parameters("query").items()
                                   if is_schema(openapi.resolved(one), "string")
-                                  and name != "after"])   # the server's own to make
-def test_a_parameter_is_refused_exactly_when_its_schema_refuses_it(admin, name):
+                                  and name != "after"])   # generated by the server
+def test_parameter_is_refused_exactly_when_schema_does_not_match(admin, name):
     field = parameters("query")[name]
     path = OPERATIONS["searchEventRegistrations"].path
     wrong = [value for value in STRINGS if not value.endswith("\n") and fits(value, field)
@@ -237,7 +237,7 @@ def test_a_parameter_is_refused_exactly_when_its_schema_refuses_it(admin, name):
 
 
 @pytest.mark.parametrize("key", KEYS, ids=range(len(KEYS)))
-def test_a_key_is_refused_exactly_when_its_schema_refuses_it(world, key):
+def test_key_is_refused_exactly_when_schema_does_not_match(world, key):
     field = DOCUMENT["components"]["parameters"]["IdempotencyKey"]["schema"]
     method, address, body = GOOD["createEventRegistration"](world)
     answer = world.admin.request(method, address, json=body,
@@ -256,7 +256,7 @@ def linked():
 
 
 def evaluated(expression, answer, operation):
-    """A runtime expression of OpenAPI, of the kinds that the document has."""
+    """The value of a runtime expression of OpenAPI, of the kinds in the document."""
     source, _, pointer = expression.removeprefix("$").partition("#")
     side, where, *name = source.split(".")
     if where == "body":
@@ -271,7 +271,7 @@ def evaluated(expression, answer, operation):
 
 
 @pytest.mark.parametrize("operation, status, link", linked())
-def test_a_link_can_be_followed(world, operation, status, link):
+def test_link_can_be_followed(world, operation, status, link):
     method, address, body = GOOD[operation](world)
     answer = world.admin.request(method, address, json=body)
     assert str(answer.status_code) == status

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an administrator finds a request and a message by."""
+"""Log tags, request ids and notes: how an administrator finds a message and a request."""
 
 import collections
 import re
@@ -26,12 +26,12 @@ def sources():
 
 
 def used(texts):
-    """How often each tag stands in the sources."""
+    """How often each tag is in the sources."""
     return collections.Counter(tag for _, text in texts for tag in TAG.findall(text))
 
 
 def untagged(texts):
-    """The calls that log a text of their own without a tag."""
+    """Calls that log a text without a tag."""
     return [f"{name}: {call}" for name, text in texts for call in LOGGING.findall(text)
             if '"%s"' not in call and not TAG.search(call)]
 
@@ -40,30 +40,30 @@ def listed():
     return TAG.findall((servers.ROOT / "conf" / "registration.conf").read_text())
 
 
-def test_each_message_has_a_tag_of_its_own_that_is_listed():
+def test_each_message_has_a_unique_documented_tag():
     assert set(used(sources()).values()) == {1}
     assert untagged(sources()) == []
     assert sorted(listed()) == sorted(used(sources()))
 
 
-def test_control_what_has_none_or_another_s_is_found():
+def test_control_missing_and_duplicate_tags_are_found():
     wrong = [*sources(), ("new.c", 'report(call, "no tag");\nf("REG0101: again");')]
     assert used(wrong)["REG0101"] == 2
     assert untagged(wrong) == ['new.c: call, "no tag"']
 
 
-# --- The request's id ----------------------------------------------------------------------
+# --- The request id ------------------------------------------------------------------------
 
 def lines_of(httpd, request_id):
-    """The lines of the access log that have an id, without what comes before it."""
+    """The access log's lines with that request id, from the id on."""
     access = (httpd.directory / "access.log").read_text()
     return [line.split(f" {request_id} ")[1] for line in access.splitlines()
             if f" {request_id} " in line]
 
 
 @pytest.fixture
-def noted(httpd):
-    """noted(id): what the access log tells of a request."""
+def logged(httpd):
+    """logged(id): the fields of the access log behind the request id."""
     def wait(request_id):
         servers.wait_until(lambda: lines_of(httpd, request_id), 10, "nothing was logged")
         [line] = lines_of(httpd, request_id)
@@ -71,8 +71,8 @@ def noted(httpd):
     return wait
 
 
-def test_every_error_has_the_id_that_the_logs_have(api, anonymous, each_api, noted):
-    """Whoever made it: the module, mod_oauth2, httpd."""
+def test_error_has_the_request_id_of_the_logs(api, anonymous, each_api, logged):
+    """Errors of the module, of mod_oauth2 and of httpd."""
     path = post_path(each_api)
     answers = [api.post(path, data="{"), api.patch(path), anonymous.post(path, json={}),
                api.post(path, data="x", headers={"Content-Type": "text/plain"}),
@@ -82,24 +82,24 @@ def test_every_error_has_the_id_that_the_logs_have(api, anonymous, each_api, not
     assert all(answer.status_code >= 400 for answer in answers)
     assert len(set(ids)) == len(ids)
     for request_id in ids:
-        assert len(noted(request_id)) == 4
+        assert len(logged(request_id)) == 4
 
 
-def test_a_success_has_none(api, good, each_api, admin):
+def test_success_has_no_request_id(api, good, each_api, admin):
     one = good(each_api)
     answer = admin.post(one.path, json=one.body)
     assert answer.status_code == 201
     assert "X-Request-Id" not in answer.headers
 
 
-def test_a_client_s_own_id_is_not_taken_over(api):
+def test_request_id_of_client_is_not_adopted(api):
     answer = api.post("/v1/sessions/x/register", json={},
                       headers={"X-Request-Id": "mine"})
     assert answer.headers["X-Request-Id"] != "mine"
 
 
-def test_an_error_without_a_mount_has_one_too(wire):
-    """httpd refuses it before it looks for one."""
+def test_error_outside_mounts_has_request_id(wire):
+    """httpd refuses the request before it looks for a mount."""
     one = wire()
     one.send(b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = one.answer()
@@ -107,8 +107,8 @@ def test_an_error_without_a_mount_has_one_too(wire):
     assert re.fullmatch("[!-~]+", answer.headers["X-Request-Id"])
 
 
-def test_an_error_log_can_have_it(start_httpd, client, issuer):
-    """Also where another module logs first, here authz_core, which names the caller."""
+def test_error_log_format_can_include_request_id(start_httpd, client, issuer):
+    """Also in a line of another module, authz_core, which names the caller."""
     name = secrets.token_hex(8)
     log_leaks.forget(name)
     httpd = start_httpd(inside='ErrorLogFormat "[%t] [%-m:%l] [%L] %M"',
@@ -116,10 +116,10 @@ def test_an_error_log_can_have_it(start_httpd, client, issuer):
     answer = client(issuer.token(name), httpd).post("/v1/families", json={})
     assert answer.status_code == 403
     servers.wait_until(lambda: f"[{answer.headers['X-Request-Id']}] AH016" in httpd.log.text(),
-                       10, "no line has it")
+                       10, "no line has the request id")
 
 
-def test_without_mod_unique_id_it_is_httpd_s_own(start_httpd, postgres):
+def test_without_mod_unique_id_request_id_is_log_id_of_httpd(start_httpd, postgres):
     site = (CHILD + SITE + database(postgres.dsn())
             + 'LogFormat "%>s %L %{registration-operation}n" ids\nCustomLog access.log ids\n')
     httpd = start_httpd(site, modules=MODULES)
@@ -129,26 +129,26 @@ def test_without_mod_unique_id_it_is_httpd_s_own(start_httpd, postgres):
     assert access.read_text() == f"404 {request_id} live_register\n"
 
 
-# --- What a CustomLog can tell -------------------------------------------------------------
+# --- Notes for a CustomLog -----------------------------------------------------------------
 
-def test_the_notes_of_a_request_that_the_database_answered(api, noted):
+def test_notes_of_request_with_database_call(api, logged):
     answer = api.post(f"/v1/sessions/{new_uuid()}/register", json={"patient_id": "x"})
     assert answer.status_code == 404
-    operation, outcome, batch, microseconds = noted(answer.headers["X-Request-Id"])
+    operation, outcome, batch, microseconds = logged(answer.headers["X-Request-Id"])
     assert (operation, outcome) == ("live_register", "not_found")
     assert int(batch) >= 1
     assert 0 < int(microseconds) < 30_000_000
 
 
-def test_the_notes_of_a_request_that_was_refused_before(api, anonymous, noted):
+def test_notes_of_request_refused_before_database_call(api, anonymous, logged):
     path = f"/v1/sessions/{new_uuid()}/register"
     for answer in (api.post(path, data="{"), anonymous.post(path, json={})):
-        assert noted(answer.headers["X-Request-Id"]) == ["live_register", "-", "-", "-"]
+        assert logged(answer.headers["X-Request-Id"]) == ["live_register", "-", "-", "-"]
     answer = api.get("/v1/sessions/x/y/z")
-    assert noted(answer.headers["X-Request-Id"]) == ["-", "-", "-", "-"]
+    assert logged(answer.headers["X-Request-Id"]) == ["-", "-", "-", "-"]
 
 
-def test_requests_that_are_carried_together_say_so(start_httpd, postgres_to_break, at_once):
+def test_notes_have_batch_size(start_httpd, postgres_to_break, at_once):
     site = (CHILD + SITE + database(postgres_to_break.dsn(), timeout=10)
             + 'LogFormat "%{registration-outcome}n %{registration-batch}n'
               ' %{registration-dbtime}n" notes\nCustomLog access.log notes\n')
@@ -164,12 +164,12 @@ def test_requests_that_are_carried_together_say_so(start_httpd, postgres_to_brea
     assert {outcome for outcome, *_ in lines} == {"created"}
     batches = collections.Counter(int(batch) for _, batch, _ in lines)
     assert max(batches) > 1
-    # Of those in a batch of n there are n, or a multiple.
+    # A batch of n requests has n lines.
     assert all(count % size == 0 for size, count in batches.items())
     assert all(int(took) >= 100_000 for *_, took in lines)
 
 
-def test_an_outage_is_noted_as_one(start_httpd, postgres_to_break):
+def test_notes_of_request_during_outage(start_httpd, postgres_to_break):
     site = (CHILD + SITE + database(postgres_to_break.dsn())
             + 'LogFormat "%L %{registration-outcome}n" notes\nCustomLog access.log notes\n')
     httpd = start_httpd(site, modules=MODULES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept about a person: all of it can be shown, and all of it can be erased."""
+"""Personal data: everything about a person can be exported and erased."""
 
 import json
 import re
@@ -19,18 +19,18 @@ from conftest import ORGANIZATION, new_uuid
 from event_registrations import MOUNT, create, created, delete, updated
 from scratch import OnScratch
 
-# What is registered for a person, table by table, by Person.register().
+# The rows that Person.register() makes, by table.
 ROWS = {"live_registrations": 2, "group_members": 1, "families": 1,
         "event_registrations": 3, "event_users": 1, "idempotency_keys": 4}
 
 
 class Person:
-    """Somebody who is known by one text everywhere, which is an e-mail address."""
+    """A person whose id is the same e-mail address everywhere."""
 
     def __init__(self, tools):
         self.tools = tools
         self.text = f"Jane.{secrets.token_hex(6)}@Example.org"
-        # As a caller, who may register others too.
+        # The person as caller, who may register other persons too.
         self.client = tools.client(tools.issuer.token(self.text, org=ORGANIZATION,
                                                       scope="families:create"))
         self.sessions = [tools.live_session(2), tools.live_session(2)]
@@ -40,7 +40,7 @@ class Person:
         self.occurrences = [tools.occurrence(capacity=1) for _ in range(3)]
 
     def requests(self, text=None):
-        """Path and body of a registration in each API."""
+        """Path and body of a registration, by API."""
         text = text or self.text
         return {
             "live": (f"/v1/sessions/{self.sessions[0]}/register", {"patient_id": text}),
@@ -53,7 +53,7 @@ class Person:
         }
 
     def register(self):
-        """Everywhere, by himself and each under a key; the answers."""
+        """Registers the person in each API, as caller and with keys; the answers."""
         answers = {}
         for api, (path, body) in self.requests().items():
             answers[api] = self.client.post(path, json=body,
@@ -62,9 +62,9 @@ class Person:
                                             json={"guest_email": self.text.lower()})
         for answer in answers.values():
             assert answer.status_code == 201, answer.text
-        # One more that is deleted, and one that waits.
+        # A deleted registration, and a waiting one.
         delete(self.client, created(self.client, self.occurrences[1], self.text))
-        created(self.client, self.occurrences[2], new_uuid())   # in the only place
+        created(self.client, self.occurrences[2], new_uuid())   # takes the only place
         assert created(self.client, self.occurrences[2], self.text)["status"] == "WAITING_LIST"
         return answers
 
@@ -90,7 +90,7 @@ def erase(sql):
 
 
 def traces(sql, text):
-    """The tables in which the text is anywhere, and in how many rows."""
+    """The number of rows that contain the text, by table."""
     found = {}
     for table, in sql("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'm')"
                       " AND NOT relispartition"
@@ -108,19 +108,19 @@ def sizes(exported):
 
 # --- Export --------------------------------------------------------------------------------
 
-def test_everything_about_a_person_is_exported(person, sql, export):
+def test_export_has_all_data_of_person(person, sql, export):
     answers = person.register()
     exported = export(person.text)
-    # Each table that shows the person, and no row less than there are with the text.
+    # Each table with the person's text, with at least that many rows.
     found = traces(sql, person.text)
     assert set(found) == {*ROWS, "member_emails", "family_children", "audit"}
     assert {table: sizes(exported)[table] for table in found} == {
         **found, "idempotency_keys": 4, "event_registrations": 3}
     assert {table: sizes(exported)[table] for table in ROWS} == ROWS
 
-    kept = {json.dumps(row["body"], sort_keys=True) for row in exported["idempotency_keys"]}
-    assert kept == {json.dumps(answers[api].json(), sort_keys=True)
-                    for api in ("live", "groups", "families", "events")}
+    stored = {json.dumps(row["body"], sort_keys=True) for row in exported["idempotency_keys"]}
+    assert stored == {json.dumps(answers[api].json(), sort_keys=True)
+                      for api in ("live", "groups", "families", "events")}
     [member] = exported["group_members"]
     assert member["email"] == person.text.upper() and member["tags"] == [person.text]
     assert [row["child_id"] for row in exported["family_children"]] == [person.child]
@@ -131,8 +131,8 @@ def test_everything_about_a_person_is_exported(person, sql, export):
         person.text, None}
 
 
-def test_the_audit_of_a_person_is_exported(person, admin, export):
-    """As caller, and of what others did."""
+def test_export_has_audit_entries_of_person(person, admin, export):
+    """As caller, and as subject of other callers' requests."""
     person.register()
     other = created(person.client, person.tools.occurrence(), "somebody else")
     mine = created(admin, person.tools.occurrence(), person.text)
@@ -143,23 +143,23 @@ def test_the_audit_of_a_person_is_exported(person, admin, export):
     assert sum(entry[3] == person.text for entry in entries) == 5 + 3 + 1 + 1
 
 
-def test_no_hash_of_a_password_is_exported(person, sql, export):
+def test_export_has_no_password_hash(person, sql, export):
     person.register()
-    [[kept]] = sql("SELECT password_hash FROM families WHERE username = %s", person.text)
-    assert kept.startswith("$2")
-    assert kept not in json.dumps(export(person.text))
+    [[stored]] = sql("SELECT password_hash FROM families WHERE username = %s", person.text)
+    assert stored.startswith("$2")
+    assert stored not in json.dumps(export(person.text))
     assert "$2" not in json.dumps(export(person.text))
 
 
-def test_nothing_of_anybody_else_is_exported(person, tools, export):
+def test_export_has_no_data_of_other_persons(person, tools, export):
     person.register()
     other = Person(tools)
     other.register()
     assert other.text.lower() not in json.dumps(export(person.text)).lower()
 
 
-def test_who_is_not_known_has_nothing(person, sql, export, erase):
-    """An empty text, as of a variable that is not set, is no person's name."""
+def test_unknown_person_has_no_data(person, sql, export, erase):
+    """An empty text, as of an unset variable, identifies no person."""
     person.register()
     created(person.client, person.tools.occurrence(), fields={"email": ""})
     before = export(person.text)
@@ -169,14 +169,13 @@ def test_who_is_not_known_has_nothing(person, sql, export, erase):
     assert export(person.text) == before
 
 
-def test_a_person_with_an_address_is_found_without_regard_to_case(person, export):
+def test_email_is_found_case_insensitively(person, export):
     person.register()
     exported, other = export(person.text), export(person.text.swapcase())
     assert {**sizes(other)} == {**sizes(exported)} and set(sizes(other)) > set(ROWS)
 
 
-def test_an_id_that_is_no_address_is_compared_to_the_letter(admin, live_session, occurrence,
-                                                            export):
+def test_id_not_an_email_is_case_sensitive(admin, live_session, occurrence, export):
     name = f"Jane {secrets.token_hex(6)}"
     assert admin.post(f"/v1/sessions/{live_session()}/register",
                       json={"patient_id": name}).status_code == 201
@@ -186,9 +185,8 @@ def test_an_id_that_is_no_address_is_compared_to_the_letter(admin, live_session,
     assert export(name.swapcase()) == {}
 
 
-def test_an_address_in_the_fields_of_a_registration_is_found(admin, occurrence, export, erase,
-                                                             sql):
-    """The user was made without one, or has another."""
+def test_email_in_fields_is_found(admin, occurrence, export, erase, sql):
+    """The user has no e-mail, or another."""
     email, name = samples.new_email(), new_uuid()
     created(admin, occurrence(), name)
     mine = created(admin, occurrence(), name,
@@ -204,8 +202,8 @@ def test_an_address_in_the_fields_of_a_registration_is_found(admin, occurrence, 
     assert traces(sql, email) == {}
 
 
-def test_what_others_wrote_about_a_person_is_to_be_looked_at(person, admin, occurrence, group,
-                                                             sql, export):
+def test_mentions_by_other_persons_are_listed_separately(person, admin, occurrence, group,
+                                                         sql, export):
     text = f'Jane "{secrets.token_hex(6)}" \u00e4'
     mentioned = created(admin, occurrence(), new_uuid(),
                         fields={"friend": {"name": text.upper()}})
@@ -220,7 +218,7 @@ def test_what_others_wrote_about_a_person_is_to_be_looked_at(person, admin, occu
     assert sql("SELECT 1 FROM person_mentions(%s)", "") == []
 
 
-def test_an_export_leaves_an_entry_with_its_count(person, sql, export):
+def test_export_is_audited_with_row_count(person, sql, export):
     person.register()
     exported = export(person.text)
     assert sql("SELECT action, kind, caller, row_count FROM audit WHERE action = 'exported'"
@@ -228,7 +226,7 @@ def test_an_export_leaves_an_entry_with_its_count(person, sql, export):
                    ("exported", "person", "postgres", sum(sizes(exported).values()))]
 
 
-def test_an_answer_is_found_when_its_registration_is_gone(person, sql, export, erase):
+def test_stored_answer_is_found_after_registration_is_deleted(person, sql, export, erase):
     answers = person.register()
     sql("SELECT cancel_live_registration(%s)", answers["live"].json()["id"])
     sql("SELECT remove_group_member(%s)", answers["groups"].json()["user"]["uuid"])
@@ -238,7 +236,7 @@ def test_an_answer_is_found_when_its_registration_is_gone(person, sql, export, e
     assert traces(sql, person.text) == {}
 
 
-def test_an_answer_is_found_when_the_address_was_another(person, sql, export, erase):
+def test_stored_answer_is_found_after_change_of_email(person, sql, export, erase):
     answers = person.register()
     new = samples.new_email()
     sql("UPDATE group_members SET email = %s WHERE id = %s", new,
@@ -251,10 +249,10 @@ def test_an_answer_is_found_when_the_address_was_another(person, sql, export, er
 
 # --- Erase ---------------------------------------------------------------------------------
 
-def test_nothing_is_left_of_who_is_erased(person, sql, export, erase):
+def test_erasing_leaves_no_trace(person, sql, export, erase):
     sql("SELECT recount()")   # Other tests delete rows by hand.
     person.register()
-    assert set(traces(sql, person.text)) > set(ROWS)   # The control: it is found.
+    assert set(traces(sql, person.text)) > set(ROWS)   # Negative control: traces are found.
     as_caller = sum(entry["caller"] == person.text for entry in export(person.text)["audit"])
     assert erase(person.text) == {**ROWS, "audit": as_caller}
     assert traces(sql, person.text) == {}
@@ -263,7 +261,7 @@ def test_nothing_is_left_of_who_is_erased(person, sql, export, erase):
     assert sql("SELECT * FROM recount()") == []
 
 
-def test_what_a_person_held_is_free_again(person, admin, sql, erase):
+def test_erasing_frees_places_and_code_uses(person, admin, sql, erase):
     person.register()
     waiting = [created(admin, person.occurrences[0], f"user {n}") for n in range(3)]
     assert {one["status"] for one in waiting} == {"WAITING_LIST"}
@@ -277,12 +275,12 @@ def test_what_a_person_held_is_free_again(person, admin, sql, erase):
                person.sessions) == [(0,)]
     assert sql("SELECT uses FROM invite_codes WHERE code = %s", person.group.code) == [(0,)]
     assert sql("SELECT * FROM recount()") == []
-    # And may be taken by anybody, the person too, under the same keys as before.
+    # The person can register again, with the same keys.
     again = person.register()
     assert again["events"].json()["status"] == "WAITING_LIST"
 
 
-def test_the_audit_keeps_what_was_done(person, sql, erase):
+def test_erasing_keeps_audit_entries_without_caller(person, sql, erase):
     answers = person.register()
     ids = [answers["live"].json()["id"], answers["groups"].json()["user"]["uuid"],
            answers["families"].json()["id"], answers["events"].json()["id"],
@@ -299,7 +297,7 @@ def test_the_audit_keeps_what_was_done(person, sql, erase):
     assert entries(ids[4]) == [("erased", "postgres")]
 
 
-def test_who_registered_others_is_erased_and_they_are_not(person, sql, erase):
+def test_erasing_a_caller_keeps_registrations_of_other_persons(person, sql, erase):
     other = created(person.client, person.tools.occurrence(), "somebody else")
     assert erase(person.text) == {**dict.fromkeys(ROWS, 0), "audit": 1}
     assert sql("SELECT caller FROM audit WHERE id = %s", other["id"]) == [("erased",)]
@@ -307,7 +305,7 @@ def test_who_registered_others_is_erased_and_they_are_not(person, sql, erase):
         ("CONFIRMED",)]
 
 
-def test_what_was_cut_off_is_completed_by_the_next_call(person, sql, erase):
+def test_interrupted_erasing_is_completed_by_next_call(person, sql, erase):
     person.register()
     rows = sql("SELECT kind, id, belongs_to FROM person_rows(%s)", person.text)
     for row in rows[::2]:
@@ -318,7 +316,8 @@ def test_what_was_cut_off_is_completed_by_the_next_call(person, sql, erase):
     assert sql("SELECT * FROM recount()") == []
 
 
-def test_it_is_refused_in_a_transaction_and_does_nothing(postgres, person, export, expect_log):
+def test_erasing_in_transaction_is_refused_without_effect(postgres, person, export,
+                                                          expect_log):
     expect_log("ERROR:  invalid transaction termination")
     person.register()
     before = export(person.text)
@@ -333,8 +332,8 @@ def test_it_is_refused_in_a_transaction_and_does_nothing(postgres, person, expor
     assert export(person.text) == before
 
 
-def test_somebody_in_several_organizations_is_erased_in_all(person, admin, sql, organization,
-                                                            event, occurrence, erase):
+def test_erasing_covers_all_organizations(person, admin, sql, organization,
+                                          event, occurrence, erase):
     elsewhere = occurrence(event_id=event(organization()))
     person.register()
     assert create(admin, elsewhere, person.text).status_code == 201
@@ -345,13 +344,13 @@ def test_somebody_in_several_organizations_is_erased_in_all(person, admin, sql, 
 
 # --- While clients register ----------------------------------------------------------------
 
-# Requests wait for locked rows, and are tried again; hashing takes time on a busy machine.
+# Requests wait for row locks and are retried; hashing takes time on a busy machine.
 CROWDED = ("canceling statement due to lock timeout", "REG0315")
 
 
-def erase_in_a_crowd(tools, admin, at_once, sql):
-    """Persons are erased, two at a time, while others come to the same places, and some of
-    the persons once more. The answers' statuses; what was erased."""
+def erase_under_load(tools, admin, at_once, sql):
+    """Erases persons, two at a time, while others register for the same places and some of the
+    persons register again. Returns the answers' statuses and the counts of erased rows."""
     first = Person(tools)
     persons = [f"{secrets.token_hex(6)}@example.org" for _ in range(12)]
     for table, column in (("live_sessions", "max_participants"), ("occurrences", "capacity")):
@@ -383,7 +382,7 @@ def erase_in_a_crowd(tools, admin, at_once, sql):
                 statuses.extend(answer.status_code for answer in answers)
     admin.close()
     at_once(14, act)
-    for text in persons:   # Who has come again since.
+    for text in persons:   # Those who registered again.
         sql("CALL erase_person(%s)", text)
     return first, persons, set(statuses), erased
 
@@ -392,27 +391,26 @@ def check_counts(sql, first, persons):
     assert sql("SELECT * FROM recount()") == []
     for text in persons:
         assert traces(sql, text) == {}
-    # Nobody waits while a place is free.
+    # No registration waits while a place is free.
     assert sql("SELECT 1 FROM occurrences AS o JOIN event_registrations AS r"
                " ON r.occurrence_id = o.id WHERE o.id = ANY (%s::uuid[])"
                " AND r.waiting_number IS NOT NULL AND o.registrations < o.capacity",
                first.occurrences) == []
 
 
-def test_it_may_be_done_while_clients_register(postgres, tools, admin, at_once, sql,
-                                               expect_log):
+def test_erasing_under_load_keeps_counts(postgres, tools, admin, at_once, sql, expect_log):
     expect_log(*CROWDED)
     sql("SELECT recount()")   # Other tests delete rows by hand.
     tools.connect = postgres.connect
-    first, persons, statuses, erased = erase_in_a_crowd(tools, admin, at_once, sql)
+    first, persons, statuses, erased = erase_under_load(tools, admin, at_once, sql)
     assert statuses <= {201, 409, 412, 422, 503}
     assert len(erased) == 12
     assert all(one["event_registrations"] for one in erased)
     check_counts(sql, first, persons)
 
 
-class TestWithoutCare(OnScratch):
-    """Places are not given back, and answers not looked for."""
+class TestControlWithoutCare(OnScratch):
+    """Places are not freed, and stored answers are not erased."""
 
     broken = """
         DO $$ BEGIN
@@ -424,34 +422,34 @@ class TestWithoutCare(OnScratch):
                             'a.key FROM person_answers(person, row_ids) AS a', 'NULL::bytea');
         END $$;"""
 
-    def test_what_is_left_is_noticed(self, person, sql, erase):
+    def test_control_remaining_data_is_detected(self, person, sql, erase):
         person.register()
         assert erase(person.text)["idempotency_keys"] == 0
         assert traces(sql, person.text) == {"idempotency_keys": 4}
         assert {row[0] for row in sql("SELECT * FROM recount()")} == {"live_sessions",
                                                                      "occurrences"}
 
-    def test_places_that_are_lost_are_noticed(self, database, tools, admin, at_once, sql,
+    def test_control_lost_places_are_detected(self, database, tools, admin, at_once, sql,
                                               expect_log):
         expect_log(*CROWDED)
         tools.connect = database.connect
-        first, persons, _, _ = erase_in_a_crowd(tools, admin, at_once, sql)
+        first, persons, _, _ = erase_under_load(tools, admin, at_once, sql)
         with pytest.raises(AssertionError):
             check_counts(sql, first, persons)
 
 
-# --- As docs/operating.md says ---------------------------------------------------------------
+# --- The session documented in docs/operating.md -------------------------------------------
 
 def recipe():
-    """The psql session in docs/operating.md, with the question for the person in it."""
+    """The psql session in docs/operating.md, with its prompt for the person."""
     text = (servers.ROOT / "docs" / "operating.md").read_text()
     return re.search(r"psql -X -d registration\n((?s:.*?))```", text)[1]
 
 
 def run_recipe(postgres, person, commands):
-    """In a server that logs all statements; what psql printed, and what was logged meanwhile."""
+    """Runs it in a server that logs all statements; psql's output, and the log."""
     before = len(postgres.log.text())
-    # psql reads what \\prompt asks for from its own input, the line after it.
+    # psql reads the answer to \\prompt from the next line of its input.
     commands = commands.replace("' person\n", f"' person\n{person}\n")
     result = subprocess.run(
         ["psql", "-X", "-A", "-t"], input=commands, text=True, stdout=subprocess.PIPE,
@@ -462,23 +460,23 @@ def run_recipe(postgres, person, commands):
     return result.stdout, postgres.log.text()[before:]
 
 
-def test_the_documented_session_exports_and_erases_and_logs_no_name(person, postgres, sql):
+def test_documented_session_exports_and_erases_without_logging_name(person, postgres, sql):
     person.register()
-    said, logged = run_recipe(postgres, person.text, recipe())
-    assert "ERROR" not in said, said
-    assert '"live_registrations": 2' in said and person.text in said
+    output, logged = run_recipe(postgres, person.text, recipe())
+    assert "ERROR" not in output, output
+    assert '"live_registrations": 2' in output and person.text in output
     assert traces(sql, person.text) == {}
     assert person.text.lower() not in logged.lower()
-    # The control: without the settings it would be in the log.
+    # Negative control: without the settings the name is logged.
     other = new_uuid()
     _, logged = run_recipe(postgres, other, re.sub("SET [^;]*;", "", recipe()))
     assert other in logged
 
 
-# --- Among many others -----------------------------------------------------------------------
+# --- Large tables --------------------------------------------------------------------------
 
-class AmongMany(OnScratch):
-    """A million entries of the audit, and enough else that reading a table whole shows."""
+class LargeTables(OnScratch):
+    """A million audit entries, and enough other rows that sequential scans are detected."""
 
     broken = """
         SET synchronous_commit = off;
@@ -509,8 +507,8 @@ class AmongMany(OnScratch):
         RESET synchronous_commit;
         ANALYZE;"""
 
-    def while_others_register(self, person, erase):
-        """For the same session, while the person is erased: how long each of them waited, and
+    def register_while_erasing(self, person, erase):
+        """Registers for the same session while the person is erased; the longest time, and
         the statuses."""
         waits, statuses, stop = [], set(), threading.Event()
 
@@ -541,9 +539,9 @@ class AmongMany(OnScratch):
         person.register()
         return person
 
-    def check_nobody_waits(self, crowded, erase, sql):
-        longest, statuses = self.while_others_register(crowded, erase)
-        assert statuses == {201} and longest < 2   # seconds, on a machine that is busy
+    def check_no_delay(self, crowded, erase, sql):
+        longest, statuses = self.register_while_erasing(crowded, erase)
+        assert statuses == {201} and longest < 2   # seconds, on a busy machine
         assert traces_but_audit(sql, crowded.text) == {}
 
 
@@ -552,11 +550,11 @@ def traces_but_audit(sql, text):
         "SELECT kind, count(*) FROM person_rows(%s) GROUP BY kind", text)}
 
 
-class TestAmongMany(AmongMany):
-    def test_nobody_waits_while_a_person_is_erased(self, crowded, erase, sql):
-        self.check_nobody_waits(crowded, erase, sql)
+class TestLargeTables(LargeTables):
+    def test_erasing_delays_no_request(self, crowded, erase, sql):
+        self.check_no_delay(crowded, erase, sql)
 
-    def test_no_table_is_read_whole(self, crowded, export, erase, sql):
+    def test_export_and_erasing_use_indexes(self, crowded, export, erase, sql):
         tables = ("live_registrations", "group_members", "member_emails", "event_users",
                   "event_registrations", "idempotency_keys", "audit_oldest")
 
@@ -572,16 +570,17 @@ class TestAmongMany(AmongMany):
         sql("SELECT 1")
         assert {name: count - before[name] for name, count in read().items()
                 if count - before[name] > 1000} == {}
-        # The control: what does read them whole is noticed.
+        # Negative control: sequential scans are detected.
         sql("SELECT * FROM person_mentions(%s)", crowded.text)
         servers.wait_until(lambda: read()["event_registrations"]
-                           >= before["event_registrations"] + 5000, 10, "it is not noticed")
+                           >= before["event_registrations"] + 5000, 10, "it is not detected")
 
 
-class TestAmongManyAtOnce(AmongMany):
-    """As before it was done in parts: in one transaction, which reads the audit at its end."""
+class TestControlOneTransaction(LargeTables):
+    """Erasing in one transaction, as it was once, which reads the audit at its end."""
 
-    def test_control_in_one_transaction_others_wait(self, crowded, sql, expect_log):
+    def test_control_erasing_in_one_transaction_delays_requests(self, crowded, sql,
+                                                                expect_log):
         expect_log("canceling statement due to lock timeout", "REG03")
         sql("""CREATE FUNCTION erase_at_once(person text) RETURNS void LANGUAGE plpgsql AS $$
                BEGIN
@@ -592,5 +591,5 @@ class TestAmongManyAtOnce(AmongMany):
                    END LOOP;
                END $$""")
         with pytest.raises(AssertionError):
-            self.check_nobody_waits(
+            self.check_no_delay(
                 crowded, lambda text: sql("SELECT erase_at_once(%s)", text), sql)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prefer: return=minimal (RFC 7240): a success without its body, and nothing else changed."""
+"""Prefer: return=minimal (RFC 7240): a success has no body; otherwise it is the same."""
 
 import secrets
 
@@ -17,25 +17,25 @@ def check_minimal(answer, status):
     assert answer.headers.get("Content-Length") == ("0" if status == 201 else None)
 
 
-def made(api, answer):
-    """What a whole answer would have told: it is there to be read at its address."""
+def get_location(api, answer):
+    """The registration, read at the answer's Location."""
     return api.get(answer.headers["Location"])
 
 
 @pytest.mark.parametrize("name", APIS)
-def test_a_registration_is_made_all_the_same(admin, good, name):
+def test_minimal_registration_has_no_body(admin, good, name):
     request = good(name)
     answer = admin.post(request.path, json=request.body, headers=MINIMAL)
     check_minimal(answer, 201)
     assert ("ETag" in answer.headers) == (name == "events")
     assert ("Location" in answer.headers) == (name in ("groups", "users", "events"))
     if "Location" in answer.headers:
-        assert made(admin, answer).status_code == 200
+        assert get_location(admin, answer).status_code == 200
     else:
         check_error(admin.post(request.path, json=request.body, headers=MINIMAL), name, 409)
 
 
-def test_an_update_has_no_content(admin, good):
+def test_minimal_update_is_204(admin, good):
     request = good("events")
     address = admin.post(request.path, json=request.body).headers["Location"]
     answer = admin.put(address, json={"status": "ATTENDED"}, headers=MINIMAL)
@@ -43,7 +43,7 @@ def test_an_update_has_no_content(admin, good):
     now = admin.get(address)
     assert now.json()["status"] == "ATTENDED"
     assert answer.headers["ETag"] == now.headers["ETag"]
-    # That tag is as good as any for the next update.
+    # The tag is valid for the next update.
     headers = {**MINIMAL, "If-Match": answer.headers["ETag"]}
     check_minimal(admin.put(address, json={"status": "CANCELLED"}, headers=headers), 204)
     check_error(admin.put(address, json={"status": "CONFIRMED"}, headers=headers), "events",
@@ -51,7 +51,7 @@ def test_an_update_has_no_content(admin, good):
 
 
 @pytest.mark.parametrize("name", APIS)
-def test_an_error_keeps_its_body(admin, anonymous, good, name):
+def test_minimal_error_has_a_body(admin, anonymous, good, name):
     invalid = admin.post(post_path(name), headers={"Content-Type": "application/json",
                                                    **MINIMAL}, data='{"patient_id": 1}')
     check_error(invalid, name, INVALID[name])
@@ -59,7 +59,7 @@ def test_an_error_keeps_its_body(admin, anonymous, good, name):
     assert "Preference-Applied" not in invalid.headers
 
 
-def test_get_and_delete_answer_as_ever(admin, good):
+def test_get_and_delete_ignore_minimal(admin, good):
     request = good("events")
     address = admin.post(request.path, json=request.body).headers["Location"]
     for answer in (admin.get(address, headers=MINIMAL),
@@ -70,7 +70,7 @@ def test_get_and_delete_answer_as_ever(admin, good):
 
 
 @pytest.mark.parametrize("value", ["return=representation", "respond-async", "return", "x"])
-def test_what_is_not_minimal_has_its_body(admin, good, value):
+def test_other_preferences_are_ignored(admin, good, value):
     request = good("live")
     answer = admin.post(request.path, json=request.body, headers={"Prefer": value})
     assert answer.status_code == 201 and answer.json()["id"]
@@ -78,8 +78,8 @@ def test_what_is_not_minimal_has_its_body(admin, good, value):
 
 
 @pytest.mark.parametrize("name", APIS)
-def test_a_repeated_request_is_answered_as_it_prefers(admin, good, name):
-    """Under an Idempotency-Key the whole answer is kept, however the first was given."""
+def test_repeated_request_is_answered_by_its_own_preference(admin, good, name):
+    """The complete answer is stored with an Idempotency-Key, whatever the first preference."""
     request = good(name)
     key = {"Idempotency-Key": secrets.token_hex(16)}
 

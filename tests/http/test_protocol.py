@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP itself, the same for all APIs: addresses, methods, media types, bodies."""
+"""HTTP, alike in all APIs: paths, methods, media types, bodies."""
 
 import gzip
 import json
@@ -18,8 +18,8 @@ from wire import wire   # noqa: F401, a fixture
 
 LIMIT = 131072   # RegistrationMaxBody's default
 
-# Every address there is, and what it allows.
-ADDRESSES = [
+# Each path, and its methods.
+PATHS = [
     ("live", "/v1/sessions/{id}/register", {"POST"}),
     ("groups", "/api/v1/groups/{id}/members", {"POST"}),
     ("groups", "/api/v1/groups/{id}", {"GET", "HEAD"}),
@@ -33,7 +33,7 @@ ADDRESSES = [
     ("events", "/tenant/api/v1/event-registrations", {"GET", "HEAD", "POST"}),
 ]
 
-NOWHERE = [
+UNKNOWN_PATHS = [
     ("live", "/v1/sessions"),
     ("live", "/v1/sessions/{id}"),
     ("live", "/v1/sessions/{id}/Register"),
@@ -63,15 +63,14 @@ def allowed(answer):
 
 
 def padded(text, size):
-    """The same JSON, as long as that."""
+    """The same JSON, padded to that size."""
     return text.encode().ljust(size)
 
 
-# --- Addresses and methods ------------------------------------------------------------------
+# --- Paths and methods ---------------------------------------------------------------------
 
-@pytest.mark.parametrize("api, path, methods", ADDRESSES, ids=[a[1] for a in ADDRESSES])
-def test_a_method_that_is_not_there_is_405_and_allow_names_those_that_are(
-        admin, api, path, methods):
+@pytest.mark.parametrize("api, path, methods", PATHS, ids=[a[1] for a in PATHS])
+def test_unsupported_method_is_405_with_allow(admin, api, path, methods):
     for method in METHODS:
         if method not in methods:
             answer = admin.request(method, filled_in(path))
@@ -79,24 +78,24 @@ def test_a_method_that_is_not_there_is_405_and_allow_names_those_that_are(
             assert allowed(answer) - {"OPTIONS"} == methods, method
 
 
-@pytest.mark.parametrize("api, path, methods", ADDRESSES, ids=[a[1] for a in ADDRESSES])
-def test_options_tells_the_methods(admin, api, path, methods):
+@pytest.mark.parametrize("api, path, methods", PATHS, ids=[a[1] for a in PATHS])
+def test_options_lists_methods(admin, api, path, methods):
     answer = admin.options(filled_in(path))
     assert (answer.status_code, answer.content) == (204, b"")
     assert allowed(answer) - {"OPTIONS"} == methods
 
 
-@pytest.mark.parametrize("api, path", NOWHERE, ids=[n[1] for n in NOWHERE])
-def test_where_nothing_is_every_method_is_404(admin, api, path):
+@pytest.mark.parametrize("api, path", UNKNOWN_PATHS, ids=[n[1] for n in UNKNOWN_PATHS])
+def test_unknown_path_is_404_for_each_method(admin, api, path):
     for method in [*METHODS, "OPTIONS"]:
         if method == "TRACE":
-            continue   # TraceEnable off: httpd refuses it everywhere, before any handler
+            continue   # TraceEnable off: httpd refuses it before any handler
         answer = admin.request(method, filled_in(path))
         check_error(answer, api, 404, head=method == "HEAD")
         assert "Allow" not in answer.headers
 
 
-def test_a_method_in_lower_case_is_another_method(wire, admin_token, each_api):
+def test_method_is_case_sensitive(wire, admin_token, each_api):
     one = wire()
     one.send(message("post", post_path(each_api), token=admin_token))
     answer = one.answer()
@@ -104,7 +103,7 @@ def test_a_method_in_lower_case_is_another_method(wire, admin_token, each_api):
     assert "POST" in allowed(answer)
 
 
-def test_head_is_get_without_the_body(api, good):
+def test_head_is_get_without_body(api, good):
     registration = good("events")
     made = api.post(registration.path, json=registration.body)
     member = good("groups")
@@ -120,7 +119,7 @@ def test_head_is_get_without_the_body(api, good):
         assert get.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-def test_head_of_an_error_has_its_headers(api):
+def test_head_of_error_has_headers_of_get(api):
     for path in (f"/api/v1/groups/{new_uuid()}", f"{MOUNTS['events']}/{new_uuid()}",
                  f"{MOUNTS['events']}/nonsense", f"{MOUNTS['events']}?limit=0"):
         get, head = api.get(path), api.head(path)
@@ -131,11 +130,11 @@ def test_head_of_an_error_has_its_headers(api):
             str(len(get.content))
 
 
-# Each is sent as it stands.
-ODD_ADDRESSES = [
+# Each is sent exactly as given.
+UNUSUAL_PATHS = [
     ("an encoded letter is that letter", "/v1/sessions/{}/%72egister", 201),
     ("an absolute address", "https://localhost/v1/sessions/{}/register", 201),
-    ("a query that nobody asked for", "/v1/sessions/{}/register?a=%zz&&", 201),
+    ("an unknown query", "/v1/sessions/{}/register?a=%zz&&", 201),
     ("an encoded slash separates nothing", "/v1/sessions/{}%2Fregister", 404),
     ("an encoded NUL ends nothing", "/v1/sessions/{}/register%00", (400, 404)),
     ("characters beyond ASCII", "/v1/sessions/{}%C3%BC/register", 404),
@@ -145,9 +144,9 @@ ODD_ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("path, status", [odd[1:] for odd in ODD_ADDRESSES],
-                         ids=[odd[0] for odd in ODD_ADDRESSES])
-def test_odd_addresses(wire, token, live_session, path, status):
+@pytest.mark.parametrize("path, status", [odd[1:] for odd in UNUSUAL_PATHS],
+                         ids=[odd[0] for odd in UNUSUAL_PATHS])
+def test_unusual_paths(wire, token, live_session, path, status):
     one = wire()
     one.send(message("POST", path.format(live_session()), b'{"patient_id": "one"}', token))
     answer = one.answer()
@@ -158,8 +157,8 @@ def test_odd_addresses(wire, token, live_session, path, status):
         check_error(answer, "live", answer.status)
 
 
-def test_a_long_id_is_not_found_like_any_other(api):
-    """It is no file name, whose length the file system limits."""
+def test_long_id_is_not_found(api):
+    """It is not a file name, whose length the file system limits."""
     for length in (256, 4096, 7000):
         check_error(api.post(f"/v1/sessions/{'a' * length}/register", json={
             "patient_id": "one"}), "live", 404)
@@ -167,8 +166,7 @@ def test_a_long_id_is_not_found_like_any_other(api):
         check_error(api.get(f"{MOUNTS['events']}/{'a' * length}"), "events", 400)
 
 
-def test_a_rewritten_address_is_the_one_that_counts(start_httpd, client, token,
-                                                    live_session):
+def test_rewritten_path_is_used(start_httpd, client, token, live_session):
     httpd = start_httpd(modules=[*servers.MODULES, "rewrite"], inside="""
         RewriteEngine On
         RewriteRule "^/old/(.*)$" "/v1/sessions/$1/register" [PT]""")
@@ -178,7 +176,7 @@ def test_a_rewritten_address_is_the_one_that_counts(start_httpd, client, token,
     check_error(one.post(f"/old/{new_uuid()}", json={"patient_id": "one"}), "live", 404)
 
 
-def test_http_1_0_is_served(wire, token, live_session):
+def test_http_1_0_is_supported(wire, token, live_session):
     one = wire()
     one.send(message("POST", f"/v1/sessions/{live_session()}/register",
                      b'{"patient_id": "one"}', token, "HTTP/1.0"))
@@ -186,8 +184,8 @@ def test_http_1_0_is_served(wire, token, live_session):
     assert one.is_ended()
 
 
-def test_what_is_not_mounted_is_none_of_our_business(api):
-    """Also where a path only begins like a mount."""
+def test_path_outside_mounts_is_404_of_httpd(api):
+    """Also where a path begins like a mount."""
     for path in ("/", "/nowhere", "/v1", "/v1/families2", "/v1/sessionsx/y/register",
                  "/V1/families"):
         check_html_error(api.get(path), 404)
@@ -208,12 +206,12 @@ OTHER_TYPES = ["text/plain", "text/json", "application/x-www-form-urlencoded",
 
 
 def with_type(value):
-    """Headers for requests; a None there takes a default away, or none is sent at all."""
+    """Headers of a request; with None, no Content-Type is sent."""
     return {} if value is None else {"Content-Type": value}
 
 
 @pytest.mark.parametrize("value", JSON_TYPES)
-def test_json_is_taken_under_its_names_and_under_none(admin, good, each_api, value):
+def test_json_types_and_missing_type_are_accepted(admin, good, each_api, value):
     request = good(each_api)
     answer = admin.post(request.path, data=request.text.encode(), headers=with_type(value))
     assert answer.status_code == 201, answer.text
@@ -223,7 +221,7 @@ def test_json_is_taken_under_its_names_and_under_none(admin, good, each_api, val
 
 
 @pytest.mark.parametrize("value", OTHER_TYPES)
-def test_a_body_of_another_type_is_415(admin, good, each_api, value):
+def test_other_type_is_415(admin, good, each_api, value):
     request = good(each_api)
     answer = admin.post(request.path, data=request.text.encode(), headers=with_type(value))
     check_error(answer, each_api, 415)
@@ -233,7 +231,7 @@ def test_a_body_of_another_type_is_415(admin, good, each_api, value):
         check_error(answer, "events", 415)
 
 
-def test_another_type_is_415_in_every_api(admin, each_api):
+def test_text_plain_is_415_in_every_api(admin, each_api):
     headers = {"Content-Type": "text/plain"}
     check_error(admin.post(post_path(each_api), data="{}", headers=headers), each_api, 415)
     check_error(admin.post(post_path(each_api), data=iter([b"{", b"}"]), headers=headers),
@@ -243,26 +241,26 @@ def test_another_type_is_415_in_every_api(admin, each_api):
                               headers=headers), "events", 415)
 
 
-def test_without_a_body_its_type_does_not_matter(admin, each_api):
+def test_type_of_missing_body_is_ignored(admin, each_api):
     answer = admin.post(post_path(each_api), headers={"Content-Type": "text/plain"})
     check_error(answer, each_api, 400)
 
 
-def test_a_type_without_a_body_is_nothing_to_a_get(api, good):
+def test_type_of_get_is_ignored(api, good):
     registration = good("events")
     location = api.post(registration.path, json=registration.body).headers["Location"]
     assert api.get(location, headers={"Content-Type": "text/plain"}).status_code == 200
 
 
-# --- The size of a body ---------------------------------------------------------------------
+# --- Size of a body ------------------------------------------------------------------------
 
 def pieces(octets):
-    """What makes requests send it in chunks, without a length."""
+    """An iterator, which makes requests send chunks without a length."""
     return iter([octets[:100], octets[100:]])
 
 
 @pytest.mark.parametrize("send", [lambda octets: octets, pieces], ids=["length", "chunked"])
-def test_the_largest_body_is_128_KiB(admin, good, each_api, send):
+def test_body_over_128_KiB_is_413(admin, good, each_api, send):
     request = good(each_api)
     answer = admin.post(request.path, data=send(padded(request.text, LIMIT + 1)))
     check_error(answer, each_api, 413)
@@ -270,15 +268,14 @@ def test_the_largest_body_is_128_KiB(admin, good, each_api, send):
     assert answer.status_code == 201, answer.text
 
 
-def test_the_limit_is_for_put_too(api, good):
+def test_put_body_over_limit_is_413(api, good):
     registration = good("events")
     location = api.post(registration.path, json=registration.body).headers["Location"]
     check_error(api.put(location, data=padded("{}", LIMIT + 1)), "events", 413)
     assert api.put(location, data=padded("{}", LIMIT)).status_code == 200
 
 
-def test_a_body_far_too_large_is_refused_before_it_has_been_sent(wire, admin_token,
-                                                                 each_api):
+def test_body_far_over_limit_is_refused_before_it_is_sent(wire, admin_token, each_api):
     for headers, sent in [({"Content_Length": str(1 << 40)}, b" " * (LIMIT + 100000)),
                           ({"Transfer_Encoding": "chunked"},
                            b"%x\r\n" % (1 << 40) + b" " * (LIMIT + 100000))]:
@@ -291,7 +288,7 @@ def test_a_body_far_too_large_is_refused_before_it_has_been_sent(wire, admin_tok
 
 @pytest.fixture
 def limited(start_httpd):
-    """An httpd where httpd's own limit comes first, 1000, and one with another of ours."""
+    """An httpd with LimitRequestBody 1000, and RegistrationMaxBody 500 for users."""
     return start_httpd(inside="""
         LimitRequestBody 1000
         <Location "/api/v1/users">
@@ -300,7 +297,7 @@ def limited(start_httpd):
         </Location>""")
 
 
-def test_the_limits_that_are_configured_hold(limited, client, admin_token):
+def test_configured_body_limits_apply(limited, client, admin_token):
     admin = client(admin_token, limited)
     for api in APIS:
         limit = 500 if api == "users" else 1000
@@ -313,7 +310,7 @@ def test_the_limits_that_are_configured_hold(limited, client, admin_token):
 
 # --- Expect: 100-continue -------------------------------------------------------------------
 
-def test_who_expects_it_is_told_to_continue(wire, admin_token, good, each_api):
+def test_expect_continue_is_answered_100(wire, admin_token, good, each_api):
     request = good(each_api)
     octets = request.text.encode()
     one = wire()
@@ -324,8 +321,8 @@ def test_who_expects_it_is_told_to_continue(wire, admin_token, good, each_api):
     assert one.answer().status == 201
 
 
-def test_who_is_refused_need_not_send_the_body(wire, limited, admin_token):
-    """The final answer comes at once, in place of 100."""
+def test_refused_request_with_expect_continue_needs_no_body(wire, limited, admin_token):
+    """The final answer is sent at once instead of 100."""
     for api in APIS:
         path = post_path(api)
         for change, status in [
@@ -339,20 +336,20 @@ def test_who_is_refused_need_not_send_the_body(wire, limited, admin_token):
             check_error(one.answer(), api, status)
 
 
-def test_another_expectation_cannot_be_met(wire, admin_token, each_api):
+def test_other_expectation_is_417(wire, admin_token, each_api):
     one = wire()
     one.send(message("POST", post_path(each_api), b"{}", admin_token, Expect="200-ok"))
     check_error(one.answer(), each_api, 417)
 
 
-# --- Bodies that do not come as announced ---------------------------------------------------
+# --- Incomplete and malformed bodies -------------------------------------------------------
 
 HALVES = {"of a length": {"Content_Length": "1000"},
           "of a chunk": {"Transfer_Encoding": "chunked"}}
 
 
 @pytest.mark.parametrize("headers", HALVES.values(), ids=HALVES)
-def test_half_a_body_and_the_end_is_400(wire, admin_token, each_api, headers):
+def test_truncated_body_is_400(wire, admin_token, each_api, headers):
     start = b'3e8\r\n{"a"' if "Transfer_Encoding" in headers else b'{"a"'
     one = wire()
     one.send(message("POST", post_path(each_api), start, admin_token, **headers))
@@ -360,7 +357,7 @@ def test_half_a_body_and_the_end_is_400(wire, admin_token, each_api, headers):
     check_error(one.answer(), each_api, 400)
 
 
-def test_half_a_body_registers_nobody(wire, token, live_session, sql):
+def test_truncated_body_registers_nothing(wire, token, live_session, sql):
     session = live_session()
     one = wire()
     one.send(message("POST", f"/v1/sessions/{session}/register", b'{"patient_id": "one"}',
@@ -372,7 +369,7 @@ def test_half_a_body_registers_nobody(wire, token, live_session, sql):
 
 @pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"-1\r\n{}\r\n0\r\n\r\n",
                                   b"2\r\n{}X\r\n0\r\n\r\n", b"fffffffffffffffff\r\n{}"])
-def test_a_wrong_chunk_is_an_error(wire, admin_token, each_api, body):
+def test_malformed_chunk_is_an_error(wire, admin_token, each_api, body):
     one = wire()
     one.send(message("POST", post_path(each_api), body, admin_token,
                      Transfer_Encoding="chunked"))
@@ -382,7 +379,7 @@ def test_a_wrong_chunk_is_an_error(wire, admin_token, each_api, body):
     assert one.is_ended()
 
 
-def test_chunks_with_extensions_and_a_trailer_are_put_together(wire, token, live_session):
+def test_chunks_with_extensions_and_trailer_are_accepted(wire, token, live_session):
     one = wire()
     one.send(message("POST", f"/v1/sessions/{live_session()}/register",
                      b'5;a=b\r\n{"pat\r\n10\r\nient_id": "one"}\r\n0\r\nX-Sum: 1\r\n\r\n',
@@ -391,7 +388,7 @@ def test_chunks_with_extensions_and_a_trailer_are_put_together(wire, token, live
     assert (answer.status, json.loads(answer.body)["patient_id"]) == (201, "one")
 
 
-def test_a_body_octet_by_octet_is_put_together(wire, token, live_session):
+def test_body_sent_octet_by_octet_is_accepted(wire, token, live_session):
     one = wire()
     body = '{"patient_id": "Zoë"}'.encode()
     one.send(message("POST", f"/v1/sessions/{live_session()}/register", b"", token,
@@ -402,8 +399,8 @@ def test_a_body_octet_by_octet_is_put_together(wire, token, live_session):
     assert (answer.status, json.loads(answer.body)["patient_id"]) == (201, "Zoë")
 
 
-def test_a_body_that_stalls_is_408(wire, start_httpd, admin_token):
-    """By mod_reqtimeout, and where that is not loaded by Timeout."""
+def test_stalled_body_is_408(wire, start_httpd, admin_token):
+    """By mod_reqtimeout, or without it by Timeout."""
     impatient = start_httpd(inside="RequestReadTimeout body=1")
     site = re.sub("(?m)^ *(RequestRead)?Timeout .*$", "", impatient.site)
     site = site.replace("*:${REGISTRATION_PORT}", "*:*")
@@ -422,7 +419,7 @@ def test_a_body_that_stalls_is_408(wire, start_httpd, admin_token):
 
 # --- Content-Encoding -----------------------------------------------------------------------
 
-def test_a_body_that_nobody_decodes_is_415(admin, good, each_api):
+def test_encoded_body_without_filter_is_415(admin, good, each_api):
     request = good(each_api)
     answer = admin.post(request.path, data=gzip.compress(request.text.encode()),
                         headers={"Content-Encoding": "gzip"})
@@ -435,7 +432,7 @@ def inflating(start_httpd):
                        inside='<Location "/">\nSetInputFilter DEFLATE\n</Location>')
 
 
-def test_a_body_that_a_filter_decodes_is_taken(inflating, client, admin_token, good):
+def test_body_decoded_by_filter_is_accepted(inflating, client, admin_token, good):
     admin = client(admin_token, inflating)
     for api in APIS:
         request = good(api)
@@ -444,7 +441,7 @@ def test_a_body_that_a_filter_decodes_is_taken(inflating, client, admin_token, g
         assert answer.status_code == 201, answer.text
 
 
-# Hardly compressible: mod_deflate has a limit of its own for what is too much so.
+# Hardly compressible: mod_deflate limits the ratio.
 DECODED_TOO_LARGE = gzip.compress(
     json.dumps({"x": secrets.token_hex(LIMIT * 3 // 4)}).encode())
 
@@ -453,8 +450,8 @@ DECODED_TOO_LARGE = gzip.compress(
     (DECODED_TOO_LARGE, 413), (b"{}", 400), (gzip.compress(b"{}")[:-9], 400),
     (gzip.compress(b" " * 20 * LIMIT), (400, 413))],
     ids=["is too large then", "is not encoded", "ends early", "is a bomb"])
-def test_a_body_that_cannot_be_decoded_is_an_error(inflating, client, admin_token,
-                                                   expect_log, body, status):
+def test_body_that_cannot_be_decoded_is_an_error(inflating, client, admin_token,
+                                                 expect_log, body, status):
     expect_log(r"\[deflate:(error|warn)\]")
     assert len(body) < LIMIT
     admin = client(admin_token, inflating)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forty at once for what only some of them can have.
+"""Forty concurrent requests for a limited resource.
 
-Each race is run twice. On the database as it is installed, exactly as many win as there
-are places. On one whose locks and unique keys were taken away, too many win: if the check
-did not notice that, it would prove nothing.
+Each race runs twice. With the database as installed, exactly as many requests succeed as
+allowed. Without its locks and unique keys too many succeed, which shows that the check detects
+it.
 """
 
 import types
@@ -27,7 +27,7 @@ def join(tools, group, user=None):
 
 
 def registered(tools, session):
-    """How many are registered by the session's count, and by the rows there are."""
+    """The number of registrations by the session's count and by its rows."""
     return tools.sql("SELECT registered_count::int, (SELECT count(*)::int"
                      " FROM live_registrations r WHERE r.session_id = s.id)"
                      " FROM live_sessions s WHERE id = %s", session)[0]
@@ -38,11 +38,11 @@ def members(tools, code):
                      " WHERE m.invite_code = c.code) FROM invite_codes c WHERE code = %s", code)[0]
 
 
-# --- The races: how the nth of the crowd asks, how many may win, what is counted then -------
+# --- The races: the nth request, how many may succeed, and what to count afterwards --------
 
 def race(send, places, lost, counts):
-    """`lost` is the status and the name of the others' refusal, `counts` a function that
-    gives all numbers that have to be `places` afterwards."""
+    """`lost` is the status and name of the refusal of the others; `counts` returns numbers
+    that all have to be `places` afterwards."""
     return types.SimpleNamespace(send=send, places=places, lost=lost, counts=counts)
 
 
@@ -78,7 +78,7 @@ def last_use_of_a_code(tools):
 
 
 def last_uses_of_a_code(tools):
-    """Through both addresses of the API."""
+    """By both paths of the API."""
     group = tools.group(max_uses=17)
 
     def send(n):
@@ -89,7 +89,7 @@ def last_uses_of_a_code(tools):
 
 
 def same_email(tools):
-    """In three groups, in capitals and not."""
+    """In three groups, in upper and lower case."""
     groups = [tools.group() for _ in range(3)]
     email = samples.new_email()
 
@@ -100,7 +100,7 @@ def same_email(tools):
 
 
 def same_email_for_limited_codes(tools):
-    """Who is refused uses up none of them."""
+    """Refused requests use up no code."""
     groups = [tools.group(max_uses=CROWD) for _ in range(3)]
     email = samples.new_email()
     return race(lambda n: join(tools, groups[n % 3], {"email": email}),
@@ -129,9 +129,9 @@ def tools(api, admin, sql, live_session, group, institution, child):
 
 @pytest.fixture
 def crowd(at_once, api, admin):
-    """crowd(function): the results of function(0), function(1)... all at once."""
+    """crowd(function): the results of CROWD concurrent calls function(0), function(1)..."""
     def run(function):
-        # An httpd that gets busy closes idle connections; a request just sent on one fails.
+        # A busy httpd closes idle connections; a request just sent on one fails.
         api.close()
         admin.close()
         return at_once(CROWD, function)
@@ -139,8 +139,8 @@ def crowd(at_once, api, admin):
 
 
 def refusal(answer):
-    """Its status and what tells it from others: the live API's code, the groups API's
-    fields, the families API's message."""
+    """The status and what identifies the error: the live API's code, the groups API's fields,
+    the families API's message."""
     body = answer.json()
     fields = [error["field"] for error in body.get("errors", [])]
     return answer.status_code, fields or body.get("error") or body.get("message")
@@ -155,14 +155,14 @@ def check(race, answers):
 
 
 @pytest.mark.parametrize("make", RACES, ids=lambda make: make.__name__)
-def test_exactly_as_many_win_as_can(tools, crowd, make):
+def test_as_many_requests_succeed_as_allowed(tools, crowd, make):
     race = make(tools)
     check(race, crowd(race.send))
 
 
-class TestWithoutGuards(OnScratch):
-    # Rows may then be written between a look and what follows from it; the pause makes
-    # sure that they are.
+class TestControlWithoutGuards(OnScratch):
+    # Other requests may write rows between a check and the write that depends on it; the
+    # pause makes this certain.
     broken = r"""
         DO $$
         DECLARE
@@ -196,14 +196,14 @@ class TestWithoutGuards(OnScratch):
         CREATE TRIGGER pause BEFORE INSERT ON families
             FOR EACH ROW EXECUTE FUNCTION pause();
     """
-    # One by one, or those that are carried together would pause one after the other.
+    # Without batching: requests of a batch would pause one after the other.
     directives = """RegistrationBatchSize 1
         <Location "/v1/families">
             RegistrationPasswordCost 4
         </Location>"""
 
     @pytest.mark.parametrize("make", RACES, ids=lambda make: make.__name__)
-    def test_too_many_win(self, tools, crowd, make):
+    def test_control_too_many_requests_succeed(self, tools, crowd, make):
         race = make(tools)
         answers = crowd(race.send)
         assert sum(answer.status_code == 201 for answer in answers) > race.places
@@ -211,11 +211,11 @@ class TestWithoutGuards(OnScratch):
             check(race, answers)
 
 
-# --- Registering while an administrator changes things --------------------------------------
+# --- Concurrent changes by an administrator ------------------------------------------------
 
 @pytest.fixture
 def as_administrator(postgres):
-    """as_administrator(query, *parameters): on a connection of its own."""
+    """as_administrator(query, *parameters): runs it on another connection."""
     def run(query, *parameters):
         connection = postgres.connect()
         try:
@@ -227,7 +227,7 @@ def as_administrator(postgres):
     return run
 
 
-def test_places_given_back_meanwhile_are_given_once(tools, crowd, as_administrator):
+def test_places_freed_concurrently_are_given_once(tools, crowd, as_administrator):
     session = tools.live_session(CROWD // 2)
     places = [live(tools, session, {"patient_id": f"p{n}"}).json()["id"]
               for n in range(CROWD // 2)]
@@ -242,7 +242,7 @@ def test_places_given_back_meanwhile_are_given_once(tools, crowd, as_administrat
     assert set(registered(tools, session)) == {answers.count(201)}
 
 
-def test_uses_given_back_meanwhile_are_given_once(tools, crowd, as_administrator):
+def test_code_uses_freed_concurrently_are_given_once(tools, crowd, as_administrator):
     group = tools.group(max_uses=CROWD // 2)
     places = [join(tools, group).json()["user"]["uuid"] for _ in range(CROWD // 2)]
 
@@ -256,9 +256,8 @@ def test_uses_given_back_meanwhile_are_given_once(tools, crowd, as_administrator
     assert set(members(tools, group.code)) == {answers.count(201)}
 
 
-def test_a_code_that_gets_a_limit_meanwhile_keeps_it(tools, crowd, as_administrator,
-                                                     expect_log):
-    expect_log("the invite code was given a limit at this moment")   # and it is tried again
+def test_code_limited_concurrently_keeps_limit(tools, crowd, as_administrator, expect_log):
+    expect_log("the invite code was given a limit at this moment")   # the call is retried
     group = tools.group()
     limit = "UPDATE registration.invite_codes SET max_uses = %s WHERE code = %s"
 
@@ -274,8 +273,8 @@ def test_a_code_that_gets_a_limit_meanwhile_keeps_it(tools, crowd, as_administra
     assert join(tools, group).status_code == 422
 
 
-def test_a_code_without_a_limit_is_no_point_of_contention(tools, postgres):
-    """Nobody waits for a registration that has not been committed yet."""
+def test_unlimited_code_is_not_locked(tools, postgres):
+    """No request waits for an uncommitted registration."""
     group = tools.group()
     values = [new_uuid(), group.id, "/api/v1/groups", group.code, samples.new_email(),
               *[None] * 13]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rate limits by conf/rate-limit.conf, with Debian's own mod_qos and mod_security2.
+"""Rate limits of conf/rate-limit.conf, with Debian's mod_qos and mod_security2.
 
-Limits are made small here, and each test has callers and addresses of its own. Any address
-of 127.0.0.0/8 can be a client's.
+The tests lower the limits, and each has its own callers and addresses. A client can have any
+address of 127.0.0.0/8.
 """
 
 import os
@@ -21,13 +21,13 @@ from conftest import ALL_SCOPES
 from wire import message, wire   # noqa: F401, a fixture
 
 PCRE = pathlib.Path("/usr/lib/x86_64-linux-gnu/libpcre.so.3")
-MANY = 30000   # more requests than a test makes
+MANY = 30000   # more requests than any test makes
 QOS_REFUSES = r"\[qos:error\] .* mod_qos\(067\): access denied"
 
 
 @pytest.fixture
 def data():
-    """A directory that httpd's own user can enter, unlike those of pytest."""
+    """A directory that httpd's own user can write to, unlike pytest's."""
     with tempfile.TemporaryDirectory(prefix="registration-") as directory:
         os.chmod(directory, 0o777)
         yield directory
@@ -35,8 +35,8 @@ def data():
 
 @pytest.fixture
 def limited(data, start_httpd):   # In this order: httpd writes there until it is stopped.
-    """limited(CALLER_LIMIT=3): an httpd with these of the example's values, which the site
-    includes by itself; `change` makes the site from that, and `more` are directives."""
+    """limited(CALLER_LIMIT=3): an httpd whose site includes the example with these values;
+    `change` modifies the site, and `more` adds directives."""
     def start(change=str, more="", modules=("qos", "security2"), **values):
         values = {"ADDRESS_LIMIT": MANY, "REFUSED_LIMIT": MANY, "CALLER_LIMIT": MANY,
                   "FAMILY_LIMIT": MANY, **values}
@@ -64,7 +64,7 @@ def limited(data, start_httpd):   # In this order: httpd writes there until it i
 
 @pytest.fixture
 def caller(client, issuer):
-    """caller(httpd): a client with all scopes, by a name nobody else has."""
+    """caller(httpd): a client with all scopes and a unique name."""
     def make(httpd=None):
         token = issuer.token(secrets.token_hex(8), scope=ALL_SCOPES)
         return client(token, httpd) if httpd else client(token)
@@ -72,7 +72,7 @@ def caller(client, issuer):
 
 
 class At(requests.adapters.HTTPAdapter):
-    """Sends from one local address."""
+    """Sends from the given local address."""
 
     def __init__(self, address):
         self.address = address
@@ -89,7 +89,7 @@ def move(client, address):
 
 @pytest.fixture
 def rows(sql):
-    """How many registrations there are, of all APIs."""
+    """The number of registrations in all APIs."""
     return lambda: sql("SELECT (SELECT count(*) FROM live_registrations)"
                        " + (SELECT count(*) FROM group_members)"
                        " + (SELECT count(*) FROM families)"
@@ -98,7 +98,7 @@ def rows(sql):
 
 @pytest.fixture
 def register(good):   # noqa: F811
-    """register(client, "families"): a good request of the API, and its answer."""
+    """register(client, "families"): sends a valid request of the API; the answer."""
     def send(client, api):
         one = good(api)
         return client.post(one.path, json=one.body)
@@ -111,8 +111,7 @@ def statuses(answers):
 
 # --- Callers -------------------------------------------------------------------------------
 
-def test_a_caller_over_the_limit_is_429_in_the_shape_of_the_api_and_nothing_is_done(
-        limited, caller, register, rows):
+def test_caller_over_limit_is_429_without_effect(limited, caller, register, rows):
     httpd = limited(CALLER_LIMIT=3)
     for api in APIS:
         one = caller(httpd)
@@ -121,31 +120,31 @@ def test_a_caller_over_the_limit_is_429_in_the_shape_of_the_api_and_nothing_is_d
         answer = register(one, api)
         check_error(answer, api, 429)
         assert answer.headers["Retry-After"] == "60"
-        check_error(one.get(post_path(api)), api, 429)   # a GET is a request as well
+        check_error(one.get(post_path(api)), api, 429)   # a GET counts as well
         assert rows() == before
         assert register(caller(httpd), api).status_code == 201
 
 
-def test_without_the_limits_as_many_requests_are_done(caller, register):
+def test_control_without_limits_all_requests_succeed(caller, register):
     for api in APIS:
         one = caller()
         assert statuses(register(one, api) for _ in range(5)) == [201] * 5
 
 
-def test_a_limit_holds_over_connections_and_child_processes(limited, caller, register):
+def test_limit_applies_across_connections_and_child_processes(limited, caller, register):
     one = caller(limited(CALLER_LIMIT=20))
     one.headers["Connection"] = "close"
     assert statuses(register(one, "live") for _ in range(25)) == [201] * 20 + [429] * 5
 
 
-def test_a_path_can_have_a_limit_of_its_own(limited, caller, register):
+def test_path_can_have_its_own_limit(limited, caller, register):
     one = caller(limited(FAMILY_LIMIT=2))
     assert statuses(register(one, "families") for _ in range(3)) == [201, 201, 429]
     assert statuses(register(one, "live") for _ in range(5)) == [201] * 5
     check_error(register(one, "families"), "families", 429)
 
 
-def test_who_has_waited_as_long_as_told_is_let_in_again(limited, caller, register):
+def test_caller_is_accepted_again_after_retry_after(limited, caller, register):
     one = caller(limited(CALLER_LIMIT=2, LIMIT_SECONDS=3))
     assert statuses(register(one, "live") for _ in range(2)) == [201] * 2
     answer = register(one, "live")
@@ -154,8 +153,8 @@ def test_who_has_waited_as_long_as_told_is_let_in_again(limited, caller, registe
     assert register(one, "live").status_code == 201
 
 
-def test_of_many_callers_at_once_none_is_refused_under_the_limit(limited, caller, good,   # noqa: F811
-                                                                 at_once):
+def test_concurrent_callers_under_limit_are_not_refused(limited, caller, good,   # noqa: F811
+                                                        at_once):
     httpd = limited(CALLER_LIMIT=10)
     callers = [(caller(httpd), [good("live") for _ in range(10)]) for _ in range(16)]
 
@@ -165,9 +164,9 @@ def test_of_many_callers_at_once_none_is_refused_under_the_limit(limited, caller
     assert at_once(16, register_all) == [[201] * 10] * 16
 
 
-def test_of_one_callers_many_requests_at_once_few_pass_beyond_the_limit(limited, caller, good,   # noqa: F811
+def test_concurrent_requests_of_caller_are_limited(limited, caller, good,   # noqa: F811
                                                                     at_once):
-    """mod_security2 counts a request when it has been answered, a moment after that."""
+    """mod_security2 counts a request a moment after its answer."""
     httpd = limited(CALLER_LIMIT=40)
     one = caller(httpd)
     todo = [[good("live") for _ in range(20)] for _ in range(16)]
@@ -179,8 +178,8 @@ def test_of_one_callers_many_requests_at_once_few_pass_beyond_the_limit(limited,
 
 # --- Addresses -----------------------------------------------------------------------------
 
-def test_an_address_over_the_limit_is_429_whoever_calls(limited, caller, register, client,
-                                                        rows, expect_log):
+def test_address_over_limit_is_429_for_any_caller(limited, caller, register, client,
+                                                  rows, expect_log):
     expect_log(QOS_REFUSES)
     httpd = limited(ADDRESS_LIMIT=5)
     for number, api in enumerate(APIS):
@@ -195,15 +194,15 @@ def test_an_address_over_the_limit_is_429_whoever_calls(limited, caller, registe
         assert register(move(caller(httpd), there), api).status_code == 201
 
 
-def test_a_bad_token_is_counted_as_well(limited, client, expect_log):
+def test_request_with_invalid_token_counts(limited, client, expect_log):
     expect_log(QOS_REFUSES)
     one = move(client("nonsense", limited(ADDRESS_LIMIT=5)), "127.0.1.1")
     path = post_path("live")
     assert statuses(one.post(path, json={}) for _ in range(6)) == [401] * 4 + [429] * 2
 
 
-def test_an_address_is_counted_exactly_by_all_child_processes(limited, caller, good,   # noqa: F811
-                                                              at_once, expect_log):
+def test_address_is_counted_exactly_over_child_processes(limited, caller, good,   # noqa: F811
+                                                         at_once, expect_log):
     expect_log(QOS_REFUSES)
     httpd = limited(ADDRESS_LIMIT=41)
     callers = [(caller(httpd), [good("live") for _ in range(5)]) for _ in range(16)]
@@ -215,8 +214,8 @@ def test_an_address_is_counted_exactly_by_all_child_processes(limited, caller, g
     assert (done.count(201), done.count(429)) == (40, 40)
 
 
-def test_an_address_that_goes_on_asking_is_let_in_again_all_the_same(limited, caller,
-                                                                     register, expect_log):
+def test_address_that_keeps_sending_is_accepted_again(limited, caller,
+                                                      register, expect_log):
     expect_log(QOS_REFUSES)
     one = caller(limited(ADDRESS_LIMIT=3, LIMIT_SECONDS=3))
     seen = []
@@ -227,21 +226,21 @@ def test_an_address_that_goes_on_asking_is_let_in_again_all_the_same(limited, ca
     assert seen[:2] == [201, 201] and seen[-2:] == [429, 201]
 
 
-# --- All requests, and those without a good token ------------------------------------------
+# --- Spellings of a path, and requests without a valid token -------------------------------
 
-# Ways to write the path of an API that httpd takes for the same, and others.
+# Equivalent spellings of an API's path for httpd, and other paths.
 SPELLINGS = ["/%76%31/sessions/{}/register", "/x/../v1/sessions/{}/register",
              "/./v1//sessions/{}/register", "//v1/sessions/{}/register", "/nothing/{}",
              "/%66amilies/{}", "/openapi.json?{}"]
 
 
-def without_counting(site):
-    """As it was: what counts is the path as it was sent."""
+def count_sent_paths(site):
+    """The former example, which counted by the path as sent."""
     return site.replace('SetEnvIf Request_URI "."', 'SetEnvIf Request_URI "^/(v1|api/v1)/"')
 
 
 def send_as_spelled(wire, httpd, spelling, times, token=None):
-    """The statuses of so many requests, each on a connection of its own."""
+    """The statuses of that many requests, each on a new connection."""
     found = []
     for number in range(times):
         one = wire(httpd)
@@ -251,7 +250,7 @@ def send_as_spelled(wire, httpd, spelling, times, token=None):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_each_spelling_of_a_path_counts_for_its_address(limited, wire, expect_log, spelling):   # noqa: F811
+def test_each_spelling_of_path_counts_for_address(limited, wire, expect_log, spelling):   # noqa: F811
     expect_log(QOS_REFUSES)
     found = send_as_spelled(wire, limited(ADDRESS_LIMIT=5), spelling, 7)
     assert 429 not in found[:4] and found[4:] == [429] * 3, found
@@ -259,44 +258,45 @@ def test_each_spelling_of_a_path_counts_for_its_address(limited, wire, expect_lo
 
 @pytest.mark.parametrize("spelling", [spelling for spelling in SPELLINGS
                                       if not spelling.startswith("//")])   # merged by httpd
-def test_control_counted_by_the_path_as_sent_they_pass(limited, wire, spelling):   # noqa: F811
-    found = send_as_spelled(wire, limited(change=without_counting, ADDRESS_LIMIT=5), spelling, 7)
+def test_control_counting_sent_paths_misses_requests(limited, wire, spelling):   # noqa: F811
+    httpd = limited(change=count_sent_paths, ADDRESS_LIMIT=5)
+    found = send_as_spelled(wire, httpd, spelling, 7)
     assert 429 not in found
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_each_spelling_of_a_path_counts_for_its_caller(limited, wire, issuer, spelling):   # noqa: F811
+def test_each_spelling_of_path_counts_for_caller(limited, wire, issuer, spelling):   # noqa: F811
     token = issuer.token(secrets.token_hex(8), scope=ALL_SCOPES)
     found = send_as_spelled(wire, limited(CALLER_LIMIT=3), spelling, 5, token)
-    if "openapi" in spelling:   # It takes no token, so it has no caller.
+    if "openapi" in spelling:   # It needs no token, so there is no caller.
         assert set(found) == {200}
     else:
         assert 429 not in found[:3] and found[3:] == [429] * 2, found
 
 
 def is_connected(wire, httpd, token=None):   # noqa: F811
-    """Does it get an answer?"""
+    """Is a request answered?"""
     try:
         return bool(send_as_spelled(wire, httpd, "/nothing/{}", 1, token))
     except OSError:
         return False
 
 
-def test_an_address_without_a_good_token_is_refused_at_last(limited, wire, expect_log):   # noqa: F811
+def test_address_without_valid_token_is_blocked(limited, wire, expect_log):   # noqa: F811
     expect_log(r"\[qos:error\] .* mod_qos\(060\): access denied")
     httpd = limited(REFUSED_LIMIT=5, LIMIT_SECONDS=4)
     assert send_as_spelled(wire, httpd, "/nothing/{}", 5, "forged") == [401] * 5
-    # A request is counted when it has been answered, which the client may see before.
-    servers.wait_until(lambda: not is_connected(wire, httpd, "forged"), 20, "it is let in")
-    servers.wait_until(lambda: is_connected(wire, httpd), 20, "it was not let in again")
+    # A request is counted a moment after its answer.
+    servers.wait_until(lambda: not is_connected(wire, httpd, "forged"), 20, "it is not blocked")
+    servers.wait_until(lambda: is_connected(wire, httpd), 20, "it is still blocked")
 
 
-def test_control_without_the_limit_it_goes_on(limited, wire):   # noqa: F811
+def test_control_without_block_invalid_tokens_are_not_limited(limited, wire):   # noqa: F811
     httpd = limited(change=lambda site: site.replace("QS_SetEnvIfStatus 401 QS_Block", ""),
                     REFUSED_LIMIT=5)
     assert send_as_spelled(wire, httpd, "/nothing/{}", 12, "forged") == [401] * 12
 
 
 @pytest.mark.parametrize("modules", [(), ("qos",), ("security2",)], ids=str)
-def test_the_site_starts_with_any_of_the_modules(limited, caller, register, modules):
+def test_site_starts_with_any_subset_of_modules(limited, caller, register, modules):
     assert register(caller(limited(modules=modules)), "live").status_code == 201
