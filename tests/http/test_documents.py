@@ -14,6 +14,7 @@ sys.path.insert(1, str(servers.ROOT / "tests"))
 import documents  # noqa: E402
 
 README = (servers.ROOT / "README.md").read_text()
+DESCRIPTION = json.loads((servers.ROOT / "src" / "api" / "openapi.json").read_text())
 LINKED = [*documents.DOCUMENTS, servers.ROOT / "tests" / "README.md"]
 
 
@@ -60,8 +61,7 @@ def source_routes():
 def described_statuses(method, path):
     """The statuses of an operation in openapi.json, successes and its own errors; None if it
     is not described there."""
-    description = json.loads((servers.ROOT / "src" / "api" / "openapi.json").read_text())
-    for described, operations in description["paths"].items():
+    for described, operations in DESCRIPTION["paths"].items():
         if re.sub(r"\{\w+\}", "{}", described) == re.sub(r"\{\w+\}", "{}", path):
             common = COMMON_OF_BODIES if method in ("POST", "PUT") else COMMON
             statuses = sorted(set(operations[method.lower()]["responses"]) - common)
@@ -102,6 +102,26 @@ def test_a_wrong_row_is_noticed(text, other):
     changed = re.sub(text, other, README)
     assert changed != README
     assert differences(changed)
+
+
+# --- docs/api.md ----------------------------------------------------------------------------
+# A header or a parameter that is added to openapi.json only is missing from the page for people.
+
+def undescribed(text):
+    """The headers and parameters in openapi.json that a text does not name."""
+    operations = [operation for path in DESCRIPTION["paths"].values() for operation in path.values()]
+    parameters = [*DESCRIPTION["components"]["parameters"].values(),
+                  *(parameter for operation in operations
+                    for parameter in operation.get("parameters", []) if "name" in parameter)]
+    headers = {name.removesuffix("-Scope") for name in DESCRIPTION["components"]["headers"]}
+    return {name for name in headers | {parameter["name"] for parameter in parameters}
+            if not re.search(rf"[`{{]{name}\b", text)}
+
+
+def test_the_page_names_every_header_and_parameter():
+    text = (servers.ROOT / "docs" / "api.md").read_text()
+    assert undescribed(text) == set()
+    assert undescribed(text.replace("`Prefer", "`Prefers").replace("`bom`", "`mark`")) == {"Prefer", "bom"}
 
 
 # --- Links ---------------------------------------------------------------------------------
