@@ -50,7 +50,7 @@ typedef enum {
 /** The value of `RegistrationAPI` for each API. */
 extern const char *const reg_api_names[REG_API_COUNT];
 
-/** What an operation says of one request. The names the SQL uses are in connection.c. */
+/** What an operation says of one request. The names the SQL uses are in outcomes.c. */
 typedef enum {
     REG_CREATED,
     REG_FOUND,

@@ -5,8 +5,8 @@
 
 #include <sys/param.h>
 
-/* The shortest time after which a call that several requests share is cancelled. */
-#define SHORTEST_LIMIT apr_time_from_sec(1)
+/* The shortest time after which a call for several requests is cancelled. */
+#define MIN_SHARED_LIMIT apr_time_from_sec(1)
 
 typedef enum { BATCHED, LOCKED, SINGLE } batch_kind_t;
 
@@ -26,14 +26,15 @@ static void check_in(reg_batch_t *batch)
     }
 }
 
-/* The time after which a shared call is cancelled: its requests, and those behind them in
- * the queue, still have most of their time, also if the call is made again. */
+/* The time after which a call for several requests is cancelled: a quarter of what is
+ * left, so that its requests and the queued ones can still be retried. */
 static apr_interval_time_t shared_limit(apr_time_t start_by)
 {
-    return MAX((start_by - apr_time_now()) / 4, SHORTEST_LIMIT);
+    return MAX((start_by - apr_time_now()) / 4, MIN_SHARED_LIMIT);
 }
 
-static void make_call(const reg_batch_t *batch, batch_kind_t kind, const reg_call_t *call)
+static void call_batch(const reg_batch_t *batch, batch_kind_t kind,
+                       const reg_call_t *call)
 {
     reg_metrics_batch(batch->connections->metrics, call->count);
     if (kind == LOCKED) {
@@ -44,10 +45,10 @@ static void make_call(const reg_batch_t *batch, batch_kind_t kind, const reg_cal
     }
 }
 
-/* Adds to what each request tells the logs, and lists the keys that were found locked,
- * before the queue goes on with requests for them. */
-static void record(const reg_batch_t *batch, void *const *requests, int count,
-                   apr_interval_time_t took)
+/* Adds to the figures that each request logs, and marks the keys that were found locked,
+ * before the queue's next batch. */
+static void record_batch(const reg_batch_t *batch, void *const *requests, int count,
+                         apr_interval_time_t took)
 {
     for (int i = 0; i < count; i++) {
         reg_batch_request_t *request = requests[i];
@@ -60,10 +61,10 @@ static void record(const reg_batch_t *batch, void *const *requests, int count,
     }
 }
 
-/* Makes the call for some requests and checks the connection in. The memory of the call
- * is freed here, as the thread of a request whose row is locked leads many batches. */
-static void run(reg_batch_t *batch, batch_kind_t kind, void *const *requests, int count,
-                apr_time_t start_by)
+/* Makes the call for some requests and checks the connection in. The call has a pool of
+ * its own, as the thread of a request whose row is locked leads many batches. */
+static void run_batch(reg_batch_t *batch, batch_kind_t kind, void *const *requests,
+                      int count, apr_time_t start_by)
 {
     reg_item_t **items = apr_palloc(batch->pool, sizeof(void *) * (apr_size_t)count);
     apr_time_t start = apr_time_now();
@@ -71,7 +72,7 @@ static void run(reg_batch_t *batch, batch_kind_t kind, void *const *requests, in
                        .operation = batch->operation,
                        .items = items,
                        .count = count,
-                       .deadline = start_by + REG_CALL_TIME,
+                       .start_by = start_by,
                        .held = &batch->held,
                        .limit = kind == BATCHED ? shared_limit(start_by) : 0};
 
@@ -79,10 +80,10 @@ static void run(reg_batch_t *batch, batch_kind_t kind, void *const *requests, in
         items[i] = ((reg_batch_request_t *)requests[i])->item;
     }
     apr_pool_create(&call.pool, batch->pool);
-    make_call(batch, kind, &call);
+    call_batch(batch, kind, &call);
     check_in(batch);
     apr_pool_destroy(call.pool);
-    record(batch, requests, count, apr_time_now() - start);
+    record_batch(batch, requests, count, apr_time_now() - start);
 }
 
 /* Subtracts a dequeued batch from the gauge of queued requests. */
@@ -109,7 +110,7 @@ void reg_batch_run(void *data, void *const *requests, int count, apr_time_t star
         }
     }
     if (free_count > 0) {
-        run(batch, BATCHED, free_requests, free_count, start_by);
+        run_batch(batch, BATCHED, free_requests, free_count, start_by);
     }
     check_in(batch);
 }
@@ -118,7 +119,7 @@ void reg_batch_run_locked(void *data, void *const *requests, int count,
                           apr_time_t start_by)
 {
     count_dequeued(data, count);
-    run(data, LOCKED, requests, count, start_by);
+    run_batch(data, LOCKED, requests, count, start_by);
 }
 
 void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,
@@ -126,5 +127,5 @@ void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,
 {
     void *requests[] = {request};
 
-    run(batch, SINGLE, requests, 1, start_by);
+    run_batch(batch, SINGLE, requests, 1, start_by);
 }

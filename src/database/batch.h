@@ -7,12 +7,10 @@
 
 /**
  * A batch: the requests that one thread, the leader, sends to PostgreSQL in one call.
- *
- * `start_by` is the latest time at which the call may begin: the requests' deadline less
- * REG_CALL_TIME.
+ * `start_by` is explained in execute.h.
  */
 
-/** A request that may join a batch; on the stack of its thread. */
+/** A request of a batch; on the stack of its thread. */
 typedef struct reg_batch_request_t {
     reg_item_t *item;
     reg_locked_key_t key; /* the row that the request competes for */
@@ -34,17 +32,17 @@ int reg_batch_prepare(void *batch, apr_time_t start_by);
 
 /**
  * Runs a batch, except requests whose key was marked locked after they were queued: these
- * are answered REG_LOCKED. A call that takes more than a quarter of the time that is left
- * is cancelled, and made again for each request by itself. A reg_batch_queue_run_t.
+ * are answered REG_LOCKED. A call that takes more than a quarter of the remaining time is
+ * cancelled and retried one request at a time. A reg_batch_queue_run_t.
  */
 void reg_batch_run(void *batch, void *const *requests, int count, apr_time_t start_by);
 
-/** Runs requests whose key is locked, in a transaction for each key. A
+/** Runs requests whose key is locked, one transaction for each key. A
  *  reg_batch_queue_run_t. */
 void reg_batch_run_locked(void *batch, void *const *requests, int count,
                           apr_time_t start_by);
 
-/** Runs one request by itself; it may take until its deadline. */
+/** Runs one request alone; it may take until its deadline. */
 void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,
                           apr_time_t start_by);
 

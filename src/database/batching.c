@@ -82,7 +82,7 @@ static void change_queued(const reg_batch_t *batch, int change)
     reg_metrics_change(batch->connections->metrics, REG_REQUESTS_QUEUED, change);
 }
 
-/* Waits until the request may be called by itself. @return 0 when it may not. */
+/* Waits for the semaphore of single requests. @return 0 if it is not entered in time. */
 static int enter_single(const reg_batching_t *batching, const reg_batch_t *batch,
                         apr_time_t start_by)
 {
@@ -104,7 +104,7 @@ static int enter_single(const reg_batching_t *batching, const reg_batch_t *batch
     return has_entered;
 }
 
-/* Runs a request that may take long: by itself, after the semaphore. */
+/* Runs a request that may take long: alone, within the semaphore. */
 static void run_single(const reg_batching_t *batching, reg_batch_t *batch,
                        reg_batch_request_t *request, apr_time_t start_by)
 {
@@ -129,7 +129,7 @@ static void run_queued(reg_batch_queue_t *queue, reg_batch_t *batch,
     }
 }
 
-/* Runs the request once, in the way that suits its operation and its key. */
+/* Runs the request once: alone, in the slow queue or in the queue. */
 static void run_once(const reg_batching_t *batching, const queues_t *queues,
                      reg_batch_t *batch, reg_batch_request_t *request, int is_locked,
                      apr_time_t start_by)
@@ -151,8 +151,8 @@ static void run_once(const reg_batching_t *batching, const queues_t *queues,
     }
 }
 
-/* Bytes that a request adds to a call. */
-static apr_size_t size_of(const reg_operation_t *operation, const reg_item_t *item)
+/* The bytes that a request adds to a call. */
+static apr_size_t count_bytes(const reg_operation_t *operation, const reg_item_t *item)
 {
     apr_size_t size = 0;
 
@@ -167,8 +167,9 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
                       reg_item_t *item, apr_time_t deadline)
 {
     const char *key = item->values[operation->key];
-    reg_batch_request_t request = {
-        .item = item, .key = {.key = key ? key : ""}, .size = size_of(operation, item)};
+    reg_batch_request_t request = {.item = item,
+                                   .key = {.key = key ? key : ""},
+                                   .size = count_bytes(operation, item)};
     reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL};
     apr_time_t start_by = deadline - REG_CALL_TIME;
     /* A batch's deadline is the earliest of its requests': a request stops retrying early

@@ -6,19 +6,19 @@
 #include <string.h>
 #include <sys/param.h>
 
-/* The shortest lock timeout, of the calls that find out which of many keys is locked:
- * they are made one after the other, and others wait for them. */
-#define SHORT_LOCK_TIMEOUT 10
+/* Milliseconds: the shortest lock timeout, for the calls that find out which of several
+ * keys is locked. They are made one after the other while other requests wait. */
+#define MIN_LOCK_TIMEOUT 10
 
-/* The shortest limit: longer than a wait for a lock, which has a verdict of its own. */
-#define SHORT_LIMIT apr_time_from_msec(500)
+/* The shortest limit: longer than a lock timeout, which has its own verdict. */
+#define MIN_LIMIT apr_time_from_msec(500)
 
-/* How often a call is made again that lost against another transaction. */
-#define MOST_CONFLICTS 3
+/* How often a call is retried after a deadlock or serialization failure. */
+#define MAX_CONFLICT_RETRIES 3
 
-/* The pauses before it is made again; each is twice the one before. */
-#define FIRST_PAUSE apr_time_from_msec(20)
-#define LONGEST_PAUSE apr_time_from_msec(200)
+/* The backoff after a broken connection; each pause is twice the one before. */
+#define MIN_BACKOFF apr_time_from_msec(20)
+#define MAX_BACKOFF apr_time_from_msec(200)
 
 static int is_in_doubt(const reg_call_t *call)
 {
@@ -30,15 +30,15 @@ static int is_in_doubt(const reg_call_t *call)
     return 0;
 }
 
-/* Gives the held connection back, for the next attempt to choose another. */
-static void give_back(const reg_call_t *call)
+/* Checks the held connection in; the next attempt checks another one out. */
+static void check_in_held(const reg_call_t *call)
 {
     call->connections->checkin(call->connections->baton, *call->held);
     *call->held = NULL;
 }
 
-/* Whether a connection on which a call has failed is as good as before. One that is not
- * is looked after when it is checked out again. */
+/* Whether the connection can be used after a call with this verdict. Any other connection
+ * is checked in, which has it checked and reconnected. */
 static int is_usable_after(reg_verdict_t verdict)
 {
     return verdict == REG_CALL_DONE || verdict == REG_CALL_CONFLICT
@@ -46,48 +46,45 @@ static int is_usable_after(reg_verdict_t verdict)
            || verdict == REG_CALL_SLOW || verdict == REG_CALL_CANCELLED;
 }
 
-/* Makes the call once, unless there is hardly any time left for it: it would be cut off,
- * which costs the connection. Where no connection is to be had, only a call that was sent
- * before is worth waiting for one. */
-static reg_verdict_t attempt(const reg_call_t *call)
+/* Makes the call once. A call that would start more than half of REG_CALL_TIME late, as
+ * the checkout of its connection took until start_by, is not made. Without a connection
+ * the verdict is REG_CALL_BROKEN, which is retried, only for a call in doubt. */
+static reg_verdict_t attempt_call(const reg_call_t *call)
 {
     const reg_connections_t *from = call->connections;
-    int is_late = apr_time_now() + REG_CALL_TIME / 2 > call->deadline;
+    int is_late = apr_time_now() > call->start_by + REG_CALL_TIME / 2;
     reg_verdict_t verdict;
 
     if (!*call->held && !is_late) {
-        *call->held = from->checkout(from->baton, call->deadline - REG_CALL_TIME);
+        *call->held = from->checkout(from->baton, call->start_by);
     }
     if (!*call->held || is_late) {
         return is_in_doubt(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
-    verdict = reg_connection_call(*call->held, call);
+    verdict = reg_execute(*call->held, call);
     if (!is_usable_after(verdict)) {
-        give_back(call);
+        check_in_held(call);
     }
     return verdict;
 }
 
-/*
- * Makes the call, and while its connections break makes it again on others, with the same
- * ids, by which the operations recognize what an earlier one wrote.
- */
-static reg_verdict_t persist(const reg_call_t *call)
+/* Makes the call, and retries it on other connections while connections break. */
+static reg_verdict_t retry_broken(const reg_call_t *call)
 {
-    apr_interval_time_t pause = FIRST_PAUSE;
-    reg_verdict_t verdict = attempt(call);
+    apr_interval_time_t pause = MIN_BACKOFF;
+    reg_verdict_t verdict = attempt_call(call);
 
-    while (verdict == REG_CALL_BROKEN
-           && apr_time_now() + pause + REG_CALL_TIME < call->deadline) {
+    while (verdict == REG_CALL_BROKEN && apr_time_now() + pause < call->start_by) {
         apr_sleep(pause);
-        pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
-        verdict = attempt(call);
+        pause = MIN(2 * pause, MAX_BACKOFF);
+        verdict = attempt_call(call);
     }
     return verdict;
 }
 
-/* A pause of 1 to 8 ms, random, so that two that collided do not do so again. */
-static void pause_a_moment(void)
+/* Sleeps for a random time of 1 to 8 ms, so that two transactions in conflict do not
+ * retry at the same time. */
+static void sleep_randomly(void)
 {
     unsigned char random = 0;
 
@@ -95,10 +92,10 @@ static void pause_a_moment(void)
     apr_sleep(apr_time_from_msec(1 + random % 8));
 }
 
-static void make(const reg_call_t *call);
+static void call_and_retry(const reg_call_t *call);
 
-/* Calls again for some of the requests. */
-static void make_part(const reg_call_t *whole, reg_item_t *const *items, int count,
+/* Makes a call for some of the requests. */
+static void call_part(const reg_call_t *whole, reg_item_t *const *items, int count,
                       int lock_timeout)
 {
     reg_call_t part = *whole;
@@ -106,29 +103,29 @@ static void make_part(const reg_call_t *whole, reg_item_t *const *items, int cou
     part.items = items;
     part.count = count;
     part.lock_timeout = lock_timeout;
-    make(&part);
+    call_and_retry(&part);
 }
 
-/* Calls again for each request by itself, so that only the culprit fails. One that was
- * the reason why all took too long has half of the time for itself. */
+/* Makes a call for each request, so that only the request at fault fails. Each call has
+ * half of the shared call's limit. */
 static void call_one_by_one(const reg_call_t *call)
 {
     reg_call_t part = *call;
 
-    part.limit = call->limit ? MAX(call->limit / 2, SHORT_LIMIT) : 0;
+    part.limit = call->limit ? MAX(call->limit / 2, MIN_LIMIT) : 0;
     for (int i = 0; i < call->count; i++) {
-        make_part(&part, call->items + i, 1, call->lock_timeout);
+        call_part(&part, call->items + i, 1, call->lock_timeout);
     }
 }
 
-/* Tries again for each of several requests; answers a single one. */
-static void call_apart(const reg_call_t *call, reg_outcome_t outcome)
+/* Retries several requests one by one; answers a single request. */
+static void retry_apart_or_answer(const reg_call_t *call, reg_outcome_t outcome)
 {
     if (call->count > 1) {
         call_one_by_one(call);
     }
     else {
-        reg_call_answer(call, outcome);
+        reg_execute_answer(call, outcome);
     }
 }
 
@@ -140,7 +137,6 @@ static int has_same_key(const reg_call_t *call, int a, int b)
     return one && other && strcmp(one, other) == 0;
 }
 
-/* How many different things the requests compete for. */
 static int count_keys(const reg_call_t *call)
 {
     int keys = 1;
@@ -156,9 +152,9 @@ static int count_keys(const reg_call_t *call)
     return keys;
 }
 
-/* Collects a request that was not taken yet and the others with its key. @return how many
- * these are. */
-static int take_key(const reg_call_t *call, int first, char *taken, reg_item_t **group)
+/* Takes request `first` and all later requests with its key. @return their number. */
+static int take_same_key(const reg_call_t *call, int first, char *taken,
+                         reg_item_t **group)
 {
     int size = 0;
 
@@ -171,15 +167,15 @@ static int take_key(const reg_call_t *call, int first, char *taken, reg_item_t *
     return size;
 }
 
-/* Calls for requests with the same key, at most so many in a transaction. Those behind
- * one that finds the key locked need not try. */
-static void call_key(const reg_call_t *call, reg_item_t *const *items, int count,
-                     int lock_timeout, int most)
+/* Makes calls for requests with the same key, at most `most` requests each. After a lock
+ * timeout the remaining requests are answered REG_LOCKED without a call. */
+static void call_same_key(const reg_call_t *call, reg_item_t *const *items, int count,
+                          int lock_timeout, int most)
 {
     int is_locked = 0;
 
     for (int i = 0; i < count && !is_locked; i += most) {
-        make_part(call, items + i, MIN(most, count - i), lock_timeout);
+        call_part(call, items + i, MIN(most, count - i), lock_timeout);
         is_locked = items[i]->answer.outcome == REG_LOCKED;
         for (int rest = i + most; rest < count && is_locked; rest++) {
             items[rest]->answer = (reg_answer_t){.outcome = REG_LOCKED};
@@ -187,7 +183,7 @@ static void call_key(const reg_call_t *call, reg_item_t *const *items, int count
     }
 }
 
-/* Calls for each key by itself, so that only those whose key is locked fail. */
+/* Makes a call for each key, so that only requests whose key is locked fail. */
 static void call_by_key(const reg_call_t *call, int lock_timeout, int most)
 {
     reg_item_t **group = apr_palloc(call->pool, sizeof(void *) * (apr_size_t)call->count);
@@ -195,69 +191,73 @@ static void call_by_key(const reg_call_t *call, int lock_timeout, int most)
 
     for (int i = 0; i < call->count; i++) {
         if (!taken[i]) {
-            call_key(call, group, take_key(call, i, taken, group), lock_timeout, most);
+            call_same_key(call, group, take_same_key(call, i, taken, group), lock_timeout,
+                          most);
         }
     }
 }
 
-/* Makes the call, and again what has to be made again. */
-static void make(const reg_call_t *call)
+/* Makes the call and, depending on the verdict, retries it or answers its requests. */
+static void call_and_retry(const reg_call_t *call)
 {
-    reg_verdict_t verdict = persist(call);
+    reg_verdict_t verdict = retry_broken(call);
 
-    for (int i = 0; i < MOST_CONFLICTS && verdict == REG_CALL_CONFLICT; i++) {
-        pause_a_moment();
-        verdict = persist(call);
+    for (int i = 0; i < MAX_CONFLICT_RETRIES && verdict == REG_CALL_CONFLICT; i++) {
+        sleep_randomly();
+        verdict = retry_broken(call);
     }
     switch (verdict) {
     case REG_CALL_DONE:
         break;
     case REG_CALL_REFUSED:
-        call_apart(call, REG_BAD_DATA);
+        retry_apart_or_answer(call, REG_BAD_DATA);
         break;
     case REG_CALL_SLOW:
-        call_apart(call, REG_SLOW);
+        retry_apart_or_answer(call, REG_SLOW);
         break;
     case REG_CALL_CANCELLED:
-        call_apart(call, REG_UNAVAILABLE);
+        retry_apart_or_answer(call, REG_UNAVAILABLE);
         break;
     case REG_CALL_LOCKED:
         if (count_keys(call) > 1) {
-            call_by_key(call, SHORT_LOCK_TIMEOUT, call->count);
+            call_by_key(call, MIN_LOCK_TIMEOUT, call->count);
         }
         else {
-            reg_call_answer(call, REG_LOCKED);
+            reg_execute_answer(call, REG_LOCKED);
         }
         break;
     case REG_CALL_CONFLICT:
-        reg_call_report(call,
-                        apr_psprintf(call->pool,
-                                     "REG0308: operation %s lost against others %d times",
-                                     call->operation->name, MOST_CONFLICTS + 1));
-        reg_call_answer(call, REG_UNAVAILABLE);
+        reg_execute_report(call,
+                           apr_psprintf(call->pool,
+                                        "REG0308: operation %s: deadlock or "
+                                        "serialization failure %d times in a row; "
+                                        "returning 503",
+                                        call->operation->name, MAX_CONFLICT_RETRIES + 1));
+        reg_execute_answer(call, REG_UNAVAILABLE);
         break;
     case REG_CALL_BROKEN:
     case REG_CALL_UNAVAILABLE:
-        reg_call_answer(call, REG_UNAVAILABLE);
+        reg_execute_answer(call, REG_UNAVAILABLE);
         break;
     case REG_CALL_UNPREPARED:
-        reg_call_report(call, apr_psprintf(call->pool,
-                                           "REG0309: operation %s cannot be prepared",
-                                           call->operation->name));
-        reg_call_answer(call, REG_FAULT);
+        reg_execute_report(
+            call, apr_psprintf(call->pool,
+                               "REG0309: operation %s cannot be prepared; returning 500",
+                               call->operation->name));
+        reg_execute_answer(call, REG_FAULT);
         break;
     case REG_CALL_FAULT:
-        reg_call_answer(call, REG_FAULT);
+        reg_execute_answer(call, REG_FAULT);
         break;
     }
 }
 
 void reg_retry_call(const reg_call_t *call)
 {
-    make_part(call, call->items, call->count, REG_LOCK_TIMEOUT);
+    call_part(call, call->items, call->count, REG_LOCK_TIMEOUT);
 }
 
 void reg_retry_call_locked(const reg_call_t *call, int most)
 {
-    call_by_key(call, MAX(REG_LOCK_TIMEOUT / count_keys(call), SHORT_LOCK_TIMEOUT), most);
+    call_by_key(call, MAX(REG_LOCK_TIMEOUT / count_keys(call), MIN_LOCK_TIMEOUT), most);
 }

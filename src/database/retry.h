@@ -3,32 +3,32 @@
 #define REGISTRATION_DATABASE_RETRY_H
 
 /**
- * Operations on PostgreSQL: some requests, one call, one transaction, an answer to each.
+ * Retries: what a failed call means for its requests. Only this file decides whether a
+ * call is retried, for which of its requests, and what they are answered.
  *
- * What a failed call means for its requests is decided here and nowhere else: whether it
- * is made again, for which of them, and what they are answered. A call is made on the
- * connection that is held for it; one that broke is checked in, and another is checked
- * out. The store knows nothing of httpd: connections come from its caller.
+ * A call is one transaction for one or more requests. It uses the connection that is held
+ * for it; a broken connection is checked in and another one is checked out.
  */
 
-#include "connection.h"
+#include "execute.h"
 
 /**
- * Calls an operation for some requests and fills in every item's answer. A request whose
- * data the database refuses fails alone, and one whose row is locked by somebody else is
- * REG_LOCKED alone. So is one that PostgreSQL cancels, and one that is REG_SLOW as it
- * took longer than the call's limit. A call whose connection breaks is made again, with
- * the same values, until shortly before the deadline: an operation that writes has to
- * recognize what it wrote for the same id. Returns by the deadline.
+ * Calls an operation for some requests and sets every item's answer.
+ *
+ * A request with invalid data, with a locked row (REG_LOCKED), that PostgreSQL cancels,
+ * or that exceeds the call's limit (REG_SLOW) fails alone: the others are retried. A call
+ * whose connection breaks is retried with the same values until start_by: an operation
+ * that writes recognizes by the id what it has already written. Returns at the deadline
+ * at the latest.
  */
 void reg_retry_call(const reg_call_t *call);
 
 /**
- * The same for requests that have come back REG_LOCKED: each key by itself, so that none
- * holds its own row while it waits for that of another. The lock timeout is divided among
- * the keys, with a minimum of 10 ms each.
- * @param most the most requests of a transaction. Once one finds its key locked, the
- *        others for that key are not called.
+ * The same for requests that were answered REG_LOCKED: one transaction for each key, so
+ * that no request holds its own row's lock while it waits for another row's. The lock
+ * timeout is divided among the keys, with a minimum of 10 ms each.
+ * @param most the most requests of a transaction. After a lock timeout the remaining
+ *        requests for the key are answered REG_LOCKED without a call.
  */
 void reg_retry_call_locked(const reg_call_t *call, int most);
 

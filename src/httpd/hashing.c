@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hashing.h"
 
-#include "connection.h"
-#include "fifo_semaphore.h"
 #include "config.h"
+#include "fifo_semaphore.h"
+#include "outcomes.h"
 #include "pool.h"
 
 #include <http_log.h>

@@ -4,8 +4,9 @@
 #include "batching.h"
 #include "cache.h"
 #include "dbd.h"
-#include "metrics_memory.h"
 #include "limiter.h"
+#include "metrics_memory.h"
+#include "outcomes.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>

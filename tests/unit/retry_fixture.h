@@ -349,7 +349,7 @@ static inline const reg_answer_t *call_as(way_t *way, database_t *database,
                       .operation = operation,
                       .items = list,
                       .count = count,
-                      .deadline = apr_time_now() + patience,
+                      .start_by = apr_time_now() + patience - REG_CALL_TIME,
                       .held = &held});
     if (held) {
         fixture_checkin(database, held);

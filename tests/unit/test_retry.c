@@ -184,7 +184,7 @@ static void an_answer_outlives_the_call(void **state)
                                  .operation = &run_operation,
                                  .items = items,
                                  .count = 1,
-                                 .deadline = apr_time_now() + SOON,
+                                 .start_by = apr_time_now() + SOON,
                                  .held = &held});
     fixture_checkin(database, held);
     memset(apr_palloc(call_pool, 4000), 'x', 4000);
