@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of clients stand on what the HTTP tests stand on."""
+"""Uses the fixtures of tests/http."""
 
 import pathlib
 import runpy
@@ -7,7 +7,7 @@ import sys
 
 HTTP = pathlib.Path(__file__).resolve().parent.parent / "http"
 
-# What is imported from "conftest" there has to be found here.
+# For `from conftest import ...` in the modules there.
 sys.path.insert(0, str(HTTP))
 globals().update({name: value for name, value in runpy.run_path(HTTP / "conftest.py").items()
                   if not name.startswith("__")})

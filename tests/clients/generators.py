@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four generators of clients, and how what they make is compiled and run.
+"""Four generators of clients, and how their clients are compiled and run.
 
-`make check-clients` has them in build/, each of the version that a file here names. Each has
-a directory here with a program that calls every operation by the client that was made.
+`make check-clients` installs them in build/, with versions pinned here. Each has a directory
+here with a program that calls each operation with the generated client.
 """
 
 import json
@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 VENV = servers.ROOT / "build" / "venv-clients" / "bin"
 NODE_MODULES = servers.ROOT / "build" / "clients-npm" / "node_modules"
 GO = servers.ROOT / "build" / "clients-go"
-TIMEOUT = 600   # seconds: Go compiles its library when it is first used
+TIMEOUT = 600   # seconds: Go compiles its standard library at first use
 
 
 class Failed(Exception):
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 
 class Generator:
-    """Makes a client in a directory, from a description that is there as openapi.json."""
+    """Generates a client in a directory, from openapi.json there."""
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
@@ -53,7 +53,7 @@ class Generator:
         self.compile()
 
     def call(self, **variables):
-        """The ids of the operations that were called, in order."""
+        """The ids of the operations called, in order."""
         return self.run("call", *self.program, **variables).split()
 
 
@@ -105,7 +105,7 @@ class OapiCodegen(Generator):
     program = ("./client",)
 
     def environment(self):
-        """Go with all that it keeps in build/, and nothing but what go.sum knows."""
+        """Go with all caches in build/, and only the modules in go.sum."""
         return {**super().environment(), "GOPATH": str(GO / "path"), "GOTOOLCHAIN": "local",
                 "GOCACHE": str(GO / "cache"), "GOENV": "off", "CGO_ENABLED": "0",
                 "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false"}

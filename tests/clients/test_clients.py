@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that are generated from the description of the APIs work.
+"""Clients generated from openapi.json work.
 
-Each program here is given in its environment where the server is (REGISTRATION_URL), what to
-trust (REGISTRATION_CACERT), a token and what to register for (REGISTRATION_DATA). It calls
-every operation, compares the typed answers with what they have to be, and names the operation.
+Each program's environment has the server (REGISTRATION_URL), the CA (REGISTRATION_CACERT), a
+token and the rows to register for (REGISTRATION_DATA). It calls each operation, compares the
+typed answers with the expected values, and prints the operation's id.
 """
 
 import copy
@@ -21,9 +21,9 @@ START = "2030-12-25T10:00:00+00:00"
 
 @pytest.fixture
 def world(live_session, group, institution, child, occurrence):
-    """What a program is to register for, in a database of which it knows nothing else."""
+    """The rows that a program registers for; it knows nothing else of the database."""
     made, school, word = group(), institution(), secrets.token_hex(8)
-    # An address that the module takes, and many a check of addresses does not.
+    # An address that the module accepts, and many validators refuse.
     return {"session": live_session(), "group": made.id, "plan": made.plan,
             "code": made.code, "institution": school, "child": child(school),
             "occurrence": occurrence(capacity=3), "start_date": START,
@@ -32,7 +32,7 @@ def world(live_session, group, institution, child, occurrence):
 
 @pytest.fixture
 def call(tmp_path, httpd, certificates, admin_token, world):
-    """call(name, document): the operations that a generator's client has called."""
+    """call(name, document): the operations called by a generator's client."""
     def run(name, document):
         generator = GENERATORS[name](tmp_path / name)
         generator.make(document)
@@ -56,7 +56,7 @@ def rows(sql, world):
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_a_generated_client_calls_each_operation(call, sql, world, name):
+def test_generated_client_calls_each_operation(call, sql, world, name):
     called = call(name, openapi.DOCUMENT)
     assert sorted(called) == sorted(openapi.OPERATIONS)
     found = rows(sql, world)
@@ -67,7 +67,7 @@ def test_a_generated_client_calls_each_operation(call, sql, world, name):
     assert found.events == [("ATTENDED", {"email": email, "note": "early"}, True)]
 
 
-# --- What was in their way -----------------------------------------------------------------
+# --- Constructs that once broke a generator ------------------------------------------------
 
 def schema(document, name):
     return document["components"]["schemas"][name]
@@ -97,7 +97,7 @@ def forget_a_role(document):
     ("openapi_typescript", restore_empty_object, "compile"),
     ("oapi_codegen", restore_clash, "generate"),
     ("openapi_python_client", forget_a_role, "call")])
-def test_control_a_client_of_another_description_fails(call, name, change, step):
+def test_control_client_of_changed_document_fails(call, name, change, step):
     changed = copy.deepcopy(openapi.DOCUMENT)
     change(changed)
     with pytest.raises(Failed) as failed:

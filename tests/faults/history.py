@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that happens to places and waiting lists, written down as it happens, and read again.
+"""A history of all changes to places and waiting lists, checked by a model.
 
-Triggers note each change in the database itself, under the lock under which it was made: so
-the notes of one room (a session, an occurrence, an invite code) are in the order in which
-things happened, and those of one transaction stand together. A model that knows nothing of
-the operations goes through them then and says what should not have been.
+Triggers record each change in the database, under the lock of the change. So the records of
+one room (a session, an occurrence, an invite code) are in order of execution, and those of one
+transaction are consecutive. A model, independent of the operations, then reads the records and
+reports violated rules.
 """
 
 import collections
@@ -39,7 +39,7 @@ END $$;
 CREATE FUNCTION history.of_invite_code() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    -- Its uses are not counted while it has no limit.
+    -- Uses of an unlimited code are not counted.
     INSERT INTO history.notes (room, capacity, kept, may_come, may_wait)
     VALUES (NEW.code, NEW.max_uses, CASE WHEN NEW.max_uses IS NOT NULL THEN NEW.uses END,
             true, false);
@@ -53,8 +53,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- One that has no status: it is there or not. The arguments are the columns that say in
--- which room, and whose it is.
+-- A row without status either exists or not. The arguments are the columns of the room and of
+-- the person.
 CREATE FUNCTION history.of_registration() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -83,7 +83,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- By name they come before the triggers that promote.
+-- Named so that they fire before the triggers that promote.
 CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON live_sessions
     FOR EACH ROW EXECUTE FUNCTION history.of_live_session();
 CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON invite_codes
@@ -98,32 +98,32 @@ CREATE TRIGGER a_note AFTER INSERT OR UPDATE ON event_registrations
     FOR EACH ROW EXECUTE FUNCTION history.of_event_registration();
 """
 
-# States that only one of a person's registrations in a room may have.
+# States that only one registration of a person in a room may have.
 COUNTING = ("holds", "waits")
 
 Note = collections.namedtuple("Note", "n transaction room capacity kept may_come may_wait"
                                       " registration version person before after")
 
-# What is wrong.
-MISSED = "something happened that was not noted"
+# Violated rules.
+MISSED = "a change was not recorded"
 NO_PLACE = "a place was given while none was free"
-NOT_OPEN = "a place was given while nobody may come"
-NOT_FIRST = "somebody was promoted who was not the first to wait"
-OVERTAKEN = "somebody got a place while others waited"
-NO_LIST = "somebody came to wait while the waiting list was switched off"
+NOT_OPEN = "a place was given in a closed room"
+NOT_FIRST = "a promoted registration was not the first of the waiting list"
+OVERTAKEN = "a place was given past a waiting registration"
+NO_LIST = "a registration waits although there is no waiting list"
 BACK = "a trashed registration came back"
-COUNT = "the count does not fit the rows"
-LEFT_WAITING = "somebody was left waiting while a place was free"
-TWICE = "somebody was registered twice"
+COUNT = "the count differs from the rows"
+LEFT_WAITING = "a registration waits while a place is free"
+TWICE = "a person is registered twice"
 
 
 class Room:
-    """What the notes of one room come to. `faults` has what is wrong, and where it is."""
+    """The state of one room after its records. `faults` has the violations, with records."""
 
     def __init__(self):
         self.state = {}      # of each registration
-        self.people = collections.Counter()   # how many each of them has that count
-        self.waiting = []    # registrations, the longest-waiting first
+        self.people = collections.Counter()   # counting registrations by person
+        self.waiting = []    # registrations, longest-waiting first
         self.held = 0
         self.room = None     # the last note of the room itself
         self.transaction = None
@@ -170,7 +170,7 @@ class Room:
         return self.room.capacity is None or self.held < self.room.capacity
 
     def check_commit(self):
-        """What holds whenever a transaction has ended."""
+        """Checks the rules that hold at the end of each transaction."""
         self.check(self.room.kept in (None, self.held), COUNT)
         self.check(not (self.waiting and self.has_place()), LEFT_WAITING)
         self.check(max(self.people.values(), default=0) <= 1, TWICE)
@@ -181,14 +181,14 @@ class Room:
 
 
 class History:
-    """The notes of some rooms."""
+    """The records of some rooms."""
 
     def __init__(self, postgres, rooms):
         self.notes = [Note(*row) for row in postgres.query(
             "SELECT * FROM history.notes WHERE room = ANY (%s) ORDER BY n", rooms)]
 
     def faults(self):
-        """What is wrong, each with the note at which it was."""
+        """The violations, each with its record."""
         rooms = collections.defaultdict(Room)
         for note in self.notes:
             rooms[note.room].read(note)
@@ -197,7 +197,7 @@ class History:
         return [fault for room in rooms.values() for fault in room.faults]
 
     def made(self):
-        """The registrations that were made."""
+        """The ids of the registrations that were created."""
         return {note.registration for note in self.notes if note.registration
                 and note.before is None}
 

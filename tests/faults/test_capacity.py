@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places and waiting lists are exact at every moment, whatever many clients and
-administrators do at once to few rooms (sessions, occurrences, invite codes).
+"""Places and waiting lists are exact at every moment, with many concurrent clients and
+administrators in few rooms (sessions, occurrences, invite codes).
 
-While they do, a watcher takes snapshots. Afterwards a model goes through what triggers
-noted of each change, and what clients were told is compared with it. The controls take one
-guard after the other out of the operations, and one of the two has to find it.
+A watcher takes snapshots meanwhile. Afterwards a model checks the recorded history, which is
+compared with the answers. Each negative control removes one guard from the operations, and
+watcher or model has to detect it.
 """
 
 import concurrent.futures
@@ -29,8 +29,8 @@ CLIENTS = 48
 ADMINISTRATORS = 2
 REQUESTS = 15000
 
-# Four child processes, with threads for all clients in each; httpd is content when all of
-# them are busy.
+# Four child processes, with threads for all clients in each; httpd does not start more when
+# all of them are busy.
 CHILDREN = """
 ServerLimit 8
 StartServers 4
@@ -69,7 +69,7 @@ SNAPSHOT = """
 
 
 class Rooms:
-    """Few of them, and with few places."""
+    """A few rooms with few places."""
 
     def __init__(self, postgres):
         def made(text, *parameters):
@@ -94,14 +94,14 @@ class Rooms:
 
 
 class Watcher(Meanwhile):
-    """Looks on; each look is one statement, so one snapshot."""
+    """Takes snapshots, each in one statement."""
 
     def __init__(self, postgres, rooms):
         self.postgres = postgres
         self.parameters = {"sessions": rooms.sessions, "codes": rooms.codes,
                            "occurrences": rooms.occurrences, "wrong_count": history.COUNT,
                            "left_waiting": history.LEFT_WAITING, "twice": history.TWICE}
-        self.looks = 0
+        self.snapshots = 0
         self.faults = []
 
     def go_on(self):
@@ -111,18 +111,18 @@ class Watcher(Meanwhile):
             while not self.ended.wait(0.005):
                 cursor.execute(SNAPSHOT, self.parameters)
                 self.faults += cursor.fetchall()
-                self.looks += 1
+                self.snapshots += 1
 
 
 class Crowd:
-    """Clients who together make so many requests, and administrators who change the rooms
-    meanwhile. `kinds` are the names of the methods that ask for something."""
+    """Clients that together make a number of requests, and administrators who change the rooms
+    meanwhile. `kinds` are the names of the methods that send a request."""
 
     def __init__(self, one, postgres, rooms, kinds=("live", "group", "event", "event")):
         self.one, self.postgres, self.rooms = one, postgres, rooms
         self.kinds = kinds
-        self.made = {"live": [], "group": [], "event": []}   # ids that clients were told
-        self.told = []      # registration, version and status, as events' clients were told
+        self.made = {"live": [], "group": [], "event": []}   # ids in answers
+        self.answered = []      # registrations and versions in answers of events
         self.statuses = set()
         self.ended = threading.Event()
 
@@ -144,7 +144,7 @@ class Crowd:
         return answer
 
     def event(self, chance):
-        """Somebody comes, or something is done to one of those who came lately."""
+        """Creates a registration, or changes or deletes a recent one."""
         known = self.made["event"][-40:]
         if not known or chance.random() < 0.3:
             answer = self.one.post(MOUNT, json={
@@ -159,7 +159,7 @@ class Crowd:
                                   json={"status": chance.choice(STATUSES)})
         if answer.status_code in (200, 201):
             version = answer.headers["ETag"].strip('"').partition("-")[0]
-            self.told.append((answer.json(), int(version)))
+            self.answered.append((answer.json(), int(version)))
         return answer
 
     def client(self, seed, numbers):
@@ -171,7 +171,7 @@ class Crowd:
     # --- Administrators ----------------------------------------------------------------
 
     def change(self, chance):
-        """One statement of an administrator."""
+        """A random statement of an administrator."""
         capacity = chance.choice([None, 0, 2, 5, 8, 8, 10, 12])
         statement, *parameters = chance.choice([
             ("UPDATE occurrences SET capacity = %s WHERE id = %s", capacity,
@@ -199,15 +199,15 @@ class Crowd:
         with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute("SET search_path = registration")
             while not self.ended.wait(chance.random() / 100):
-                # In a race that has no guard this, too, may lose.
+                # Without a guard this may fail.
                 with contextlib.suppress(psycopg2.errors.CheckViolation,
                                          psycopg2.errors.DeadlockDetected):
                     cursor.execute(*self.change(chance))
 
-    # --- All of them ---------------------------------------------------------------------
+    # --- Both ----------------------------------------------------------------------------
 
     def run(self, requests):
-        numbers = iter(range(requests))   # Each is given to one of them.
+        numbers = iter(range(requests))   # Shared by all clients.
         with concurrent.futures.ThreadPoolExecutor(CLIENTS + ADMINISTRATORS) as pool:
             self.ended.clear()
             administrators = [pool.submit(self.administrator, random.random())
@@ -224,14 +224,14 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def noted_postgres(own_postgres):
+def recording_postgres(own_postgres):
     own_postgres.psql("-c", "SET search_path = registration", "-c", history.INSTALL)
     return own_postgres
 
 
 @pytest.fixture
-def crowd(start_httpd, noted_postgres, postgres_to_break):
-    """crowd(): a Crowd on an httpd of its own, with more of its configuration."""
+def crowd(start_httpd, recording_postgres, postgres_to_break):
+    """crowd(): a Crowd on an httpd of its own; `more` configures httpd."""
     def make(more="", with_keys=False, **options):
         site = CHILDREN + MOUNTS + database(postgres_to_break.dsn(), most=CONNECTIONS,
                                             timeout=20) + more
@@ -240,29 +240,29 @@ def crowd(start_httpd, noted_postgres, postgres_to_break):
     return make
 
 
-WAYS = {"together": {}, "one by one": {"more": "RegistrationBatchSize 1\n"},
-        "under keys": {"with_keys": True}}
+MODES = {"batched": {}, "one by one": {"more": "RegistrationBatchSize 1\n"},
+         "under keys": {"with_keys": True}}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_places_are_exact_at_every_moment(crowd, postgres_to_break, expect_log, way):
-    # What meets by chance: these calls are made again.
+@pytest.mark.parametrize("mode", MODES)
+def test_places_are_exact_at_every_moment(crowd, postgres_to_break, expect_log, mode):
+    # Chance conflicts, whose calls are retried.
     expect_log("ERROR:  (deadlock detected|the invite code was given a limit at this moment)")
-    crowd = crowd(**WAYS[way])
+    crowd = crowd(**MODES[mode])
     with Watcher(postgres_to_break, crowd.rooms) as watcher:
         crowd.run(REQUESTS)
         backends = postgres_to_break.backends()
-    assert watcher.faults == [] and watcher.looks > 100
+    assert watcher.faults == [] and watcher.snapshots > 100
     past = History(postgres_to_break, crowd.rooms.all())
     assert past.faults() == []
-    # Clients were told the truth, too.
+    # The answers agree with the history.
     assert past.made() == {one for made in crowd.made.values() for one in made}
     states = past.states()
-    for registration, version in crowd.told:
+    for registration, version in crowd.answered:
         assert states[registration["id"], version] == state_of(registration)
     assert not [row for row in postgres_to_break.query("SELECT * FROM recount()")
                 if row[1] in crowd.rooms.all()]
-    # It was no easy play: more than one child was at it, and there was all sort of answers.
+    # Several child processes took part, and each kind of answer was given.
     assert len(backends) > CONNECTIONS
     assert crowd.statuses == {
         *itertools.product(["live"], [201, 409, 412]), *itertools.product(["group"], [201, 422]),
@@ -281,7 +281,7 @@ def state_of(registration):
 
 UNLOCKED = ("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.002);")
 
-# What is done to which functions, and what has to be found then.
+# The kind of requests, changes of functions, and the violation to detect.
 CONTROLS = {
     "occurrences are not locked": (
         "event", {name: UNLOCKED for name in ("events_create", "events_update",
@@ -309,17 +309,17 @@ CONTROLS = {
         "group", {"groups_register": ("code.uses >= code.max_uses",
                                       "code.uses > code.max_uses")},
         history.NO_PLACE),
-    "nobody is promoted": (
+    "no promotion": (
         "event", {"events_promote": ("greatest(places - held, 0)", "0")},
         history.LEFT_WAITING),
-    "nobody is promoted when places are added": (
+    "no promotion when places are added": (
         "event", {"events_capacity_changed": ("PERFORM events_promote(NEW.id);", "")},
         history.LEFT_WAITING),
     "the last is promoted": (
         "event", {"events_promote": ("ORDER BY r.waiting_number",
                                      "ORDER BY r.waiting_number DESC")},
         history.NOT_FIRST),
-    "a newcomer overtakes": (
+    "a new registration overtakes": (
         "event", {"events_promote": ("greatest(places - held, 0)", "0")}, history.OVERTAKEN),
     "a waiting list is not switched off": (
         "event", {"events_create": ("has_place OR occurrence.waiting_list", "true")},
@@ -332,29 +332,30 @@ CONTROLS = {
         "group", {"remove_group_member": ("c.uses - 1", "c.uses")}, history.COUNT),
 }
 
-SEEN_AT_ONCE = (history.COUNT, history.LEFT_WAITING)
+IN_SNAPSHOTS = (history.COUNT, history.LEFT_WAITING)
 
 
 @pytest.fixture
-def change_functions(noted_postgres, expect_log):
+def change_functions(recording_postgres, expect_log):
     """change_functions({name: (text, other)}): replaces text in functions' sources."""
     expect_log("ERROR: ")
     before = []
 
     def change(edits):
         for name, (text, other) in edits.items():
-            [[source]] = noted_postgres.query("SELECT pg_get_functiondef(%s::regproc)",
-                                              f"registration.{name}")
+            [[source]] = recording_postgres.query("SELECT pg_get_functiondef(%s::regproc)",
+                                                  f"registration.{name}")
             assert text in source
             before.append(source)
-            noted_postgres.query(source.replace(text, other))
+            recording_postgres.query(source.replace(text, other))
     yield change
     for source in before:
-        noted_postgres.query(source)
+        recording_postgres.query(source)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_control_what_goes_wrong_is_found(crowd, postgres_to_break, change_functions, control):
+def test_control_removed_guard_is_detected(crowd, postgres_to_break, change_functions,
+                                           control):
     kind, edits, fault = CONTROLS[control]
     crowd = crowd(kinds=[kind])
     change_functions(edits)
@@ -366,10 +367,10 @@ def test_control_what_goes_wrong_is_found(crowd, postgres_to_break, change_funct
                                                  crowd.rooms.all()).faults()}
     seen = {what for what, _ in watcher.faults}
     assert fault in found
-    assert fault in seen or fault not in SEEN_AT_ONCE
+    assert fault in seen or fault not in IN_SNAPSHOTS
 
 
-def test_control_who_is_registered_twice_is_found(crowd, postgres_to_break):
+def test_control_duplicate_registration_is_detected(crowd, postgres_to_break):
     crowd = crowd(kinds=["event"])
     postgres_to_break.query("DROP INDEX event_registrations_one_per_user")
     try:

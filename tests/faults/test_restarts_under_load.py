@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""httpd is restarted, reloaded with another configuration, recycles its child processes or
-loses one, while clients of all APIs register, change and delete.
+"""httpd restarts, reloads another configuration, recycles or loses child processes, during
+requests of all APIs.
 
-A graceful restart fails not a single request; nothing that was confirmed is lost, whatever
-ends; and no connection to the database is left behind.
+A graceful restart fails no request. No confirmed change is lost in any case, and no database
+connection remains open.
 """
 
 import os
@@ -18,7 +18,7 @@ from faults import MODULES, MOUNTS, Meanwhile, children, database
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 from workload import KeptCaller, Load, Rooms
 
-# Room for the children of former generations.
+# Slots for child processes of former generations.
 CHILDREN = """
 ServerLimit 16
 StartServers 2
@@ -36,7 +36,7 @@ def site(postgres, more=""):
 
 @pytest.fixture
 def load(start_httpd, postgres_to_break):
-    """load(): a Load on an httpd with two child processes; more of its configuration."""
+    """load(): a Load on an httpd with two child processes; `more` configures httpd."""
     def make(more="", **options):
         httpd = start_httpd(site(postgres_to_break, more), modules=MODULES)
         return RestartedLoad(KeptCaller(httpd, **options), Rooms(postgres_to_break, 600))
@@ -44,8 +44,8 @@ def load(start_httpd, postgres_to_break):
 
 
 class RestartedLoad(Load):
-    """One whose clients may have to ask twice. They cannot know what their first request
-    has come to: a change that it made answers the second."""
+    """A Load whose clients may have to repeat a request. If their first request was executed,
+    the answer to the second is 404 or 412 and says nothing about it."""
 
     def is_confirmed(self, name, answer):
         if answer.status_code in (404, 412) and answer.again:
@@ -60,7 +60,7 @@ def wait_until_ended(httpd, before):
 
 
 def restart(load, change="", how=servers.Httpd.graceful):
-    """Restarts httpd with that configuration; returns when its old children have ended."""
+    """Restarts httpd with that configuration; returns when the old child processes ended."""
     httpd, postgres = load.one.httpd, load.rooms.postgres
     load.wait_for_more()
     time.sleep(0.5)
@@ -72,13 +72,13 @@ def restart(load, change="", how=servers.Httpd.graceful):
     return connections
 
 
-def check_failed_nobody(load):
+def check_no_failures(load):
     load.check()
     assert (load.unknown, load.lost) == (set(), [])
 
 
 def check_connections(postgres, ended=(), most=2 * CONNECTIONS):
-    """Of the connections of children that have ended none is left."""
+    """Checks that no connection of ended child processes remains."""
     servers.wait_until(lambda: not postgres.backends() & set(ended)
                        and len(postgres.backends()) <= most, 5, "a connection was left")
 
@@ -94,7 +94,7 @@ def test_graceful_restarts_fail_no_request(load, postgres_to_break):
     with load() as load:
         for _ in range(4):
             check_connections(postgres_to_break, restart(load))
-    check_failed_nobody(load)
+    check_no_failures(load)
     check_stopped(load)
 
 
@@ -107,7 +107,7 @@ SECOND_MOUNT = """
 
 
 class Visitor(Meanwhile):
-    """Somebody who registers below the second mount."""
+    """A client that registers at the second mount."""
 
     def __init__(self, one, session):
         self.one = one
@@ -122,15 +122,15 @@ class Visitor(Meanwhile):
             self.answers[patient] = answer.status_code
 
     def flips(self):
-        """The answers in their order, equal ones that follow each other as one."""
+        """The sequence of statuses, without repetitions."""
         answers = list(self.answers.values())
         return [answer for answer, before in zip(answers, [None, *answers])
                 if answer != before]
 
 
-def test_a_reload_with_another_configuration_fails_no_request(load, postgres_to_break):
-    """Each of these is another batch size and number of connections; and an API is mounted
-    and taken away: who uses it sees just that."""
+def test_reload_with_other_configuration_fails_no_request(load, postgres_to_break):
+    """Each changes batch size or connections, and adds or removes a mount, whose clients see
+    nothing but that."""
     changes = [SECOND_MOUNT + "RegistrationBatchSize 1\n",
                "RegistrationBatchSize 7\nRegistrationConnections 1\nRegistrationTimeout 9\n",
                SECOND_MOUNT + "DBDKeep 4\nDBDMax 4\n",
@@ -140,14 +140,14 @@ def test_a_reload_with_another_configuration_fails_no_request(load, postgres_to_
         for change in changes:
             check_connections(postgres_to_break, restart(load, change))
             time.sleep(0.3)
-    check_failed_nobody(load)
+    check_no_failures(load)
     assert visitor.flips() == [404, 201, 404, 201, 404]
     assert postgres_to_break.patients(session) == {
         patient for patient, status in visitor.answers.items() if status == 201}
     check_stopped(load)
 
 
-def test_children_that_are_recycled_fail_no_request(load, postgres_to_break):
+def test_recycled_child_processes_fail_no_request(load, postgres_to_break):
     with load("MaxConnectionsPerChild 40\nMaxKeepAliveRequests 20\n") as load:
         seen = set()
 
@@ -156,7 +156,7 @@ def test_children_that_are_recycled_fail_no_request(load, postgres_to_break):
             seen.update(running)
             return len(seen - running) >= 6
         servers.wait_until(have_ended, 30, "the children did not end")
-    check_failed_nobody(load)
+    check_no_failures(load)
     running = len(children(load.one.httpd.pid()))
     check_connections(postgres_to_break, most=running * CONNECTIONS)
     check_stopped(load)
@@ -165,8 +165,8 @@ def test_children_that_are_recycled_fail_no_request(load, postgres_to_break):
 # --- Not graceful ----------------------------------------------------------------------------
 
 def kill_a_child(load):
-    """While every client waits for an answer. What the child has sent to PostgreSQL is done
-    there all the same."""
+    """Kills a child process while all clients wait. PostgreSQL still executes the calls that
+    it received."""
     load.wait_for_more()
     time.sleep(0.5)
     with load.rooms.locked():
@@ -177,9 +177,9 @@ def kill_a_child(load):
     load.wait_for_more()
 
 
-def test_a_child_that_is_killed_loses_nothing_that_was_confirmed(load, postgres_to_break,
-                                                                 expect_log):
-    """Clients with an Idempotency-Key ask again, and nobody is refused what is his own."""
+def test_killed_child_process_loses_no_confirmed_change(load, postgres_to_break, expect_log):
+    """Clients with an Idempotency-Key repeat their requests, and none is refused as a duplicate
+    of its own."""
     expect_log("AH00052: child pid .* exit signal Killed")
     with load(with_keys=True) as load:
         for _ in range(3):
@@ -191,7 +191,7 @@ def test_a_child_that_is_killed_loses_nothing_that_was_confirmed(load, postgres_
 
 # --- Controls --------------------------------------------------------------------------------
 
-def test_control_without_a_key_some_are_refused_what_is_their_own(load, expect_log):
+def test_control_without_key_repeated_requests_are_duplicates(load, expect_log):
     expect_log("AH00052: child pid .* exit signal Killed")
     with load() as load:
         end = time.monotonic() + 30
@@ -199,10 +199,10 @@ def test_control_without_a_key_some_are_refused_what_is_their_own(load, expect_l
             kill_a_child(load)
     assert {status for _, status, _ in load.refused} <= {409, 422}
     with pytest.raises(AssertionError):
-        check_failed_nobody(load)
+        check_no_failures(load)
 
 
-def test_control_a_connection_of_a_child_that_has_not_ended_is_found(load, postgres_to_break):
+def test_control_remaining_connection_is_detected(load, postgres_to_break):
     with load() as load:
         load.wait_for_more()
         connections = postgres_to_break.backends()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients of all four APIs at once, and what must be true of what they were told."""
+"""Concurrent clients of all APIs, and checks of their answers against the database."""
 
 import concurrent.futures
 import contextlib
@@ -17,26 +17,26 @@ from samples import family, member
 CLIENTS = 64
 PLACES = 40   # in each session and occurrence, and uses of each invite code
 KINDS = {"live": "live", "group": "groups", "user": "users", "family": "families",
-         "event": "events"}   # and the APIs they are for
+         "event": "events"}   # kind of request: API
 
-# Seconds after which a client asks for something else when it was told 503.
+# Seconds that a client waits after a 503.
 PAUSE = 0.5
 
-# Two child processes, as every test has them, with threads for all clients in each; httpd is
-# content when all of them are busy.
+# Two child processes, as in all tests, with threads for all clients in each; httpd does not
+# start more when all of them are busy.
 CHILDREN = "MinSpareThreads 1\n"
 
-# How far an event registration has come, by its status and whether it is deleted.
+# The step that an event registration has reached, by status and deletion.
 STEPS = {("CONFIRMED", False): 1, ("ATTENDED", False): 2, ("ATTENDED", True): 3,
          ("CONFIRMED", True): 3}
 
 
 class Lost(Exception):
-    """No answer came, though it was asked for again where that was right."""
+    """No answer came, even after the request was repeated where allowed."""
 
 
 class Answer:
-    """What tests look at; `again`: it is the answer to a request that was sent twice."""
+    """An answer; `again`: its request was sent twice."""
 
     def __init__(self, response, again, begin):
         self.status_code = response.status
@@ -51,9 +51,9 @@ class Answer:
 
 
 class KeptCaller:
-    """A Caller whose threads keep a connection each. When one turns out to have been closed
-    before an octet of the answer came, as httpd may do with one that is not in use, the
-    request is sent once more on a new one: with the same Idempotency-Key, `with_keys`.
+    """A Caller with a persistent connection per thread. If it was closed before any octet of
+    the answer arrived, which httpd may do to an idle connection, the request is sent once
+    more on a new one, with the same Idempotency-Key if `with_keys`.
     """
 
     def __init__(self, httpd, with_keys=False):
@@ -114,15 +114,15 @@ def encode(body):
 
 
 class Rooms:
-    """What there is to register for: as many places as will be asked for, so that nobody
-    may be refused one, and one that is taken twice is one too few."""
+    """Rows to register for, with exactly as many places as will be requested: no request may
+    be refused, and a place taken twice would be missing."""
 
     def __init__(self, postgres, count=200):
         def made(text, *parameters):
             return [row[0] for row in postgres.query(text, *parameters)]
 
         self.postgres = postgres
-        self.token = secrets.token_hex(4)   # of the names, which have to be new
+        self.token = secrets.token_hex(4)   # makes names unique
         self.sessions = made(
             "INSERT INTO live_sessions (id, title, status, max_participants)"
             " SELECT gen_random_uuid(), 'A session', 'live', %s FROM generate_series(1, %s)"
@@ -138,7 +138,7 @@ class Rooms:
         self.codes = made(
             "INSERT INTO invite_codes (code, plan_id, max_uses)"
             " SELECT gen_random_uuid(), %s, %s FROM generate_series(1, %s) RETURNING code",
-            plan, 2 * PLACES, count)   # two APIs take them
+            plan, 2 * PLACES, count)   # for two APIs
         self.institution, = made("INSERT INTO institutions (id, name) VALUES"
                                  " (left(md5(random()::text), 24), 'A') RETURNING id")
         self.child, = made(
@@ -162,7 +162,7 @@ class Rooms:
 
     @contextlib.contextmanager
     def locked(self):
-        """Somebody, an administrator in psql, keeps all of it to himself."""
+        """Another transaction, as of an administrator, locks all rows."""
         connection = self.postgres.connect()
         connection.autocommit = False
         with contextlib.closing(connection), connection.cursor() as cursor:
@@ -174,7 +174,7 @@ class Rooms:
             yield
 
     def rows(self):
-        """How far each name has come in the database, none of them twice."""
+        """The step of each name in the database; checks that no name is there twice."""
         rows = self.postgres.query("""
             SELECT patient_id, 'CONFIRMED', false FROM live_registrations
              WHERE session_id = ANY (%s::uuid[])
@@ -194,26 +194,25 @@ class Rooms:
 
 
 class Load:
-    """Clients that ask for one thing after the other as long as the block lasts. One asks
-    for a name only once."""
+    """Clients that send requests until the block ends. Each name is requested once."""
 
     def __init__(self, one, rooms):
         self.one = one
         self.rooms = rooms
         self.numbers = itertools.count()
-        self.done = {}          # steps that were confirmed, by name
-        self.unknown = set()    # names of which another step was answered 503
-        self.unavailable = []   # these names and answers
-        self.refused = []       # all answers else; there must be none
-        self.lost = []          # names of which another step got no answer at all
-        self.slowest = 0        # seconds that the slowest answer took
-        self.took = []          # seconds that each took
-        self.confirmed_at = []  # when, by the clock of time.monotonic()
+        self.done = {}          # confirmed steps, by name
+        self.unknown = set()    # names with a step in doubt
+        self.unavailable = []   # names and answers that were 503
+        self.refused = []       # all other answers; there must be none
+        self.lost = []          # names with a step without answer
+        self.slowest = 0        # seconds of the slowest answer
+        self.took = []          # seconds of each answer
+        self.confirmed_at = []  # times, by time.monotonic()
         self.ended = threading.Event()
         self.pool = concurrent.futures.ThreadPoolExecutor(CLIENTS)
 
-    def ask(self, kind, number, name):
-        """The answers to all that is asked for a name, each given on to the next step."""
+    def send_steps(self, kind, number, name):
+        """The answers of all steps for a name, each based on the previous one."""
         answer = self.rooms.register(self.one, kind, number, name)
         yield answer
         if kind == "event":
@@ -231,7 +230,7 @@ class Load:
             name = f"{kind}-{number}-{self.rooms.token}"
             self.done[name] = 0
             try:
-                for answer in self.ask(kind, number, name):
+                for answer in self.send_steps(kind, number, name):
                     if not self.is_confirmed(name, answer):
                         self.ended.wait(PAUSE)
                         break
@@ -263,11 +262,11 @@ class Load:
             client.result()
 
     def late(self, seconds):
-        """How many answers took longer."""
+        """The number of answers that took longer."""
         return sum(took > seconds for took in self.took)
 
     def wait_for_more(self, seconds=10):
-        """Until the service confirms something again; how many seconds that took."""
+        """Waits until the service confirms a request; the seconds that took."""
         before, begin = len(self.confirmed_at), time.monotonic()
         while len(self.confirmed_at) == before:
             assert time.monotonic() < begin + seconds, "the service did not come back"
@@ -275,7 +274,7 @@ class Load:
         return self.confirmed_at[before] - begin
 
     def differences(self):
-        """Names whose rows do not fit what was confirmed."""
+        """Names whose rows differ from the confirmed steps."""
         rows = self.rooms.rows()
         assert set(rows) <= set(self.done)
         return {name: (done, rows.get(name, 0)) for name, done in self.done.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fuzzers' corpus is worth replaying: with one thing wrong in the module it fails."""
+"""The fuzzers' corpus detects mutations of the module."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import pytest
 import servers
 from changed import changed_copy, make
 
-# The target that has to find it, and what is changed to what.
+# The target that has to detect it, and the text to replace and its replacement.
 MUTATIONS = {
     "a label may have 64 characters": ("checks", "length > 63", "length > 64"),
     "each fourth year is a leap year": (
@@ -34,15 +34,15 @@ FOUND = ("does not hold: ", "ERROR: AddressSanitizer: ")
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_what_goes_wrong_is_found(tmp_path, mutation):
+def test_mutation_is_detected(tmp_path, mutation):
     target, *change = MUTATIONS[mutation]
     changed_copy(tmp_path / "copy", *change)
-    # What is not changed has been built.
+    # Reuses the objects of unchanged files.
     shutil.copytree(servers.MODULE.parent / "fuzz", tmp_path / "copy" / "build" / "fuzz")
-    status, said = make(tmp_path / "copy", "fuzz-replay", f"FUZZ_TARGETS={target}")
-    assert status != 0 and any(words in said for words in FOUND), said
+    status, output = make(tmp_path / "copy", "fuzz-replay", f"FUZZ_TARGETS={target}")
+    assert status != 0 and any(words in output for words in FOUND), output
 
 
-def test_each_target_has_something_to_find():
+def test_each_target_has_a_mutation():
     assert {target for target, *_ in MUTATIONS.values()} \
         == {path.stem for path in (servers.ROOT / "tests" / "fuzz").glob("*.c")}

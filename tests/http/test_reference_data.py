@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the database is besides the operations: comments, counts, installation."""
+"""The database besides the operations: comments, defaults, constraints, installation."""
 
 import psycopg2
 import pytest
@@ -9,7 +9,7 @@ import servers
 from conftest import new_uuid
 from scratch import OnScratch
 
-# What an administrator gives; everything else has a default.
+# The columns that an administrator fills in; all others have a default.
 GIVEN = {
     "live_sessions": "id title status max_participants scheduled_at",
     "groups": "id name locale time_zone",
@@ -29,7 +29,7 @@ GIVEN = {
 
 # --- Tables --------------------------------------------------------------------------------
 
-def test_every_table_and_column_is_commented(sql):
+def test_tables_and_columns_have_comments(sql):
     assert sql(
         "SELECT c.relname, a.attname FROM pg_class c"
         " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
@@ -41,7 +41,7 @@ def test_every_table_and_column_is_commented(sql):
 
 
 @pytest.mark.parametrize("table", GIVEN)
-def test_the_columns_an_administrator_gives_are_all_that_have_to_be_given(sql, table):
+def test_only_columns_of_administrator_are_mandatory(sql, table):
     columns = sql("SELECT column_name, is_nullable = 'NO' AND column_default IS NULL"
                   " AND is_generated = 'NEVER' FROM information_schema.columns"
                   " WHERE table_schema = 'registration' AND table_name = %s", table)
@@ -50,7 +50,7 @@ def test_the_columns_an_administrator_gives_are_all_that_have_to_be_given(sql, t
     assert {name for name, needed in columns if needed} <= given
 
 
-def test_a_live_registration_s_columns_are_the_answer_s_keys(sql):
+def test_columns_of_live_registration_are_keys_of_answer(sql):
     assert sql("SELECT column_name FROM information_schema.columns WHERE table_schema ="
                " 'registration' AND table_name = 'live_registrations'"
                " ORDER BY ordinal_position") == [
@@ -86,13 +86,13 @@ DEMO = {
 
 class TestDemo(OnScratch):
     @pytest.mark.parametrize("query", DEMO)
-    def test_the_demo_has_just_these_rows(self, sql, query):
+    def test_demo_has_exactly_these_rows(self, sql, query):
         assert sorted(sql(query), key=str) == sorted(DEMO[query], key=str)
 
 
 # --- Constraints ---------------------------------------------------------------------------
 
-# A row of each table beside the demo's; those of the demo are referred to.
+# A row of each table, besides the demo's rows, to which it refers.
 ROWS = """
 INSERT INTO live_registrations (id, session_id, patient_id, guest_email, role)
 VALUES (gen_random_uuid(), '11111111-1111-4111-8111-111111111111', 'p', 'g@x.org', 'host');
@@ -111,8 +111,8 @@ TABLES = ["live_sessions", "live_registrations", "time_zones", "groups", "plans"
           "group_members", "member_emails", "institutions", "children", "families",
           "family_children"]
 
-# What breaks just this one constraint: a table and what a column of it is set to, or a whole
-# statement. Primary keys are tried by themselves.
+# What violates exactly this constraint: a table and an assignment to one of its columns, or a
+# whole statement. Primary keys are tested separately.
 BROKEN = {
     "live_sessions_status_known": [f"live_sessions SET status = '{value}'"
                                    for value in ("", "Live", "over")],
@@ -200,11 +200,11 @@ class TestConstraints(OnScratch):
             sql(statement)
         return refusal.value.diag.constraint_name
 
-    def test_there_is_a_case_for_each(self, sql):
+    def test_each_constraint_has_a_case(self, sql):
         assert self.names(sql, False) == set(BROKEN)
 
     @pytest.mark.parametrize("name", BROKEN)
-    def test_each_holds(self, sql, expect_log, name):
+    def test_constraint_is_enforced(self, sql, expect_log, name):
         expect_log("violates (check|foreign key|unique) constraint")
         statements = BROKEN[name] if isinstance(BROKEN[name], list) else [BROKEN[name]]
         for statement in statements:
@@ -212,7 +212,7 @@ class TestConstraints(OnScratch):
                 statement = f"UPDATE {statement}"
             assert self.refused_by(sql, statement) == name, statement
 
-    def test_each_primary_key_holds(self, sql, expect_log):
+    def test_primary_keys_are_enforced(self, sql, expect_log):
         expect_log("violates unique constraint")
         refused = {self.refused_by(sql, f"INSERT INTO {table} SELECT * FROM {table} LIMIT 1")
                    for table in TABLES}
@@ -221,7 +221,7 @@ class TestConstraints(OnScratch):
 
 # --- recount() -----------------------------------------------------------------------------
 
-def test_recount_reports_and_mends(api, sql, live_session, group, occurrence):
+def test_recount_reports_and_corrects(api, sql, live_session, group, occurrence):
     session, made, event = live_session(5), group(max_uses=5), occurrence(5)
     for n in range(2):
         for path, body in [
@@ -233,7 +233,7 @@ def test_recount_reports_and_mends(api, sql, live_session, group, occurrence):
     keys = {session, made.code, event}
 
     def recount():
-        """What it says of these three: by key, the count it found and the true one."""
+        """Its rows for these three: by key, the wrong and the correct count."""
         return {row[1]: row[2:] for row in sql("SELECT * FROM recount()") if row[1] in keys}
 
     assert recount() == {}
@@ -249,8 +249,8 @@ def test_recount_reports_and_mends(api, sql, live_session, group, occurrence):
                    session, made.code, event) == [(2, 2, 2)]
 
 
-def test_recount_leaves_the_uses_of_a_code_without_a_limit(api, sql, group):
-    """They are not kept."""
+def test_recount_ignores_unlimited_codes(api, sql, group):
+    """Their uses are not counted."""
     made = group()
     assert api.post("/api/v1/users", json=samples.member(made.code)).status_code == 201
     assert made.code not in {key for _, key, *_ in sql("SELECT * FROM recount()")}
@@ -258,9 +258,9 @@ def test_recount_leaves_the_uses_of_a_code_without_a_limit(api, sql, group):
 
 # --- Installing ----------------------------------------------------------------------------
 
-class TestInstallingAgain(OnScratch):
-    def test_nothing_is_lost(self, database, api, admin, sql, live_session, group, institution,
-                             child, occurrence):
+class TestReinstallation(OnScratch):
+    def test_reinstallation_keeps_all_rows(self, database, api, admin, sql, live_session,
+                                           group, institution, child, occurrence):
         session, made, school = live_session(1), group(max_uses=1), institution()
         requests = [
             (f"/v1/sessions/{session}/register", {"patient_id": "p"}, 409),
@@ -272,11 +272,11 @@ class TestInstallingAgain(OnScratch):
             assert admin.post(path, json=body).status_code == 201
         for _ in range(2):
             database.install("install.sql", "demo.sql")
-        # The connections that httpd has kept go on working.
+        # The connections of httpd still work.
         for path, body, status in requests:
             assert admin.post(path, json=body).status_code == status
         assert sql("SELECT * FROM recount()") == []
 
-    def test_it_says_nothing(self, database):
+    def test_reinstallation_prints_nothing(self, database):
         for script in ("install.sql", "demo.sql"):
             assert database.psql("-f", str(servers.ROOT / "sql" / script)) == ""

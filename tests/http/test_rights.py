@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what: every operation at every mount, for every kind of caller.
+"""Access matrix: each operation at each mount, for each kind of caller.
 
-The operations are those of the one table in src/http/routes.c, the mounts those of the site that
-the tests run, so that a new one is in the matrix by itself. What a caller gets follows from
-what the site's configuration says of the mount; see expected().
+Operations are read from the table in src/http/routes.c and mounts from the site that the tests
+run, so that a new one is in the matrix automatically. The expected status follows from the
+site's configuration, see expected().
 """
 
 import functools
@@ -27,16 +27,16 @@ EXAMPLE = (servers.ROOT / "conf" / "example-site.conf").read_text()
 # --- The operations ------------------------------------------------------------------------
 
 class Operation(types.SimpleNamespace):
-    """api, method and pattern of a route, mount, the scope it takes, whether it is limited
-    to the caller's organization."""
+    """API, method and pattern of a route, its mount, the required scope, and whether it is
+    limited to the caller's organization."""
 
     def __str__(self):
         return f"{self.method} {self.mount}{self.pattern}"
 
 
 def mounts(site):
-    """Path, API, scopes for reading and for everything else, and whether there is a
-    RegistrationOrganization, of each mount."""
+    """For each mount: path, API, scopes for reading and for other methods, and whether it has
+    RegistrationOrganization."""
     defined = dict(re.findall(r"(?m)^Define (REGISTRATION_\w+) +(\S+)$", site))
     for path, inside in re.findall(r'(?s)<Location "([^"]+)">(.*?)</Location>', site):
         directives = re.sub(r"(?m)^\s*#.*$", "", inside)
@@ -48,7 +48,7 @@ def mounts(site):
 
 
 def routes():
-    """API, method and pattern of each route; GET is HEAD too, and each path has OPTIONS."""
+    """API, method and pattern of each route; GET implies HEAD, and each path has OPTIONS."""
     table = re.findall(r'{REG_API_(\w+), REG_METHOD_(\w+), "([^"]*)", reg_',
                        (servers.ROOT / "src" / "http" / "routes.c").read_text())
     more = {"GET": ["GET", "HEAD"]}
@@ -73,7 +73,7 @@ DEMO = servers.relaxed(EXAMPLE) + servers.TENANT_MOUNT
 OPERATIONS = list(operations(DEMO))
 STRICT = list(operations(EXAMPLE))
 
-# What tells about them takes no token, and has tests of its own.
+# Mounts without tokens, which have their own tests.
 WITHOUT_TOKENS = {"openapi", "metrics", "health", "status"}
 
 CREATED, READ, NOTHING = 201, 200, 204
@@ -81,7 +81,7 @@ SUCCESS = {"POST": CREATED, "OPTIONS": NOTHING}
 WRITING = ("POST", "PUT", "DELETE")
 
 
-def test_the_matrix_has_every_mount_and_route():
+def test_matrix_covers_each_mount_and_route():
     assert {operation.api for operation in OPERATIONS} == set(APIS)
     assert {api for api, _, _ in routes()} == {*APIS, *WITHOUT_TOKENS}
     assert len(routes()) == len(set(routes()))
@@ -104,8 +104,8 @@ def test_the_matrix_has_every_mount_and_route():
 # --- The callers ---------------------------------------------------------------------------
 
 class Caller(types.SimpleNamespace):
-    """What Authorization says, and what of it is true: `known`, `scopes`, `org`; and whether
-    it is `meant` for this service."""
+    """An Authorization header, and what is true of the caller: `known`, `scopes`, `org`, and
+    whether the token is `meant` for this service."""
 
     def __str__(self):
         return self.name
@@ -113,8 +113,8 @@ class Caller(types.SimpleNamespace):
 
 def caller(name, header, known=True, scopes=ALL_SCOPES, org=ORGANIZATION, sent=None,
            meant=True):
-    """header(issuer, claims) makes the value of Authorization. `sent` are claims that are
-    not taken from `scopes` and `org`."""
+    """header(issuer, claims) makes the value of Authorization. `sent` overrides the claims
+    of `scopes` and `org`."""
     claims = {"scope": scopes, "org": org, **(sent or {})}
     return Caller(name=name, known=known, meant=meant, scopes=(scopes or "").split(), org=org,
                   header=lambda issuer: header(issuer, claims))
@@ -147,7 +147,7 @@ def cut(issuer, claims):
 
 
 def with_another_payload(issuer, claims):
-    """The signature of a token that is good, under claims that are better."""
+    """The signature of a valid token with other claims."""
     head, _, signature = bearer(issuer, {}).split(".")
     return ".".join([head, bearer(issuer, claims).split(".")[1], signature])
 
@@ -188,19 +188,19 @@ CALLERS = [
     caller("the right token", bearer),
 ]
 
-# What of another organization's does not show that it is there, and is no 404 either: a
-# search that finds nothing, and OPTIONS, which look at no registration.
+# Answers for another organization that are neither data nor 404: a search finds nothing, and
+# OPTIONS reads no registration.
 NOT_404 = {("GET", ""): READ, ("HEAD", ""): READ, ("OPTIONS", ""): NOTHING,
            ("OPTIONS", "/{id}"): NOTHING}
 
 
 def expected(operation, caller):
-    """The status a caller gets, by what the site's configuration says."""
+    """The status for a caller, according to the site's configuration."""
     if not caller.known:
         return 401
     if not caller.meant or operation.scope and operation.scope not in caller.scopes:
         return 403
-    if operation.method == "OPTIONS":   # says which methods there are, of nobody's data
+    if operation.method == "OPTIONS":   # lists methods, without any data
         return NOTHING
     if operation.limited and caller.org not in (ORGANIZATION, OTHER_ORGANIZATION):
         return 403
@@ -227,7 +227,7 @@ def check_challenge(answer, operation, caller, status):
 
 
 def check_cell(answer, operation, caller):
-    """Is this the answer that this caller has to get?"""
+    """Checks that the answer is the one expected for this caller."""
     status = expected(operation, caller)
     head = operation.method == "HEAD"
     assert answer.status_code == status, answer.text
@@ -242,20 +242,20 @@ def check_cell(answer, operation, caller):
 # --- The matrix ----------------------------------------------------------------------------
 
 class Matrix(OnScratch):
-    """In a database of its own, so that whatever changes is the cell's doing."""
+    """In a private database, so that only the request changes it."""
 
     directives = "RegistrationPasswordCost 4"
 
     @pytest.fixture(scope="class")
     def sender(self, httpd, certificates):
-        """One connection for all cells."""
+        """One connection for all requests."""
         with Client(httpd, certificates) as sender:
             yield sender
 
     @pytest.fixture
     def contents(self, sql):
-        """contents(): every table's number of rows and their versions, every sequence's
-        last value. What the audit says of lists that were read is no change."""
+        """contents(): row count and row versions of each table, last value of each sequence.
+        Audit entries of lists are ignored."""
         names = {kind: [name for name, in sql(
             "SELECT oid::regclass::text FROM pg_class WHERE relkind = ANY (%s)"
             " AND relnamespace = 'registration'::regnamespace AND NOT relispartition",
@@ -272,11 +272,11 @@ class Matrix(OnScratch):
 
     @pytest.fixture
     def request_of(self, sender, good, sql, issuer):
-        """request_of(operation): method, address and body of one that can be served."""
+        """request_of(operation): method, path and body of a request that can succeed."""
         right = {"Authorization": CALLERS[-1].header(issuer)}
 
         def ids_of(operation, one):
-            """What to put in the place of {...} in its pattern."""
+            """The values for the placeholders of its pattern."""
             if operation.method == "POST" or operation.api == "live":
                 return dict.fromkeys(("session", "group"), one.path.split("/")[-2])
             made = sender.post(one.path, json=one.body, headers=right)
@@ -288,7 +288,7 @@ class Matrix(OnScratch):
 
         def make(operation):
             one = good(operation.api)
-            # A search needs one to find, so that to find none says something.
+            # A search needs a registration to find, so that an empty list means something.
             needed = "{" in operation.pattern or operation.method in ("GET", "HEAD")
             ids = ids_of(operation, one) if needed else {}
             path = operation.mount + operation.pattern.format(**ids)
@@ -300,12 +300,12 @@ class Matrix(OnScratch):
 
     @pytest.fixture(scope="class")
     def unused(self):
-        """The requests that were not served, by operation: they can be sent again."""
+        """Requests that were refused, by operation: they can be sent again."""
         return {}
 
     @pytest.fixture
     def cell(self, sender, issuer, request_of, contents, unused):
-        """cell(operation, caller): the answer, and whether it has changed the database."""
+        """cell(operation, caller): the answer, and whether the database changed."""
         def send(operation, caller):
             name = str(operation)
             method, path, body = unused.pop(name, None) or request_of(operation)
@@ -320,29 +320,29 @@ class Matrix(OnScratch):
         return send
 
 
-class TestTheMatrix(Matrix):
+class TestAccessMatrix(Matrix):
     @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
     @pytest.mark.parametrize("caller", CALLERS, ids=str)
-    def test_who_may_do_what(self, cell, operation, caller):
+    def test_access(self, cell, operation, caller):
         answer, changed = cell(operation, caller)
         check_cell(answer, operation, caller)
         assert changed == (operation.method in WRITING and is_served(operation, caller))
 
 
-class TestTheExampleSite(TestTheMatrix):
-    """As it stands."""
+class TestAccessMatrixOfExampleSite(TestAccessMatrix):
+    """Of the example site without changes."""
 
     site = staticmethod(servers.strict_site)
 
     @pytest.mark.parametrize("operation", STRICT, ids=str)
     @pytest.mark.parametrize("caller", CALLERS, ids=str)
-    def test_who_may_do_what(self, cell, operation, caller):
-        super().test_who_may_do_what(cell, operation, caller)
+    def test_access(self, cell, operation, caller):
+        super().test_access(cell, operation, caller)
 
 
-class TestControlWithoutTheDirectives(Matrix):
-    """With what keeps them out taken from the configuration, they get in, and the matrix
-    notices."""
+class TestControlWithoutDirectives(Matrix):
+    """Without the site's access directives, refused callers get in, and the matrix detects
+    it."""
 
     @staticmethod
     def change(site):
@@ -351,7 +351,7 @@ class TestControlWithoutTheDirectives(Matrix):
         return site.replace("RegistrationAPI", "Require all granted\nRegistrationAPI")
 
     @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-    def test_control_everybody_is_let_in(self, cell, operation):
+    def test_control_access_is_granted(self, cell, operation):
         for caller in CALLERS:
             if not is_served(operation, caller) and expected(operation, caller) != NOTHING:
                 answer, changed = cell(operation, caller)
@@ -361,9 +361,9 @@ class TestControlWithoutTheDirectives(Matrix):
                 assert changed == (operation.method in WRITING)
 
 
-class TestControlOfTheExampleSite(TestControlWithoutTheDirectives):
+class TestControlExampleSiteWithoutDirectives(TestControlWithoutDirectives):
     site = staticmethod(servers.strict_site)
 
     @pytest.mark.parametrize("operation", STRICT, ids=str)
-    def test_control_everybody_is_let_in(self, cell, operation):
-        super().test_control_everybody_is_let_in(cell, operation)
+    def test_control_access_is_granted(self, cell, operation):
+        super().test_control_access_is_granted(cell, operation)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other modules that use the connections of mod_dbd, with the module's own requests.
+"""Other modules that use mod_dbd's connections, beside the module's own requests.
 
-mod_authn_dbd, mod_session_dbd and mod_rewrite take a connection with the first question and
-keep it until the request has ended, so each thread may hold one while its request waits for the module.
+mod_authn_dbd, mod_session_dbd and mod_rewrite take a connection with their first query and hold
+it until the request ends, so each thread may hold one while its request waits for the module.
 """
 
 import base64
@@ -101,10 +101,10 @@ def tables(own_postgres):
 
 
 def clients_of(httpd, session, requests=10):
-    """What each of the clients is answered, and how long the slowest waited."""
+    """The statuses of all clients' requests, and the longest time of one."""
     one = Caller(httpd)
     one.auth = ("jane", "secret")
-    one.headers["Connection"] = "close"   # httpd closes kept ones when all threads are busy.
+    one.headers["Connection"] = "close"   # A busy httpd closes idle connections.
 
     def go_on(_):
         return [one.register(session) for _ in range(requests)]
@@ -114,18 +114,19 @@ def clients_of(httpd, session, requests=10):
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_no_request_is_lost_or_late(start_httpd, postgres_to_break, tables, user):
+def test_requests_beside_other_modules_are_answered_in_time(start_httpd, postgres_to_break,
+                                                            tables, user):
     inside, extra = USERS[user]
     httpd = start_httpd(site(postgres_to_break, inside, extra=extra), modules=MODULES)
     session = postgres_to_break.live_session()
-    said, slowest = clients_of(httpd, session)
-    assert said == [201] * len(said)
+    codes, slowest = clients_of(httpd, session)
+    assert codes == [201] * len(codes)
     assert slowest < 2 * TIMEOUT + GRACE
-    assert len(postgres_to_break.patients(session)) == len(said)
+    assert len(postgres_to_break.patients(session)) == len(codes)
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_too_few_connections_do_not_start(start_httpd, postgres_to_break, user):
+def test_too_few_connections_are_refused_at_start(start_httpd, postgres_to_break, user):
     inside, extra = USERS[user]
     few = THREADS + CONNECTIONS - 1
     refusal = start_httpd(site(postgres_to_break, inside, few, extra), modules=MODULES,
@@ -136,7 +137,7 @@ def test_too_few_connections_do_not_start(start_httpd, postgres_to_break, user):
     assert re.search(r"(AuthDBD|SessionDBD|DBDPrepare|Rewrite)\w+ \(.*httpd.conf:\d+\)", refusal)
 
 
-def test_without_a_number_the_module_leaves_others_enough(start_httpd, postgres_to_break):
+def test_default_limit_leaves_connections_for_other_modules(start_httpd, postgres_to_break):
     def refusal(most):
         text = site(postgres_to_break, AUTHENTICATION, most)
         return start_httpd(text.replace(f"RegistrationConnections {CONNECTIONS}", ""),
@@ -145,8 +146,8 @@ def test_without_a_number_the_module_leaves_others_enough(start_httpd, postgres_
     assert f"DBDMax {THREADS + 1}" in refusal(THREADS)
 
 
-def test_connections_of_another_host_are_not_shared(start_httpd, postgres_to_break):
-    """But with the same settings they are, and mod_dbd makes one pool of them."""
+def test_connections_of_other_host_are_not_shared(start_httpd, postgres_to_break):
+    """Hosts with the same settings share one pool of mod_dbd."""
     def host(name, most, inside):
         return f"""
             <VirtualHost *:*>
@@ -165,9 +166,9 @@ def test_connections_of_another_host_are_not_shared(start_httpd, postgres_to_bre
     assert "AuthDBDUserPWQuery" in refusal(4)
 
 
-def test_control_with_too_few_connections_requests_are_late(start_httpd, postgres_to_break,
-                                                            tables, tmp_path, expect_log):
-    """A module that starts all the same, and lets the other have none but its own."""
+def test_control_too_few_connections_make_requests_late(start_httpd, postgres_to_break,
+                                                        tables, tmp_path, expect_log):
+    """A module without this check at start."""
     expect_log("REG0304", "REG0312", "AH0004[56]: child process .* still did not exit")
     module = changed_module(tmp_path / "changed",
                             "dbd->max >= threads + conf->connections", "dbd->max > 0")
@@ -177,34 +178,34 @@ def test_control_with_too_few_connections_requests_are_late(start_httpd, postgre
     one = Caller(httpd)
     one.auth = ("jane", "secret")
 
-    def is_late(_):
+    def is_failed_or_late(_):
         try:
             return one.post(f"/v1/sessions/{session}/register", timeout=4 * TIMEOUT,
                             json={"patient_id": str(uuid.uuid4())}).status_code != 201
         except OSError:
             return True
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-        assert any(pool.map(is_late, range(CLIENTS)))
+        assert any(pool.map(is_failed_or_late, range(CLIENTS)))
 
 
 # --- A restart of PostgreSQL ----------------------------------------------------------------
 
-def test_after_a_restart_the_apis_go_on_and_the_other_module_needs_a_graceful_one(
+def test_after_postgresql_restart_other_module_needs_graceful_restart(
         start_httpd, postgres_to_break, tables, expect_log):
-    """As registration.conf says."""
-    # Of one child process, the next begins before the last has ended.
+    """As registration.conf says; the APIs recover without it."""
+    # With one child process, the next one starts before the last has ended.
     expect_log("AH03490: scoreboard is full", "AH01618: user jane not found",
                "prepared statement .* does not exist",
                r"\[(authn_dbd|dbd):error\]")
     extra = '<Location "/open">\nRegistrationAPI live\nRequire all granted\n</Location>'
     httpd = start_httpd(site(postgres_to_break, AUTHENTICATION, extra=extra), modules=MODULES)
     session = postgres_to_break.live_session()
-    one, anyone = Caller(httpd), Caller(httpd)
+    one, anonymous = Caller(httpd), Caller(httpd)
     one.auth = ("jane", "secret")
 
     def is_open():
-        return anyone.post(f"/open/{session}/register",
-                           json={"patient_id": str(uuid.uuid4())}).status_code == 201
+        return anonymous.post(f"/open/{session}/register",
+                              json={"patient_id": str(uuid.uuid4())}).status_code == 201
     assert one.register(session).status_code == 201 and is_open()
     postgres_to_break.stop("fast")
     postgres_to_break.start()
@@ -216,7 +217,7 @@ def test_after_a_restart_the_apis_go_on_and_the_other_module_needs_a_graceful_on
     assert is_open()
 
 
-# --- What the module leaves in a session ----------------------------------------------------
+# --- Session settings ----------------------------------------------------------------------
 
 WATCHED = AUTHENTICATION.replace("SELECT password FROM passwords WHERE name = %s",
                                  "SELECT public.password_of(%s)")
@@ -224,7 +225,7 @@ WATCHED = AUTHENTICATION.replace("SELECT password FROM passwords WHERE name = %s
 
 @contextlib.contextmanager
 def older_schema(postgres):
-    """The module takes no session, and gives each back to mod_dbd after it has asked in it."""
+    """The module finds a schema mismatch and returns each session to mod_dbd."""
     postgres.query("UPDATE schema_version SET version = -version")
     yield
     postgres.query("UPDATE schema_version SET version = -version")
@@ -240,15 +241,15 @@ def locked_passwords(postgres):
 
 
 def long_waiting(postgres):
-    """The module's sessions that wait for a lock for ten times as long as it would."""
+    """The module's sessions that have waited for a lock ten times longer than it would."""
     return {pid for pid, in postgres.query(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'mod_registration'"
         " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '1 s'")}
 
 
-def authenticated_beside_a_lock(start_httpd, postgres, **options):
-    """What mod_authn_dbd makes of a lock in its own session and in one that the module has
-    used: the statuses, once the lock is gone."""
+def authenticate_during_lock(start_httpd, postgres, **options):
+    """The statuses of two requests for which mod_authn_dbd waits for a lock, in a session of
+    its own and in one that the module has used before."""
     description = f'<Location "/openapi.json">\nRegistrationAPI openapi\n{WATCHED}</Location>'
     httpd = start_httpd(site(postgres, WATCHED, extra=description), modules=MODULES, **options)
     one = Caller(httpd)
@@ -264,24 +265,24 @@ def authenticated_beside_a_lock(start_httpd, postgres, **options):
             servers.wait_until(
                 lambda: len(long_waiting(postgres)) + sum(map(concurrent.futures.Future.done,
                                                               answers)) == 2,
-                20, "mod_authn_dbd did not ask")
+                20, "mod_authn_dbd did not query")
         answers = [answer.result() for answer in answers]
     assert postgres.backends() == sessions
     return sorted(statuses(answers))
 
 
-def test_a_session_that_others_use_has_no_setting_of_the_module(start_httpd, postgres_to_break,
-                                                                tables, expect_log):
+def test_shared_session_has_no_setting_of_the_module(start_httpd, postgres_to_break,
+                                                     tables, expect_log):
     expect_log("REG0311")
-    assert authenticated_beside_a_lock(start_httpd, postgres_to_break) == [200, 200]
+    assert authenticate_during_lock(start_httpd, postgres_to_break) == [200, 200]
     visits = postgres_to_break.query("SELECT session, settings FROM public.visits")
     assert sorted(visits) == [(session, []) for session in sorted(postgres_to_break.backends())]
 
 
-def test_control_with_a_lock_timeout_in_the_session_the_other_module_fails(
+def test_control_lock_timeout_in_shared_session_fails_other_module(
         start_httpd, postgres_to_break, tables, tmp_path, expect_log):
     expect_log("REG0311", "AH01618: user jane not found")
     module = changed_module(tmp_path / "changed", "set_config('lock_timeout', '%d', true)",
                             "set_config('lock_timeout', '%d', false)")
-    assert authenticated_beside_a_lock(start_httpd, postgres_to_break,
-                                       registration=module) == [200, 401]
+    assert authenticate_during_lock(start_httpd, postgres_to_break,
+                                    registration=module) == [200, 401]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting: what is wrong in a configuration must stop httpd, in a sentence that helps."""
+"""Startup: httpd refuses an invalid configuration, with a helpful message."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from mount_namespace import names   # noqa: F401, a fixture
 
 API = 'RegistrationAPI events'
 
-# Where a line stands, the line, and what the refusal must say.
+# The context of a line, the line, and words of the error.
 WRONG = [
     ("location", "RegistrationAPI lives", ["RegistrationAPI", "lives", "events"]),
     ("location", "RegistrationAPI", ["RegistrationAPI"]),
@@ -82,7 +82,7 @@ AROUND = {"main": "{}",
 
 
 @pytest.mark.parametrize("where, line, words", WRONG, ids=[f"{w}: {l}" for w, l, _ in WRONG])
-def test_a_wrong_directive_is_refused(start_httpd, where, line, words):
+def test_invalid_directive_is_refused(start_httpd, where, line, words):
     place = "extra" if where == "main" else "inside"
     refusal = start_httpd(**{place: AROUND[where].format(line)}, start=False).refusal()
     assert refusal is not None, "httpd started"
@@ -102,27 +102,27 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
 RIGHT_IN_MAIN = ["RegistrationHashing 1", "RegistrationHashing 1000"]
 
 
-def test_the_limits_themselves_are_accepted(start_httpd):
+def test_limit_values_are_accepted(start_httpd):
     for place, lines in (("inside", RIGHT), ("extra", RIGHT_IN_MAIN)):
         for line in lines:
             assert start_httpd(**{place: line}, start=False).refusal() is None, line
 
 
-def test_an_api_needs_mod_dbd(start_httpd):
+def test_api_without_mod_dbd_is_refused(start_httpd):
     site = '<Location "/events">\nRegistrationAPI events\n</Location>'
     modules = [module for module in servers.MODULES if module != "dbd"]
     refusal = start_httpd(site, modules=modules, start=False).refusal()
     assert "mod_dbd" in refusal
 
 
-def test_an_api_needs_the_driver_pgsql(start_httpd):
+def test_api_without_driver_pgsql_is_refused(start_httpd):
     site = '<Location "/events">\nRegistrationAPI events\n</Location>'
     refusal = start_httpd(site, start=False).refusal()
     assert "DBDriver" in refusal and "pgsql" in refusal
 
 
 def configtest(httpd, *inside):
-    """The exit status of `httpd -t`, run by what is `inside`, and the lines it says."""
+    """Exit status and output lines of `httpd -t`, run by the command `inside`."""
     httpd.write_configuration()
     result = subprocess.run([*inside, *httpd.command("-t")], env=httpd.environment(),
                             text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -131,12 +131,12 @@ def configtest(httpd, *inside):
 
 @pytest.fixture
 def without_drivers():
-    """A command to run another with, to which APR's drivers are not there."""
+    """A command that runs another one without APR's database drivers."""
     [drivers] = pathlib.Path("/usr/lib").glob("*/apr-util-1")
     return mount_namespace.command(f"mount -t tmpfs none {drivers}")
 
 
-def test_a_driver_that_is_missing_is_named_with_its_package(start_httpd, without_drivers):
+def test_missing_driver_is_reported_with_its_package(start_httpd, without_drivers):
     httpd = start_httpd(start=False)
     status, [ours, *others] = configtest(httpd, *without_drivers)
     assert status == 1
@@ -146,7 +146,7 @@ def test_a_driver_that_is_missing_is_named_with_its_package(start_httpd, without
     assert configtest(httpd) == (0, ["Syntax OK"])
 
 
-def test_a_driver_that_nothing_of_ours_needs_is_not_missed(start_httpd, without_drivers):
+def test_missing_driver_without_api_is_not_reported(start_httpd, without_drivers):
     for site in ("DBDriver pgsql", '<Location "/x">\nRegistrationAPI openapi\n</Location>'):
         _, lines = configtest(start_httpd(site, start=False), *without_drivers)
         assert "REG0105" not in str(lines)
@@ -168,7 +168,7 @@ POOL = [
 
 
 @pytest.mark.parametrize("right, wrong, words", POOL, ids=[w or "none" for _, w, _ in POOL])
-def test_a_pool_that_cannot_work_is_refused(start_httpd, right, wrong, words):
+def test_invalid_pool_settings_are_refused(start_httpd, right, wrong, words):
     def change(site):
         assert site.count(right) == 1
         return site.replace(right, wrong)
@@ -177,7 +177,7 @@ def test_a_pool_that_cannot_work_is_refused(start_httpd, right, wrong, words):
     assert all(word in refusal for word in words), refusal
 
 
-# --- What is only unwise -------------------------------------------------------------------
+# --- Warnings, and refused access settings -------------------------------------------------
 
 GRANTED = "Require all granted\n"
 OPEN = '<Location "/open">\n  RegistrationAPI events\n{}</Location>'
@@ -199,11 +199,11 @@ def start_open(start_httpd, postgres, expect_log):
     return start
 
 
-def test_the_example_site_is_warned_of_nothing(httpd):
+def test_example_site_has_no_warning(httpd):
     assert "REG010" not in httpd.log.text()
 
 
-def test_an_api_without_require_does_not_start(start_open):
+def test_api_without_require_is_refused(start_open):
     refusal = start_open(OPEN.format(""), start=False).refusal()
     for word in ("REG0103", "events", "/open", "httpd.conf:", "Require valid-user",
                  "Require all granted"):
@@ -213,7 +213,7 @@ def test_an_api_without_require_does_not_start(start_open):
 
 
 @pytest.mark.parametrize("api", ["live", "metrics", "health", "status"])
-def test_no_api_but_the_description_is_exempt(start_httpd, postgres, api):
+def test_only_openapi_needs_no_require(start_httpd, postgres, api):
     line = f'<Location "/open">\nRegistrationAPI {api}\n</Location>'
     pool = f'DBDriver pgsql\nDBDParams "{postgres.dsn(connect_timeout=2)}"'
     assert "REG0103" in start_httpd(f"{pool}\n{line}", start=False).refusal()
@@ -249,12 +249,12 @@ OPEN_STILL = {
 
 
 @pytest.mark.parametrize("lines", REQUIRED.values(), ids=REQUIRED)
-def test_an_api_with_require_starts(start_open, lines):
+def test_api_with_require_starts(start_open, lines):
     assert start_open(lines, start=False).refusal() is None
 
 
 @pytest.mark.parametrize("lines", OPEN_STILL.values(), ids=OPEN_STILL)
-def test_a_require_that_does_not_hold_there_does_not_count(start_open, lines):
+def test_require_in_other_context_does_not_count(start_open, lines):
     assert "REG0103" in start_open(lines, start=False).refusal()
 
 
@@ -271,7 +271,7 @@ SATISFIED = {
 
 
 @pytest.mark.parametrize("lines", SATISFIED.values(), ids=SATISFIED)
-def test_an_api_that_satisfy_any_opens_does_not_start(start_open, lines):
+def test_api_with_satisfy_any_is_refused(start_open, lines):
     refusal = start_open(ACCESS_COMPAT, lines, start=False).refusal()
     assert refusal is not None, "httpd started"
     assert "REG0111: Satisfy Any (" in refusal and "at /open" in refusal
@@ -309,7 +309,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("lines", HIDDEN.values(), ids=HIDDEN)
-def test_an_api_that_another_hides_does_not_start(start_open, lines):
+def test_hidden_api_is_refused(start_open, lines):
     refusal = start_open(lines, start=False).refusal()
     assert refusal is not None, "httpd started"
     assert re.search(r"REG0110: RegistrationAPI \w+ at (/a|/a/b) \(\S+httpd.conf:\d+\) is hidden"
@@ -319,7 +319,7 @@ def test_an_api_that_another_hides_does_not_start(start_open, lines):
 
 
 @pytest.mark.parametrize("lines", REACHED.values(), ids=REACHED)
-def test_an_api_that_can_be_reached_starts(start_open, lines):
+def test_reachable_apis_start(start_open, lines):
     assert start_open(lines, start=False).refusal() is None
 
 
@@ -332,11 +332,11 @@ ORGANIZATION_LINE = "RegistrationOrganization %{reqenv:ORG}\n"
     OPEN.format(GRANTED) + f'\n<LocationMatch "^/o">\n{ORGANIZATION_LINE}</LocationMatch>',
     OPEN.format(GRANTED + f"<If \"true\">\n{ORGANIZATION_LINE}</If>\n"),
 ], ids=["there", "above", "pattern", "condition"])
-def test_an_organization_that_limits_events_starts(start_open, lines):
+def test_organization_for_events_starts(start_open, lines):
     assert start_open(lines, start=False).refusal() is None
 
 
-def test_a_missing_organization_is_a_warning_once_a_minute(start_open, expect_log):
+def test_missing_organization_is_logged_as_warning_once_a_minute(start_open, expect_log):
     expect_log("REG0202: ")
     httpd = start_open(faults.CHILD, OPEN.format(GRANTED + ORGANIZATION_LINE))
     for _ in range(5):
@@ -357,7 +357,7 @@ PROTECTION = {"host=db.example.org": True, "host=192.0.2.1": True,
 
 
 @pytest.mark.parametrize("host, is_warned", PROTECTION.items(), ids=PROTECTION)
-def test_a_connection_that_others_could_read_is_warned_of(start_httpd, host, is_warned):
+def test_unencrypted_connection_to_postgresql_is_a_warning(start_httpd, host, is_warned):
     httpd = start_httpd("ServerName https://localhost\nDBDriver pgsql\n"
                         f'DBDParams "{host} connect_timeout=2"\n'
                         + OPEN.format(GRANTED), start=False)
@@ -365,8 +365,8 @@ def test_a_connection_that_others_could_read_is_warned_of(start_httpd, host, is_
     assert (status, "REG0107: " in str(lines)) == (0, is_warned), lines
 
 
-def test_addresses_are_counted_and_not_names(start_httpd, names):
-    """libpq takes a connect_timeout for each address of a name."""
+def test_timeout_check_counts_addresses_not_names(start_httpd, names):
+    """libpq applies connect_timeout to each address of a name."""
     httpd = start_httpd("DBDriver pgsql\nRegistrationTimeout 5\n"
                         'DBDParams "host=one.test,two.test connect_timeout=2"\n'
                         + OPEN.format(GRANTED), start=False)
@@ -379,55 +379,55 @@ def test_addresses_are_counted_and_not_names(start_httpd, names):
     assert "RegistrationTimeout" in str(lines) and "2 times 3, 6 s" in str(lines)
 
 
-def test_a_resolver_that_does_not_answer_does_not_hold_up_the_start(start_httpd, names):
+def test_silent_resolver_does_not_delay_startup(start_httpd, names):
     httpd = start_httpd("DBDriver pgsql\n"
                         'DBDParams "host=one.test connect_timeout=2"\n'
                         + OPEN.format(GRANTED), start=False)
     begin = time.monotonic()
     status, lines = configtest(httpd, *names.within)
     assert status == 0, lines
-    # The control: it does not answer, for ten seconds.
+    # Negative control: the resolver does not answer for ten seconds.
     assert 2.5 < time.monotonic() - begin < 9
 
 
 # --- Without TLS -------------------------------------------------------------------------------
 
-def test_an_api_without_tls_is_warned_of(start_open):
+def test_api_without_tls_is_a_warning(start_open):
     httpd = start_open("ServerName http://www.example.org", OPEN.format("Require all granted\n"))
     [line] = warnings(httpd, "REG0104")
     assert "SSLEngine on" in line and "ServerName https://www.example.org" in line
     httpd.graceful()
-    assert len(warnings(httpd, "REG0104")) == 2   # once for each time it is read
+    assert len(warnings(httpd, "REG0104")) == 2   # once per configuration load
 
 
-def test_a_host_with_only_metrics_is_warned_of_as_well(start_httpd, expect_log):
+def test_host_with_metrics_only_and_without_tls_is_a_warning(start_httpd, expect_log):
     expect_log("REG0104: ")
     httpd = start_httpd('ServerName http://www.example.org\n<Location "/metrics">\n'
                         f"RegistrationAPI metrics\n{GRANTED}</Location>")
     assert len(warnings(httpd, "REG0104")) == 1
 
 
-def test_an_api_behind_a_proxy_with_tls_is_not_warned_of(start_open):
+def test_api_behind_tls_proxy_is_no_warning(start_open):
     httpd = start_open("ServerName https://www.example.org",
                        OPEN.format("Require all granted\n"))
     assert warnings(httpd, "REG0104") == []
 
 
-def test_a_host_that_switches_tls_off_is_warned_of(start_httpd, expect_log):
+def test_host_with_ssl_engine_off_is_a_warning(start_httpd, expect_log):
     expect_log("REG0104: ")
     httpd = start_httpd(change=lambda site: re.sub(
         r"(?m)^ *SSL\w+ .*\n", "", site).replace("TraceEnable", "SSLEngine off\nTraceEnable"))
     assert len(warnings(httpd, "REG0104")) == 1
 
 
-def test_a_test_of_the_configuration_warns_too(start_open):
+def test_configtest_prints_warnings(start_open):
     httpd = start_open(OPEN.format(GRANTED), "ServerName http://www.example.org", start=False)
     status, lines = configtest(httpd)
     assert (status, sum("REG0104: " in line for line in lines)) == (0, 1)
 
 
-def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_path):
-    """Without mod_dbd, without a mount: answers are those of an httpd without the module."""
+def test_unconfigured_module_is_inert(start_httpd, certificates, tmp_path):
+    """Without mod_dbd and mounts, answers are those of an httpd without the module."""
     (tmp_path / "site").mkdir(mode=0o755)
     (tmp_path / "site" / "page.txt").write_text("a page")
     site = "ServerSignature Off"
@@ -444,7 +444,7 @@ def test_loaded_but_not_configured_it_is_inert(start_httpd, certificates, tmp_pa
     assert answers[0][0][0] == 404
 
 
-def test_the_example_site_serves_every_api(api, admin, live_session, occurrence, group):
+def test_example_site_serves_each_api(api, admin, live_session, occurrence, group):
     """The shared httpd runs it."""
     someone = f"{uuid.uuid4()}@example.org"
     path = f"/v1/sessions/{live_session()}/register"
@@ -464,7 +464,7 @@ def test_the_example_site_serves_every_api(api, admin, live_session, occurrence,
 
 
 @pytest.mark.parametrize("mpm", ["event", "worker", "prefork"])
-def test_every_mpm_serves(start_httpd, client, token, live_session, at_once, mpm):
+def test_each_mpm_serves(start_httpd, client, token, live_session, at_once, mpm):
     one = client(token, start_httpd(mpm=mpm))
     path = f"/v1/sessions/{live_session(max_participants=12)}/register"
     statuses = at_once(16, lambda n: one.post(
@@ -491,7 +491,7 @@ def test_http2_serves(start_httpd, certificates, token, live_session):
     assert curl("-X", "PUT")[0] == "2 405"
 
 
-def test_a_graceful_restart_reads_the_configuration_again(start_httpd, client, token):
+def test_graceful_restart_loads_new_configuration(start_httpd, client, token):
     httpd = start_httpd()
     one = client(token, httpd)
     assert one.get("/api/v1/event-registrations?limit=1000").status_code == 200
@@ -503,8 +503,8 @@ def test_a_graceful_restart_reads_the_configuration_again(start_httpd, client, t
     assert one.get("/api/v1/event-registrations?limit=5").status_code == 200
 
 
-def test_no_request_is_lost_over_graceful_restarts(start_httpd, client, token, live_session,
-                                                   at_once):
+def test_graceful_restarts_fail_no_request(start_httpd, client, token, live_session,
+                                           at_once):
     httpd = start_httpd()
     path = f"/v1/sessions/{live_session()}/register"
 
@@ -514,20 +514,20 @@ def test_no_request_is_lost_over_graceful_restarts(start_httpd, client, token, l
                 httpd.graceful()
             return []
         one = client(token, httpd)
-        one.headers["Connection"] = "close"   # A kept connection may close under a request.
+        one.headers["Connection"] = "close"   # httpd may close an idle connection.
         return [one.post(path, json={"patient_id": f"{number} {n}"}).status_code
                 for n in range(20)]
     statuses = [status for some in at_once(5, register_or_restart) for status in some]
     assert statuses == [201] * 80
 
 
-def test_the_module_exports_one_symbol():
+def test_module_exports_one_symbol():
     output = subprocess.run(["nm", "-D", "--defined-only", servers.MODULE], check=True,
                             text=True, stdout=subprocess.PIPE).stdout
     assert [line.split()[2] for line in output.splitlines()] == ["registration_module"]
 
 
-def test_registration_conf_explains_every_directive(start_httpd):
+def test_registration_conf_explains_each_directive(start_httpd):
     httpd = start_httpd("", modules=["authz_core"], start=False)
     httpd.write_configuration()
     output = subprocess.run(httpd.command("-L"), env=httpd.environment(), check=True,
@@ -538,7 +538,7 @@ def test_registration_conf_explains_every_directive(start_httpd):
     assert directives and sorted(explained) == sorted(directives)
 
 
-def test_make_install_puts_everything_where_apache_finds_it(start_httpd, tmp_path):
+def test_make_install_installs_where_apache_looks(start_httpd, tmp_path):
     subprocess.run(["make", "-s", "install", f"DESTDIR={tmp_path}/root",
                     f"BUILD={servers.MODULE.parent}"], cwd=servers.ROOT, check=True)
     installed = tmp_path / "root"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees of the service: the status page in a real browser, mod_status's page."""
+"""The status page in a real browser, and mod_status's page."""
 
 import contextlib
 import copy
@@ -33,8 +33,8 @@ EVIL = """<img src=x onerror="document.title='broken'"><script>document.title='b
 
 @pytest.fixture
 def start_one(start_httpd, postgres_to_break):
-    """A Caller of an httpd whose database is the breakable one; httpd may put another text
-    in the place of one of the page's."""
+    """start(text, other): a Caller of an httpd whose database is the breakable one, and whose
+    page has another text in the place of one of its own."""
     def start(text=None, other=""):
         site = CHILD + MOUNTS + database(postgres_to_break.dsn()) + OPERATING + SERVER_STATUS
         if text:
@@ -64,7 +64,7 @@ def fill(postgres, title, places, taken):
 
 
 def shown(page, css):
-    """The texts of what fits, read at one moment: the page makes its elements anew."""
+    """The texts of the elements that match, read at once: the page replaces its elements."""
     return page.driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", css)
 
@@ -74,7 +74,7 @@ def wait_for(page, condition, what):
 
 
 def width(page, css):
-    """How much of its track a bar fills."""
+    """The part of its track that a bar fills."""
     return page.driver.execute_script("""
         const fill = document.querySelector(arguments[0]);
         return fill.getBoundingClientRect().width
@@ -92,7 +92,7 @@ def is_too_wide(page):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_page_shows_what_happens(one, postgres_to_break, browser, dark):
+def test_page_shows_state_sessions_and_operations(one, postgres_to_break, browser, dark):
     full = fill(postgres_to_break, "Full house", 7, 7)
     fill(postgres_to_break, "A quarter of it", 24, 6)
     fill(postgres_to_break, EVIL, None, 5)
@@ -109,7 +109,7 @@ def test_the_page_shows_what_happens(one, postgres_to_break, browser, dark):
              "the requests were not shown")
     rows = shown(page, "#sessions .row")
     assert any(text.split("\n") == ["Full house", "7 of 7"] for text in rows), rows
-    # A title is text, whatever it says.
+    # A title is text, not HTML.
     assert any(text.split("\n") == [EVIL, "5"] for text in rows), rows
     assert page.driver.title == "Registration status"
     assert shown(page, "img, script[src], link, iframe") == []
@@ -126,7 +126,7 @@ def test_the_page_shows_what_happens(one, postgres_to_break, browser, dark):
     assert {url.split("/status")[0] for url in page.requests()} == {one.base}
 
 
-def test_the_page_says_so_while_the_database_does_not_answer(one, postgres_to_break, browser):
+def test_page_shows_outage_of_database(one, postgres_to_break, browser):
     page = browser()
     page.driver.get(f"{one.base}/status")
     wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
@@ -140,12 +140,12 @@ def test_the_page_says_so_while_the_database_does_not_answer(one, postgres_to_br
 
 
 def stale(page):
-    """The ids of the elements that are marked as not current."""
+    """The ids of the elements marked as out of date."""
     return set(page.driver.execute_script(
         "return [...document.querySelectorAll('.stale')].map(e => e.id)"))
 
 
-def opened(browser, one, **options):
+def open_page(browser, one, **options):
     page = browser(**options)
     page.driver.get(f"{one.base}/status")
     wait_for(page, lambda: shown(page, "#state") == ["Database answers"], "no answer")
@@ -161,7 +161,7 @@ BUSIEST = {"busiest-sessions", "busiest-occurrences"}
 
 @contextlib.contextmanager
 def hanging(httpd):
-    """It takes connections, and answers nothing."""
+    """httpd accepts connections and does not answer."""
     parent = httpd.pid()
     pids = [parent, *children(parent)]
     for pid in pids:
@@ -174,14 +174,14 @@ def hanging(httpd):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, browser, dark):
+def test_page_is_red_when_server_hangs(one, postgres_to_break, browser, dark):
     fill(postgres_to_break, "Nearly full", 8, 7)
-    page = opened(browser, one, dark=dark)
+    page = open_page(browser, one, dark=dark)
     assert stale(page) == set()
     with hanging(one.httpd):
         begin = time.monotonic()
         wait_for(page, lambda: shown(page, "#state.bad") == ["No answer for 6 seconds"],
-                 "it stays green")
+                 "the page stays green")
         assert time.monotonic() - begin < 30
         assert stale(page) == {"cards", "all"} | BUSIEST
         assert re.match(r"the numbers are those of \d", shown(page, "#when")[0])
@@ -189,28 +189,28 @@ def test_the_page_is_red_soon_when_the_server_hangs(one, postgres_to_break, brow
         narrow(page)
         assert not is_too_wide(page)
         page.screenshot("status-hung-phone-dark" if dark else "status-hung-phone")
-    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "it stays red")
+    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "still red")
     assert stale(page) == set()
 
 
-def test_control_without_a_timeout_the_page_stays_green(start_one, browser):
+def test_control_without_timeout_page_stays_green(start_one, browser):
     one = start_one("signal: AbortSignal.timeout(PATIENCE)")
-    page = opened(browser, one)
+    page = open_page(browser, one)
     with hanging(one.httpd):
         time.sleep(15)
         assert shown(page, "#state.good") == ["Database answers"] and stale(page) == set()
 
 
-def test_control_numbers_that_are_not_marked_are_noticed(start_one, browser):
+def test_control_unmarked_outdated_numbers_are_detected(start_one, browser):
     one = start_one("markStale(true,", "markStale(false,")
-    page = opened(browser, one)
+    page = open_page(browser, one)
     with hanging(one.httpd):
-        wait_for(page, lambda: shown(page, "#state.bad"), "it stays green")
+        wait_for(page, lambda: shown(page, "#state.bad"), "the page stays green")
         assert stale(page) == set()
 
 
-def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
-    """The page is opened while the database is away."""
+def test_unknown_numbers_are_not_zero(one, postgres_to_break, browser):
+    """The page is opened during an outage."""
     postgres_to_break.stop("immediate")
     page = browser()
     page.driver.get(f"{one.base}/status")
@@ -224,12 +224,12 @@ def test_what_is_not_known_is_no_zero(one, postgres_to_break, browser):
     narrow(page)
     page.screenshot("status-first-outage-phone")
     postgres_to_break.start()
-    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "it stays red")
+    wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "still red")
     assert stale(page) == set()
     assert "Not known" not in " ".join(shown(page, ".columns p"))
 
 
-def test_control_a_number_in_the_place_of_what_is_not_known_is_noticed(
+def test_control_number_instead_of_unknown_is_detected(
         start_one, postgres_to_break, browser):
     one = start_one("now.database ? whole", "true ? whole")
     postgres_to_break.stop("immediate")
@@ -240,9 +240,9 @@ def test_control_a_number_in_the_place_of_what_is_not_known_is_noticed(
     assert cards(page)["Database errors"].isdigit()
 
 
-def test_control_a_script_that_is_not_the_page_s_own_is_not_run(one, browser):
-    """Its policy keeps it from that, and the browser complains, which the test above would
-    see."""
+def test_control_foreign_script_is_blocked_and_detected(one, browser):
+    """The Content Security Policy blocks it, and the test above would see the browser's
+    message."""
     page = browser()
     page.driver.get(f"{one.base}/status")
     page.find("#state")
@@ -254,11 +254,11 @@ def test_control_a_script_that_is_not_the_page_s_own_is_not_run(one, browser):
         const image = document.createElement("img");
         image.src = "/status";
         document.body.append(image);""")
-    wait_for(page, lambda: len(page.complaints()) >= 1, "nobody complained")
+    wait_for(page, lambda: len(page.complaints()) >= 1, "no message")
     assert page.driver.title == "Registration status"
 
 
-def test_the_page_s_policy_is_strict_and_its_nonce_new(one):
+def test_policy_is_strict_and_nonce_is_new(one):
     policies = set()
     for _ in range(3):
         answer = one.get("/status")
@@ -272,7 +272,7 @@ def test_the_page_s_policy_is_strict_and_its_nonce_new(one):
     assert not re.search(r"https?://|\bstyle=|\bon\w+=|innerHTML", answer.text)
 
 
-def test_the_data_is_what_the_metrics_say(one, postgres_to_break):
+def test_data_equals_metrics(one, postgres_to_break):
     session = postgres_to_break.live_session(max_participants=2)
     assert [one.register(session).status_code for _ in range(3)] == [201, 201, 412]
 
@@ -280,7 +280,7 @@ def test_the_data_is_what_the_metrics_say(one, postgres_to_break):
         return {o["name"]: o["codes"] for o in one.get("/status/data").json()
                 ["metrics"]["operations"]}
     servers.wait_until(lambda: operations().get("live_register") == {"201": 2, "412": 1}, 20,
-                       "they were not counted")
+                       "the requests were not counted")
     data, samples = one.get("/status/data").json(), metrics.get(one)
     assert data["metrics"]["processes"] == metrics.one(samples, "processes") == 1
     assert data["metrics"]["open"] == metrics.one(samples, "connections_open")
@@ -288,11 +288,11 @@ def test_the_data_is_what_the_metrics_say(one, postgres_to_break):
         in data["database"]["sessions"]
 
 
-# --- What it costs -------------------------------------------------------------------------
+# --- Cost ----------------------------------------------------------------------------------
 
-def calls_for(one, path, times=50):
-    """How often the database is called while somebody asks so often, one after the other;
-    and how often that may be when an answer is kept for two seconds."""
+def count_calls(one, path, times=50):
+    """The database calls for that many sequential requests, and the most there may be if an
+    answer is cached for two seconds."""
     def calls():
         return metrics.one(metrics.get(one), "database_call_duration_seconds_count")
     before, begin = calls(), time.monotonic()
@@ -301,17 +301,17 @@ def calls_for(one, path, times=50):
     return calls() - before, 1 + (time.monotonic() - begin) / 2
 
 
-def test_many_who_look_cost_the_database_what_one_does(one):
-    called, most = calls_for(one, "/status/data")
+def test_database_calls_are_limited_by_cache(one):
+    called, most = count_calls(one, "/status/data")
     assert 1 <= called <= most
 
 
-def test_control_what_is_not_kept_is_asked_each_time(one):
-    called, most = calls_for(one, "/health/ready")
+def test_control_uncached_path_calls_database_each_time(one):
+    called, most = count_calls(one, "/health/ready")
     assert called == 50 > most
 
 
-def test_what_is_shown_is_soon_what_there_is(one, postgres_to_break):
+def test_cached_data_is_soon_updated(one, postgres_to_break):
     session = postgres_to_break.live_session()
     for taken in (1, 2):
         assert one.register(session).status_code == 201
@@ -338,8 +338,8 @@ def test_each_host_shows_its_own_database(start_httpd, postgres_to_break):
     assert "of one" not in titles["two"]
 
 
-class TestWhatIsBusy(OnScratch):
-    def test_ten_with_the_most_registrations_come_first(self, sql):
+class TestBusiest(OnScratch):
+    def test_ten_busiest_are_listed_first(self, sql):
         sql("INSERT INTO live_sessions (id, title, status, registered_count)"
             " SELECT gen_random_uuid(), 's' || i, CASE i WHEN 30 THEN 'ended' ELSE 'live' END, i"
             " FROM generate_series(0, 30) AS i")
@@ -353,7 +353,7 @@ class TestWhatIsBusy(OnScratch):
         assert {o["places"] for o in data["occurrences"]} == {100}
 
 
-def test_only_reading_is_allowed(one):
+def test_page_and_data_are_read_only(one):
     for path in ("/status", "/status/data"):
         assert one.head(path).content == b""
         options = one.options(path)
@@ -369,7 +369,7 @@ def auto(one):
                 if ": " in line)
 
 
-def test_mod_status_shows_it(one, postgres_to_break):
+def test_mod_status_shows_requests_and_batches(one, postgres_to_break):
     session = postgres_to_break.live_session(max_participants=2)
     assert [one.register(session).status_code for _ in range(3)] == [201, 201, 412]
     servers.wait_until(lambda: auto(one)["RegistrationRequests"] == "3", 20, "no requests")
@@ -382,7 +382,7 @@ def test_mod_status_shows_it(one, postgres_to_break):
     assert "<td>live_register</td><td>3</td><td>1</td><td>0</td>" in page
 
 
-def test_mod_status_without_a_mount_shows_nothing(start_httpd):
+def test_mod_status_without_mount_shows_nothing(start_httpd):
     httpd = start_httpd(SERVER_STATUS, modules=("authz_core", "status"))
     answer = requests.get(f"http://127.0.0.1:{httpd.port}/server-status?auto", timeout=30)
     assert answer.status_code == 200 and "Registration" not in answer.text

@@ -15,7 +15,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def with_openidc(site):
-    """The same site, with mod_auth_openidc in the place of mod_oauth2."""
+    """The same site with mod_auth_openidc instead of mod_oauth2."""
     site = re.sub(r"(?m)^ *OAuth2.*\n", "", site)
     site = site.replace("AuthType oauth2\n",
                         "AuthType oauth20\n OIDCPassClaimsAs environment\n")
@@ -32,9 +32,9 @@ def shared_secret_token(sub, seconds=3600, **claims):
 
 @pytest.fixture(params=["mod_oauth2", "mod_auth_openidc"])
 def guard(request, start_httpd, issuer, expect_log, client):
-    """guard.start(change): a maker of clients of the site as `change` makes it.
+    """guard.start(change): starts the site as `change` makes it; a function that makes clients.
 
-    guard.token makes the tokens that the site takes.
+    guard.token makes valid tokens.
     """
     if request.param == "mod_auth_openidc":
         expect_log(r"\[auth_openidc:(warn|error)\] ")
@@ -52,7 +52,7 @@ def guard(request, start_httpd, issuer, expect_log, client):
 
 
 def family(username):
-    """A request that passes authorization and then fails for its children."""
+    """A request that passes authorization and then fails for unknown children."""
     return {"username": username, "password": "secret", "children": [new_object_id()],
             "institution_id": new_object_id()}
 
@@ -77,7 +77,7 @@ SCOPES = [
 ]
 
 
-def test_a_family_takes_the_scope(guard):
+def test_family_needs_scope(guard):
     client = guard.start()
     for scope, status in SCOPES:
         answer = client(guard.token("somebody", scope=scope)).post(
@@ -92,7 +92,7 @@ def test_a_family_takes_the_scope(guard):
             assert 'scope="families:create"' in answer.headers["WWW-Authenticate"]
 
 
-def test_bad_tokens_are_401_in_the_shape_of_each_api(guard):
+def test_invalid_token_is_401_in_each_api(guard):
     client = guard.start()
     bad = {"expired": guard.token("somebody", -60),
            "of another key": servers.TokenIssuer().token("somebody"),
@@ -117,19 +117,19 @@ def test_bad_tokens_are_401_in_the_shape_of_each_api(guard):
         assert (answer.status_code, answer.json()["statusCode"]) == (401, 401), what
 
 
-def test_a_caller_without_a_name_is_refused(guard):
+def test_token_without_sub_is_401(guard):
     client = guard.start()
     assert client(guard.token(None)).get("/api/v1/event-registrations").status_code == 401
 
 
-def test_the_caller_registers_by_default(guard, live_session):
+def test_caller_is_default_patient(guard, live_session):
     client = guard.start()
     answer = client(guard.token("patient 7")).post(
         f"/v1/sessions/{live_session()}/register", json={})
     assert (answer.status_code, answer.json()["patient_id"]) == (201, "patient 7")
 
 
-def test_claims_sent_as_headers_count_for_nothing(guard):
+def test_claims_in_request_headers_are_ignored(guard):
     client = guard.start()
     headers = {name: "families:create" for name in
                ("OAUTH2_CLAIM_scope", "OAUTH2-CLAIM-scope", "OIDC_CLAIM_scope",
@@ -139,7 +139,7 @@ def test_claims_sent_as_headers_count_for_nothing(guard):
     assert answer.status_code == REFUSED
 
 
-def test_any_of_several_scopes_is_enough(guard):
+def test_any_of_several_scopes_is_sufficient(guard):
     client = guard.start(lambda site: site.replace(
         "scope ${REGISTRATION_FAMILIES}", "scope families:create families:*"))
     for scope, status in [("families:create", PASSED), ("x families:*", PASSED),
@@ -150,7 +150,7 @@ def test_any_of_several_scopes_is_enough(guard):
     assert 'scope="families:create families:*"' in answer.headers["WWW-Authenticate"]
 
 
-def test_scopes_combine_with_other_requirements(guard):
+def test_scope_combines_with_other_require_directives(guard):
     client = guard.start(lambda site: site.replace(
         "Require registration-scope ${REGISTRATION_FAMILIES}",
         """<RequireAny>
@@ -170,7 +170,7 @@ def test_scopes_combine_with_other_requirements(guard):
     assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
 
 
-def test_scopes_by_method(guard):
+def test_scopes_can_differ_by_method(guard):
     client = guard.start(lambda site: site.replace(
         "RegistrationAPI events\n", """RegistrationAPI events
         <Limit GET HEAD>
@@ -193,7 +193,7 @@ def test_scopes_by_method(guard):
     assert client().options(path).status_code == 401
 
 
-def test_without_the_switch_a_missing_scope_is_401(guard):
+def test_missing_scope_without_send_forbidden_is_401(guard):
     client = guard.start(lambda site: site.replace("AuthzSendForbiddenOnFailure On", ""))
     answer = client(guard.token("somebody")).post("/v1/families", json=family("somebody"))
     assert answer.status_code == 401
@@ -201,7 +201,7 @@ def test_without_the_switch_a_missing_scope_is_401(guard):
     assert answer.json()["message"] == "UNAUTHORIZED"
 
 
-def test_the_tenant_is_the_one_the_token_names(guard):
+def test_tenant_is_organization_of_token(guard):
     client = guard.start()
     path = "/tenant/api/v1/event-registrations"
     for org, status in [(ORGANIZATION, 200), (ORGANIZATION.upper(), 200), (None, 403),
@@ -212,8 +212,8 @@ def test_the_tenant_is_the_one_the_token_names(guard):
             assert answer.json()["statusCode"] == 403
 
 
-# Claims that are, or may be, one by another name. Each module puts claims into a table whose
-# names have no case, where the last one wins.
+# Claims that might be taken for the scope claim. Each module copies claims into a table with
+# case-insensitive names, in which the last one wins.
 LOOKALIKES = [
     {"SCOPE": "families:create"},
     {"scope": "x", "SCOPE": "families:create"},
@@ -229,7 +229,7 @@ LOOKALIKES = [
 
 
 @pytest.mark.parametrize("claims", LOOKALIKES, ids=str)
-def test_a_scope_of_another_name_or_type_does_not_count(guard, claims):
+def test_lookalike_scope_claim_is_ignored(guard, claims):
     answer = guard.start()(guard.token("somebody", **claims)).post(
         "/v1/families", json=family("somebody"))
     assert answer.status_code == REFUSED
@@ -239,7 +239,7 @@ def test_a_scope_of_another_name_or_type_does_not_count(guard, claims):
 OTHER = "11e6543a-e21a-34b5-c678-426614174999"
 
 
-def test_an_organization_of_another_name_or_type_does_not_count(guard):
+def test_lookalike_organization_claim_is_ignored(guard):
     client = guard.start()
     for claims, status in [({"org": OTHER, "name": "org"}, 200),
                            ({"ORG": OTHER}, 403),
@@ -252,8 +252,8 @@ def test_an_organization_of_another_name_or_type_does_not_count(guard):
         assert answer.status_code == status, claims
 
 
-def test_control_httpd_itself_takes_the_lookalike(guard):
-    """So the tests above would fail if the module believed the environment."""
+def test_control_environment_has_lookalike_claim(guard):
+    """The tests above would fail if the module used the environment."""
     client = guard.start(lambda site: site.replace(
         "Require registration-scope ${REGISTRATION_FAMILIES}",
         f"""<RequireAll>
@@ -267,8 +267,8 @@ def test_control_httpd_itself_takes_the_lookalike(guard):
 
 
 @pytest.mark.parametrize("sub, status", [("", 401), ("somebody", 201)])
-def test_a_caller_of_an_empty_name_is_refused(guard, live_session, sub, status):
-    """Require valid-user lets it in; the module does not."""
+def test_empty_sub_is_401(guard, live_session, sub, status):
+    """Require valid-user accepts it; the module does not."""
     client = guard.start(lambda site: site.replace("</VirtualHost>", """
         <Location "/own/v1/sessions">
             RegistrationAPI live
@@ -281,22 +281,22 @@ def test_a_caller_of_an_empty_name_is_refused(guard, live_session, sub, status):
     assert status == 201 or answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
-# --- What only mod_oauth2 does: the example site's own settings -----------------------------
+# --- mod_oauth2 only: settings of the example site -----------------------------------------
 
-def test_a_token_has_to_expire(client, issuer):
+def test_token_without_expiry_is_401(client, issuer):
     answer = client(issuer.token("somebody", exp=None)).get("/api/v1/event-registrations")
     assert answer.status_code == 401
 
 
-def test_a_token_is_not_remembered_past_its_end(client, issuer):
+def test_token_is_not_cached_beyond_its_expiry(client, issuer):
     one = client(issuer.token("somebody", seconds=2))
     assert one.get("/api/v1/event-registrations").status_code == 200
     time.sleep(3.2)
     assert one.get("/api/v1/event-registrations").status_code == 401
 
 
-def test_the_public_key_is_no_secret_to_sign_with(client, issuer):
-    """A verifier that lets the token choose its algorithm takes the key for a password."""
+def test_token_signed_with_public_key_as_secret_is_401(client, issuer):
+    """A verifier that lets the token choose the algorithm takes the public key for a secret."""
     now = int(time.time())
     from cryptography.hazmat.primitives import hashes, hmac, serialization
     public = issuer.key.public_key().public_bytes(

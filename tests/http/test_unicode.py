@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in every field that takes it: what is kept to the code point, and what is refused.
+"""Unicode in each text field: text is stored code point for code point, or refused.
 
-Text is kept as given, in no normal form but its own, up to 255
-code points, without control characters; addresses are ASCII and compared without regard to
-case. Which octets are no JSON text at all is in test_json.py.
+Text is stored as sent, without normalization, up to 255 code points, without control
+characters. E-mail addresses are ASCII and compared case-insensitively. test_json.py tests
+octets that are not JSON.
 """
 
 import json
@@ -21,7 +21,7 @@ from scratch import OnScratch
 
 WOMAN = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 
-# Beyond samples.TEXTS, which are tried as well.
+# In addition to samples.TEXTS.
 KEPT = {
     "normal forms": ["\u00c5", "A\u030a", "\u212b", "\ufb01", "fi", "\u1e9b\u0323", "\uac00",
                      "\u1100\u1161", "\u0958", "\u2f80"],
@@ -52,7 +52,7 @@ assert all(len(text) == 255 for text in KEPT["255"])
 
 @pytest.fixture
 def field(live_session, group, institution, child, occurrence):
-    """field("patient_id"): where a body goes, and body(text) that has it in that field."""
+    """field("patient_id"): a path, and body(text), a body with the text in that field."""
     def make(name):
         if name == "patient_id":
             return (f"/v1/sessions/{live_session()}/register",
@@ -77,7 +77,7 @@ def field(live_session, group, institution, child, occurrence):
     return make
 
 
-# Each with its API, and where the answer has it.
+# For each field its API, and how to find its value in the answer.
 FIELDS = {
     "patient_id": ("live", lambda body: body["patient_id"]),
     "firstName": ("groups", lambda body: body["user"]["firstName"]),
@@ -89,8 +89,8 @@ FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def cheap(certificates, issuer, postgres, tmp_path_factory, admin_token):
-    """A client for which hashing a password takes no time."""
+def fast(certificates, issuer, postgres, tmp_path_factory, admin_token):
+    """A client of an httpd that hashes passwords quickly."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres).replace(
         "</VirtualHost>", "RegistrationPasswordCost 4\n</VirtualHost>")
@@ -104,8 +104,8 @@ def cheap(certificates, issuer, postgres, tmp_path_factory, admin_token):
 
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("kind", [*KEPT, "samples"])
-def test_text_is_kept_to_the_code_point(cheap, field, sql, name, kind):
-    """Sent as it is and with every character escaped, in a pair of surrogates if need be."""
+def test_text_is_stored_exactly(fast, field, sql, name, kind):
+    """Sent unescaped, and with each character escaped, as a surrogate pair if necessary."""
     api, answered = FIELDS[name]
     for escaped in (False, True):
         path, body = field(name)
@@ -113,28 +113,28 @@ def test_text_is_kept_to_the_code_point(cheap, field, sql, name, kind):
             kept = samples.trimmed(text) if name == "username" else text
             if name == "username" and not kept:
                 continue
-            if name == "username":   # Another test may have left one.
+            if name == "username":   # Another test may have registered it.
                 sql("SELECT remove_family(%s)", kept)
-            answer = cheap.post(path, data=json.dumps(body(text), ensure_ascii=escaped).encode())
+            answer = fast.post(path, data=json.dumps(body(text), ensure_ascii=escaped).encode())
             assert answer.status_code == 201, (ascii(text), answer.text)
             got = answered(answer.json()) if answered else sql(
                 "SELECT external_id FROM event_users WHERE id = %s",
                 answer.json()["user"]["id"])[0][0]
             assert got == kept, (ascii(text), ascii(got))
-            if name == "username":   # There is one of a name anywhere.
+            if name == "username":   # Usernames are unique.
                 assert sql("SELECT remove_family(%s)", kept) == [(True,)]
 
 
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("kind", REFUSED)
-def test_text_that_is_refused(cheap, field, name, kind):
+def test_invalid_text_is_refused(fast, field, name, kind):
     api, _ = FIELDS[name]
     path, body = field(name)
     for text in REFUSED[kind]:
-        check_error(cheap.post(path, json=body(text)), api, INVALID[api])
+        check_error(fast.post(path, json=body(text)), api, INVALID[api])
 
 
-def test_normal_forms_are_different_people(api, live_session, occurrence):
+def test_texts_of_different_normal_forms_are_different(api, live_session, occurrence):
     session, one = live_session(), occurrence()
     for text in ("\u00c5", "A\u030a", "\u212b", "k", "K", "\u212a", "i", "I", "\u0130", "\u0131",
                  "\u00df", "ss", "\ufb01", "fi", " a", "a", "a ", "a\u200b", "\u200ba"):
@@ -150,27 +150,26 @@ def test_normal_forms_are_different_people(api, live_session, occurrence):
 
 @pytest.mark.parametrize("kind", [*KEPT, *REFUSED, "samples"])
 def test_free_json_keeps_any_text(api, occurrence, kind):
-    """The rules of text do not reach inside, keys included."""
+    """The rules for text do not apply inside, keys included."""
     one = occurrence()
     for text in KEPT.get(kind, REFUSED.get(kind, samples.TEXTS)):
         fields = {"firstName": text, "email": text, "text": [text, {text: text}]}
         registration = created(api, one, secrets.token_hex(8), fields=fields)
         assert registration["fields"] == fields
-        known = text if kind not in REFUSED else None   # what cannot be a name is none
+        known = text if kind not in REFUSED else None   # an invalid name is not used
         assert registration["user"]["firstName"] == known
         assert registration["user"]["email"] is None
 
 
-# --- Addresses -----------------------------------------------------------------------------
+# --- E-mail addresses ----------------------------------------------------------------------
 
 ODD_LETTERS = ["\u0131", "\u0130", "\u212a", "\u017f", "\u00df", "\u0441", "\uff41", "e\u0301",
                "\u00e9", "a\u200b", "\u200b", "\u202ea", "\u00ad", "\U0001f600", "\u0085", "\x01"]
 
 
-def test_letters_that_only_look_or_fold_like_ascii_are_none_of_an_address(api, live_session,
-                                                                         group):
-    """A Turkish or a Kelvin letter that lower() would fold to an ASCII one must not make two
-    addresses the same."""
+def test_non_ascii_letters_in_email_are_refused(api, live_session, group):
+    """A Turkish or Kelvin letter that lower() folds to ASCII must not make two addresses
+    equal."""
     session, made = live_session(), group()
     for letter in ODD_LETTERS:
         for email in (f"{letter}@example.org", f"mi{letter}k@example.org", f"a@{letter}.org",
@@ -181,7 +180,7 @@ def test_letters_that_only_look_or_fold_like_ascii_are_none_of_an_address(api, l
             check_error(api.post(f"/api/v1/groups/{made.id}/members", json=body), "groups", 422)
 
 
-def test_an_address_is_the_same_in_either_case_and_kept_as_given(api, live_session, group):
+def test_email_is_compared_case_insensitively_and_stored_exactly(api, live_session, group):
     session, made = live_session(), group()
     name = secrets.token_hex(8)
     first, second = f"iIkKsS.{name}@Example.ORG", f"IIKKSS.{name.upper()}@EXAMPLE.org"
@@ -196,8 +195,8 @@ def test_an_address_is_the_same_in_either_case_and_kept_as_given(api, live_sessi
                 "groups", 422)
 
 
-class TestControlOfTexts(OnScratch):
-    """Text that is put into a normal form, or trimmed, on its way is noticed."""
+class TestControlNormalizedText(OnScratch):
+    """Text that is normalized or trimmed before it is stored."""
 
     broken = """
         CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -209,7 +208,7 @@ class TestControlOfTexts(OnScratch):
             FOR EACH ROW EXECUTE FUNCTION tidy();"""
 
     @pytest.mark.parametrize("text", ["A\u030a", "\u212b", "a\u0307\u0323", "  a  ", "\u0958"])
-    def test_control(self, api, field, text):
+    def test_control_normalized_text_is_detected(self, api, field, text):
         path, body = field("patient_id")
         answer = api.post(path, json=body(text))
         assert answer.status_code == 201

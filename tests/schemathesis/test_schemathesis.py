@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schemathesis makes requests of the description of the APIs, good ones and bad ones.
+"""Schemathesis generates requests from openapi.json, valid and invalid ones.
 
-Each answer is held against the description. The checks that are left out are in schemathesis.toml, with
-its reason. REGISTRATION_SECONDS is how long it goes on, and REGISTRATION_SEED what it draws its
-values from: the same seed, the same first requests.
+Each answer is compared with the document. schemathesis.toml has the excluded checks, with
+reasons. REGISTRATION_SECONDS is the duration, and REGISTRATION_SEED the seed of the random
+values: the same seed gives the same first requests.
 """
 
 import copy
@@ -24,7 +24,7 @@ PROGRAM = servers.ROOT / "build" / "venv-schemathesis" / "bin" / "schemathesis"
 
 @pytest.fixture
 def schemathesis(tmp_path, httpd, certificates, admin_token, expect_log):
-    """schemathesis(document, seconds): its exit status and what it says."""
+    """schemathesis(document, seconds): its exit status and output."""
     expect_log(r"\[core:error\] .* AH10244: invalid URI path")
 
     def run(document, seconds, *options):
@@ -43,7 +43,7 @@ def schemathesis(tmp_path, httpd, certificates, admin_token, expect_log):
 
 @pytest.fixture
 def document(admin):
-    """The description, with examples of ids that are in the database: requests reach rows."""
+    """The document, with ids of existing rows as examples, so that requests find rows."""
     document = copy.deepcopy(openapi.DOCUMENT)
     parameters = document["components"]["parameters"]
     path = f"/api/v1/groups/{parameters['GroupPath']['example']}/members"
@@ -55,7 +55,7 @@ def document(admin):
     return document
 
 
-def test_every_answer_is_as_described(schemathesis, document):
+def test_answers_are_as_described(schemathesis, document):
     status, output = schemathesis(document,
                                   int(os.environ.get("REGISTRATION_SECONDS", "120")))
     assert status == 0, output
@@ -63,19 +63,19 @@ def test_every_answer_is_as_described(schemathesis, document):
     print(output[output.rindex("= SUMMARY ="):])
 
 
-def expect_another_answer(document):
+def forbid_an_answer(document):
     document["components"]["schemas"]["EventStatus"]["enum"].remove("CONFIRMED")
 
 
-def allow_too_much(document):
+def allow_too_long_id(document):
     request = document["components"]["schemas"]["EventRequest"]
     request["properties"]["externalUserId"]["maxLength"] += 1
 
 
-@pytest.mark.parametrize("change, code", [(expect_another_answer, "response violates schema"),
-                                          (allow_too_much, "schema-valid request rejected")])
-def test_control_another_description_fails(schemathesis, document, change, code):
-    """The phases that end by themselves are enough."""
+@pytest.mark.parametrize("change, code", [(forbid_an_answer, "response violates schema"),
+                                          (allow_too_long_id, "schema-valid request rejected")])
+def test_control_changed_document_fails(schemathesis, document, change, code):
+    """The phases that end by themselves are sufficient."""
     change(document)
     document["paths"] = {path: item for path, item in document["paths"].items()
                          if "event-registrations" in path}

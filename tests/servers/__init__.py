@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Private servers for the demo and the tests.
 
-A PostgreSQL and an httpd that live in a directory of their own, listen on the loopback
-only, and are stopped by their own process ids.
+A PostgreSQL and an httpd, each in its own directory, listening on the loopback only, and
+stopped by process id.
 """
 
 from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: F401

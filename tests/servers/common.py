@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both servers have in common."""
+"""Base classes and functions of both servers."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ class ServerError(Exception):
 
 
 def free_port():
-    """A port that is free until a server takes it: below those that the system gives to
-    connections, and not one of another worker's."""
+    """A port that is free until a server takes it: below the ephemeral ports, and not one of
+    another worker."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
     while True:
         port = random.randrange(11000 + worker, 32768, 8)
@@ -41,13 +41,13 @@ def wait_until(condition, seconds, what):
 
 
 def environment(**more):
-    """This process's environment without what libpq would read from it."""
+    """This process's environment without libpq's variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return {**kept, **more}
 
 
 def can_bind(address):
-    """Has this machine that loopback address? IPv6 is missing in many containers."""
+    """Does this machine have that loopback address? Many containers lack IPv6."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as listener:
@@ -63,7 +63,7 @@ def private(path, flags):
 
 
 class Log:
-    """A server's log, and where reading it stopped last."""
+    """A server's log, and the offset up to which it was read."""
 
     def __init__(self, path, unwanted):
         self.path = pathlib.Path(path)
@@ -77,7 +77,7 @@ class Log:
         return self.path.read_text(errors="replace") if self.path.exists() else ""
 
     def unread(self):
-        """The whole lines written since the last call."""
+        """The complete lines written since the last call."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as file:
@@ -88,17 +88,17 @@ class Log:
         return data.decode(errors="replace").splitlines()
 
     def problems(self, expected=()):
-        """Of those, the ones no run should have and no pattern in `expected` allows."""
+        """Unread lines that are unwanted and match no pattern in `expected`."""
         return [line for line in self.unread()
                 if self.unwanted.search(line)
                 and not any(re.search(pattern, line) for pattern in expected)]
 
 
 class Server:
-    """What the two servers have in common: a directory, a process, a log.
+    """A server: its directory, process and log.
 
-    A server may have been started by an earlier program: its process is found through
-    its pid file, and known to be that server by what is_own() looks at.
+    An earlier program may have started it: its process is found by its pid file, and
+    recognized by is_own().
     """
 
     program = None

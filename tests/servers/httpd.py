@@ -16,23 +16,23 @@ def apxs(name):
                           stdout=subprocess.PIPE).stdout.strip()
 
 
-# What example-site.conf needs, and what a site of tests is likely to.
+# Modules for example-site.conf, and for most sites of tests.
 MODULES = ("authn_core", "authz_core", "authz_host", "authz_user", "dbd", "env", "headers",
            "reqtimeout", "setenvif", "socache_shmcb", "ssl", "unique_id", "oauth2")
 
 
 def is_sanitized(module):
-    """Whether a module was built with AddressSanitizer."""
+    """Was the module built with AddressSanitizer?"""
     return b"__asan_init" in pathlib.Path(module).read_bytes()
 
 
 class Httpd(Server):
-    """An httpd with this module, running the site whose configuration it is given.
+    """An httpd with this module and a given site.
 
-    `modules` and `mpm` are names without mod_; `registration` is the module to load, or
-    None for an httpd without it; `site` is configuration text; `descriptors` are of open
-    files that it inherits; `within` a command that it is run by. With `valgrind` it runs under that, with the options of the
-    Makefile, and `findings` is where those are written.
+    `modules` and `mpm` are names without mod_; `registration` is the module to load, or None;
+    `site` is configuration text; `descriptors` are open files that httpd inherits; `within` is
+    a command that runs it. With `valgrind` it runs under valgrind, with the Makefile's options,
+    and `findings` is its log.
     """
 
     program = "apache2"
@@ -53,9 +53,9 @@ class Httpd(Server):
         self.pid_file = self.directory / "httpd.pid"
         self.configuration_file = self.directory / "httpd.conf"
         self.console = self.directory / "console.log"
-        # Warnings and worse, crashes, and whatever was not written by httpd's own logging.
-        # Not AH01882: only tells that this machine's OpenSSL was updated; nor AH03093: a
-        # connection was to be kept open while httpd was stopping.
+        # Warnings and worse, crashes, and lines not written by httpd's own logging. Except
+        # AH01882, which says that OpenSSL was updated, and AH03093: a connection was to be
+        # kept open while httpd was stopping.
         self.log = Log(self.directory / "error.log",
                        r"^\[[^]]*\] \[\w*:(warn|error|crit|alert|emerg)\](?!.* AH(01882|03093): )"
                        r"|^(?!\[)\S|AH0005[12]")
@@ -63,7 +63,7 @@ class Httpd(Server):
     def configuration(self):
         library = apxs("LIBEXECDIR")
         yield f'ServerRoot "{self.directory}"'
-        yield "ServerName https://localhost"   # As if a proxy before it had TLS.
+        yield "ServerName https://localhost"   # As if behind a TLS proxy.
         yield f'DefaultRuntimeDir "{self.directory}"'
         yield f'PidFile "{self.pid_file}"'
         yield f'ErrorLog "{self.log.path}"'
@@ -78,9 +78,9 @@ class Httpd(Server):
         if self.registration:
             yield f'LoadModule registration_module "{self.registration}"'
         if self.mpm != "prefork":
-            # Two child processes that stay: one that ends while there is little to do closes
-            # kept connections just when a test uses them again. The other slots are for
-            # graceful restarts.
+            # Two permanent child processes: one that ends for lack of load closes its idle
+            # connections just when a test reuses them. The other slots are for graceful
+            # restarts.
             yield from ("ServerLimit 4", "StartServers 2", "ThreadsPerChild 64",
                         "MaxRequestWorkers 128", "MaxSpareThreads 128")
         if "mime" in self.modules:
@@ -95,7 +95,7 @@ class Httpd(Server):
         return os.fsencode(self.configuration_file) in command
 
     def write_configuration(self):
-        # Has the database's password.
+        # It contains the database's password.
         self.configuration_file.unlink(missing_ok=True)
         with open(self.configuration_file, "w", opener=private) as file:
             file.write("\n".join(self.configuration()) + "\n")
@@ -106,20 +106,20 @@ class Httpd(Server):
                 "-f", str(self.configuration_file), *arguments]
 
     def environment(self):
-        """A module built with AddressSanitizer needs its library loaded before all else."""
+        """Preloads the library of AddressSanitizer if the module needs it."""
         more = {}
         if self.registration and is_sanitized(self.registration):
             library = subprocess.run(["gcc", "-print-file-name=libasan.so"], check=True,
                                      text=True, stdout=subprocess.PIPE).stdout.strip()
-            # Leaks are valgrind's: mod_oauth2 has some, and whose one is cannot be told here
-            # once the library it is from has been unloaded.
+            # valgrind looks for leaks: mod_oauth2 has some, and AddressSanitizer cannot
+            # attribute them after that library was unloaded.
             options = os.environ.get("ASAN_OPTIONS", "")
             more = {"LD_PRELOAD": os.path.realpath(library),
                     "ASAN_OPTIONS": f"{options}:detect_leaks=0"}
         return environment(**more)
 
     def starts(self):
-        """How often it has read its configuration and begun to serve, as its log tells."""
+        """How often it has loaded its configuration and begun to serve, by its log."""
         return self.log.text().count("resuming normal operations")
 
     def start(self):
@@ -140,7 +140,7 @@ class Httpd(Server):
         return self.starts() > before and self.pid()
 
     def refusal(self):
-        """What httpd says when it refuses to start; None when it does start."""
+        """The error with which httpd refuses to start, or None if it starts."""
         try:
             self.start()
         except ServerError as error:
@@ -149,14 +149,14 @@ class Httpd(Server):
         return None
 
     def graceful(self):
-        """Reads the configuration again, without a request lost; returns when it is read."""
+        """Reloads the configuration without losing a request; returns when it is loaded."""
         self.write_configuration()
         before = self.starts()
         os.kill(self.pid(), signal.SIGUSR1)
         wait_until(lambda: self.starts() > before, 30, "httpd did not restart")
 
     def stop(self):
-        # Told to stop while its threads close connections, httpd 2.4 itself can crash: the
-        # event MPM closes their sockets once more. Those of the last test are closed now.
+        # httpd 2.4 can crash if it is stopped while its threads close connections: the event
+        # MPM closes their sockets twice. This gives the last test's connections time to close.
         time.sleep(0.05)
         self.signal_and_wait(signal.SIGTERM, 30)

@@ -14,11 +14,11 @@ from .common import IS_ROOT, ROOT, Log, Server, ServerError, environment, free_p
 
 
 class Postgres(Server):
-    """A PostgreSQL of the newest version installed, on the loopback only.
+    """A PostgreSQL of the newest installed version, on the loopback only.
 
-    Its roles have one password, made for it, which is in the file `pgpass` that only its
-    owner may read: else every user of this machine could be its superuser, and with that
-    the user it runs as. `durable` is for the demo, whose data must survive the machine; tests do without.
+    Its roles share a generated password, stored in the file `pgpass`, which only its owner may
+    read: otherwise each user of this machine could be superuser and act as its system user.
+    `durable` is for the demo, whose data must survive a crash of the machine.
     """
 
     program = "postgres"
@@ -32,7 +32,7 @@ class Postgres(Server):
         self.passfile = self.directory / "pgpass"
         self.durable = durable
         self.settings = settings
-        # Autovacuum comes when it likes, and ends for a lock of others and for a restart.
+        # Autovacuum may be cancelled by a lock or a restart at any time.
         self.log = Log(self.directory / "postgresql.log",
                        r" (WARNING|ERROR|FATAL|PANIC):  "
                        r"(?!(terminating autovacuum process|canceling autovacuum task) )")
@@ -51,8 +51,8 @@ class Postgres(Server):
         """A command of the server's own user on its data directory.
 
         PostgreSQL refuses to run as root, and its user may not be allowed to enter the
-        directories above this one (a checkout below /root). So the data directory is
-        opened here and named by its descriptor, which needs no way to it.
+        directories above this one (a checkout below /root). So the data directory is opened
+        here and passed as a descriptor, which needs no path.
         """
         descriptor = os.open(self.data, os.O_RDONLY | os.O_DIRECTORY)
         become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
@@ -62,7 +62,7 @@ class Postgres(Server):
 
     @property
     def password(self):
-        """Made when it is first asked for."""
+        """Generated on first use."""
         if not self.passfile.exists():
             with open(self.passfile, "w", opener=private) as file:
                 file.write(f"*:*:*:*:{secrets.token_hex(20)}\n")
@@ -76,7 +76,7 @@ class Postgres(Server):
         self.data.mkdir(mode=0o700)
         if IS_ROOT:
             shutil.chown(self.data, "postgres", "postgres")
-        with tempfile.NamedTemporaryFile("w") as file:   # which initdb's user can reach
+        with tempfile.NamedTemporaryFile("w") as file:   # readable by initdb's user
             file.write(self.password)
             file.flush()
             if IS_ROOT:
@@ -99,7 +99,7 @@ class Postgres(Server):
             os.close(descriptor)
 
     def take_passwords(self):
-        """Closes one that an earlier version has made, which let every user in."""
+        """Requires passwords in a server of an earlier version, which trusted all users."""
         rules = self.data / "pg_hba.conf"
         if "trust" in rules.read_text():
             self.set_password(self.administrator)
@@ -107,7 +107,7 @@ class Postgres(Server):
             os.kill(self.pid(), signal.SIGHUP)
 
     def set_password(self, role):
-        """Unless it has one. Not as an argument, which every user of this machine sees."""
+        """Unless it has one. Not as an argument, which each user of this machine could see."""
         self.psql(database="postgres", text=f"""
             SELECT format('ALTER ROLE %I PASSWORD %L', rolname, '{self.password}')
               FROM pg_authid WHERE rolname = '{role}' AND rolpassword IS NULL \\gexec\n""")
@@ -154,7 +154,7 @@ class Postgres(Server):
         self.start()
 
     def variables(self, user=None):
-        """What a libpq program needs in its environment to connect."""
+        """The environment variables with which a libpq program connects."""
         return {"PGHOST": "127.0.0.1", "PGPORT": str(self.port),
                 "PGUSER": user or self.administrator, "PGDATABASE": self.database,
                 "PGPASSFILE": str(self.passfile)}
@@ -166,7 +166,7 @@ class Postgres(Server):
         return " ".join(f"{name}={value}" for name, value in values.items())
 
     def connect(self, user=None):
-        """A psycopg2 connection, by default the administrator's, each statement by itself."""
+        """A psycopg2 connection, by default the administrator's, in autocommit mode."""
         import psycopg2
         connection = psycopg2.connect(
             self.dsn(user or self.administrator, connect_timeout=10))
@@ -174,7 +174,7 @@ class Postgres(Server):
         return connection
 
     def psql(self, *arguments, database=None, text=""):
-        """Runs psql as the administrator and gives what it prints; `text` is its input."""
+        """Runs psql as the administrator; its output. `text` is its input."""
         variables = self.variables()
         variables["PGDATABASE"] = database or self.database
         result = subprocess.run(
@@ -186,7 +186,7 @@ class Postgres(Server):
         return result.stdout.strip()
 
     def install(self, *scripts):
-        """Makes the database, unless it is there, and runs scripts of sql/ in it."""
+        """Creates the database if necessary, and runs scripts of sql/ in it."""
         found = self.psql("-c", "SELECT 1 FROM pg_database WHERE datname = "
                                 f"'{self.database}'", database="postgres")
         if not found:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a site takes: certificates, tokens, its configuration, the explorer."""
+"""Parts of a site: certificates, tokens, configuration, the demo's explorer."""
 
 import base64
 import json
@@ -13,15 +13,15 @@ import time
 from .common import IS_ROOT, ROOT, ServerError, private
 
 
-# What tokens have to say at the example site.
+# Claims that the example site requires.
 OF_THE_EXAMPLE = {"iss": "https://id.example.org", "aud": "registration"}
-# The scopes that it takes for this and that.
+# All scopes of the example site.
 ALL_SCOPES = ("sessions:write groups:read groups:write families:create"
               " registrations:read registrations:write")
 
 
 class Certificates:
-    """A certificate authority and the certificate of localhost it signed, kept in files."""
+    """A certificate authority and a certificate of localhost, stored in files."""
 
     def __init__(self, directory):
         directory = pathlib.Path(directory)
@@ -51,7 +51,7 @@ class Certificates:
 
 
 class TokenIssuer:
-    """Signs bearer tokens with an RSA key of its own, kept in a file when one is named."""
+    """Signs bearer tokens with an RSA key, stored in a file if one is named."""
 
     def __init__(self, path=None, kid="registration"):
         self.kid = kid
@@ -81,8 +81,8 @@ class TokenIssuer:
                           separators=(",", ":"))
 
     def token(self, sub, seconds=3600, **claims):
-        """A token valid for that long, by the issuer and for the audience that the example
-        site names; a claim given as None is left out."""
+        """A token valid for that long, with the issuer and audience of the example site; a
+        claim given as None is omitted."""
         import jwt
         now = int(time.time())
         claims = {"sub": sub, "iat": now, "exp": now + seconds, **OF_THE_EXAMPLE, **claims}
@@ -91,8 +91,8 @@ class TokenIssuer:
                           self.key, algorithm="RS256", headers={"kid": self.kid})
 
 
-# A second mount of the events API, beside those of example-site.conf: it shows only the
-# organization that the token names.
+# A second mount of the events API, beside those of example-site.conf, limited to the token's
+# organization.
 TENANT_MOUNT = """
     <Location "/tenant/api/v1/event-registrations">
         RegistrationAPI events
@@ -101,8 +101,8 @@ TENANT_MOUNT = """
 """
 
 
-# What the demo leaves out of example-site.conf, and how often it stands there: its tokens
-# have no scope but for families, and its first mount of the events API no organization.
+# Directives of example-site.conf that the demo omits, and how often they occur: its tokens
+# have only the scope for families, and its first mount of the events API has no organization.
 STRICTER = [
     (r"(?ms)^ +AuthMerging And\n +<RequireAny>.*?</RequireAny>\n", 2),
     (r"(?m)^ +AuthMerging And\n +Require registration-scope .*_WRITE\}\n", 2),
@@ -117,7 +117,7 @@ def changed(site, pattern, replacement, times=1):
 
 
 def relaxed(site):
-    """The example site, less what the demo leaves out."""
+    """The example site without the directives that the demo omits."""
     for pattern, times in STRICTER:
         site = changed(site, pattern, "", times)
     return site
@@ -126,7 +126,7 @@ def relaxed(site):
 def strict_site(port, certificates, issuer, postgres, keys=None):
     """conf/example-site.conf with its Define lines filled in.
 
-    `keys` is a file of registration-keys; else the issuer's key stands in the site itself.
+    `keys` is a file of registration-keys; otherwise the site contains the issuer's key.
     """
     values = {"HOST": "localhost", "PORT": port, "CERTIFICATE": certificates.certificate,
               "KEY": certificates.key, "ACCESS_LOG": "access.log",
@@ -145,18 +145,18 @@ def strict_site(port, certificates, issuer, postgres, keys=None):
 
 
 def example_site(port, certificates, issuer, postgres):
-    """The demo's: less strict than the example, and with the tenant mount."""
+    """The demo's site: less strict than the example, with the tenant mount."""
     site = relaxed(strict_site(port, certificates, issuer, postgres))
-    batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: nothing is combined
-    combining = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
-    return site.replace("</VirtualHost>", combining + TENANT_MOUNT + "</VirtualHost>")
+    batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: no batching
+    batching = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
+    return site.replace("</VirtualHost>", batching + TENANT_MOUNT + "</VirtualHost>")
 
 
-# Swagger UI as `make explorer` has unpacked it, and what of it the explorer's page takes.
+# Swagger UI as unpacked by `make explorer`, and the files that the explorer's page uses.
 SWAGGER_UI = ROOT / "build" / "explorer" / "package"
 SWAGGER_UI_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png", "LICENSE")
 
-# What is served there may ask nobody else for anything.
+# The page may send requests to no other origin.
 EXPLORER_SITE = """
     Alias "/explorer" "{directory}"
     <Directory "{directory}">
@@ -179,13 +179,13 @@ EXPLORER_MODULES = ("alias", "dir", "mime")
 
 
 class Explorer:
-    """A page to try the APIs on: Swagger UI, in a directory to be served.
+    """A page to try the APIs: Swagger UI, in a directory to be served.
 
-    Whoever reaches the page has the token, so this is for a server that only this machine
-    reaches, and for a token of a day.
+    Each visitor of the page gets the token, so it is for a server on the loopback only, and
+    for a token valid for a day.
 
     httpd's own user may not be allowed to enter the directories above it (a checkout below
-    /root). So httpd inherits it open, and finds it by its descriptor.
+    /root), so httpd inherits the directory as a descriptor.
     """
 
     def __init__(self, directory, token):
@@ -197,7 +197,7 @@ class Explorer:
         (directory / "token.json").unlink(missing_ok=True)
         with open(directory / "token.json", "w", opener=private) as file:
             file.write(json.dumps({"token": token}))
-        if IS_ROOT:   # httpd's own user has to read it
+        if IS_ROOT:   # readable by httpd's own user
             shutil.chown(directory / "token.json", "root", "www-data")
             (directory / "token.json").chmod(0o640)
         self.descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -208,6 +208,6 @@ class Explorer:
         return all((SWAGGER_UI / name).exists() for name in SWAGGER_UI_FILES)
 
     def added_to(self, site):
-        """A virtual host with the page at /explorer/."""
+        """The site with the page at /explorer/."""
         page = EXPLORER_SITE.format(directory=f"/proc/self/fd/{self.descriptor}")
         return site.replace("</VirtualHost>", page + "</VirtualHost>")

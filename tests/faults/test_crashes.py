@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections and PostgreSQL itself die while 64 clients register, change and delete.
+"""Sessions are terminated and PostgreSQL crashes while 64 clients register, change and delete.
 
-Every confirmation is a row, every row is somebody's who was confirmed or told 503, and
-nobody is refused because of what he did himself.
+Each confirmation is a row, each row was confirmed or its request answered 503, and no request
+is refused as a duplicate of its own first attempt.
 """
 
 import os
@@ -16,12 +16,12 @@ from faults import GRACE, MODULES, MOUNTS, OUTAGE, Caller, database
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 from workload import CHILDREN, CLIENTS, Load, Rooms
 
-# Time enough to make a call again, and for a connection to be made.
+# Enough to retry a call, including a new connection.
 TIMEOUT = 10
 
 RECOVERING = "FATAL:  the database system is in recovery mode"
 
-# What the service may take once the database is there.
+# Seconds until the service recovers once the database is back.
 BACK = 2 + GRACE
 
 
@@ -35,8 +35,8 @@ def load(start_httpd, postgres_to_break):
     return make
 
 
-def terminate_again_and_again(postgres, load, times=40):
-    """Ends the module's sessions; how many it found."""
+def terminate_repeatedly(postgres, load, times=40):
+    """Terminates the module's sessions repeatedly; how many."""
     ended = 0
     load.wait_for_more()
     for _ in range(times):
@@ -48,7 +48,7 @@ def terminate_again_and_again(postgres, load, times=40):
     return ended
 
 
-def wait_until_it_is_back(postgres):
+def wait_for_postgres(postgres):
     while True:
         try:
             return postgres.connect().close()
@@ -56,31 +56,31 @@ def wait_until_it_is_back(postgres):
             time.sleep(0.01)
 
 
-def test_sessions_that_are_ended_cost_nobody_an_error(load, postgres_to_break):
+def test_terminated_sessions_fail_no_request(load, postgres_to_break):
     with load() as load:
-        assert terminate_again_and_again(postgres_to_break, load) >= 40
+        assert terminate_repeatedly(postgres_to_break, load) >= 40
     load.check()
-    # A session that is ended while it begins looks like a database that is away.
+    # A session terminated while it starts looks like an unreachable database.
     assert len(load.unknown) <= CLIENTS
 
 
-def test_control_without_making_calls_again_they_do(load, postgres_to_break,
-                                                    module_without_retries):
+def test_control_without_retries_requests_fail(load, postgres_to_break,
+                                               module_without_retries):
     with load(registration=module_without_retries) as load:
-        terminate_again_and_again(postgres_to_break, load)
+        terminate_repeatedly(postgres_to_break, load)
     load.check()
     assert len(load.unknown) > CLIENTS
 
 
 def kill_a_backend(postgres):
-    """Then PostgreSQL ends all sessions and recovers."""
+    """Kills a backend, upon which PostgreSQL ends all sessions and recovers."""
     begin = time.monotonic()
     while not (backends := postgres.backends()):
         assert time.monotonic() < begin + 10
     with postgres.canary():
         os.kill(backends.pop(), signal.SIGKILL)
         time.sleep(0.1)
-        wait_until_it_is_back(postgres)
+        wait_for_postgres(postgres)
 
 
 def crash(postgres):
@@ -89,7 +89,7 @@ def crash(postgres):
 
 
 @pytest.mark.parametrize("fault", [kill_a_backend, crash])
-def test_crashes_lose_nothing_that_was_confirmed(load, postgres_to_break, expect_log, fault):
+def test_crashes_lose_no_confirmed_change(load, postgres_to_break, expect_log, fault):
     expect_log(*OUTAGE, RECOVERING)
     crashes = 3
     with load() as load:
@@ -99,11 +99,11 @@ def test_crashes_lose_nothing_that_was_confirmed(load, postgres_to_break, expect
             fault(postgres_to_break)
             assert load.wait_for_more() < BACK
     load.check()
-    # Who comes while it is away is told so at once, and comes again after a while.
+    # A request during the outage gets a 503 at once, and its client pauses.
     assert len(load.unknown) <= crashes * CLIENTS * 4
 
 
-def test_control_what_is_lost_or_made_up_is_found(load, postgres_to_break):
+def test_control_lost_and_invented_rows_are_detected(load, postgres_to_break):
     with load() as load:
         load.wait_for_more()
         time.sleep(1)

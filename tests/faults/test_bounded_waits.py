@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nobody waits longer than RegistrationTimeout, whatever becomes of the database, with all
-threads of httpd busy: who cannot be served is told 503 and to come again. No thread and no
-connection stays behind, memory is steady, and the service comes back by itself.
+"""No request waits longer than RegistrationTimeout, whatever the fault of the database, with
+all threads of httpd busy: it is answered 503 with Retry-After. No thread and no connection is
+left blocked, memory does not grow, and the service recovers by itself.
 """
 
 import concurrent.futures
@@ -26,7 +26,7 @@ from faults import own_postgres, postgres_to_break, proxy   # noqa: F401, fixtur
 from wire import Wire, message
 from workload import CHILDREN, CLIENTS, KINDS, KeptCaller, Load, Rooms
 
-PATIENT = 8     # seconds: RegistrationTimeout where somebody is to wait for a lock
+PATIENT = 8     # seconds: RegistrationTimeout of tests with lock waits
 THREADS = 128   # of both child processes
 
 STATUS = """
@@ -50,13 +50,13 @@ def load(start_httpd, postgres_to_break):
 
 
 def busy_threads(httpd):
-    """How many of httpd's threads are at work, besides the one that tells."""
+    """The number of busy threads of httpd, except the one that reports it."""
     text = Caller(httpd).get("/server-status?auto").text
     return int(re.search(r"(?m)^BusyWorkers: (\d+)", text)[1]) - 1
 
 
 def check_recovers(load):
-    """Nobody does anything, and soon nobody is refused any more."""
+    """Checks that soon, without intervention, no request is refused."""
     assert load.wait_for_more() < RECOVERY
     time.sleep(RECOVERY)   # for the other child process, too
     before = len(load.unavailable)
@@ -65,7 +65,7 @@ def check_recovers(load):
 
 
 def check_waits(load, seconds=TIMEOUT):
-    """Everybody got an answer in time, and was told the truth."""
+    """Checks that each answer was in time and true."""
     assert load.slowest < seconds + GRACE
     for name, answer in load.unavailable:
         check_error(answer, KINDS[name.partition("-")[0]], 503)
@@ -74,14 +74,14 @@ def check_waits(load, seconds=TIMEOUT):
 
 
 def check_threads(load):
-    """None is stuck: soon all are idle, and as many requests are served at once."""
+    """Checks that all threads soon are idle, and can all be used at once."""
     httpd = load.one.httpd
-    servers.wait_until(lambda: busy_threads(httpd) == 0, GRACE, "a thread was at work still")
+    servers.wait_until(lambda: busy_threads(httpd) == 0, GRACE, "a thread is still busy")
     session = load.rooms.postgres.live_session()
     assert statuses(Caller(httpd).register_many(session, THREADS)) == [201] * THREADS
 
 
-# --- Silence -------------------------------------------------------------------------------
+# --- Silence of the database ---------------------------------------------------------------
 
 @contextlib.contextmanager
 def frozen(postgres, proxy):
@@ -107,8 +107,8 @@ def fall_silent(load, silence, postgres, proxy):
 
 
 @pytest.mark.parametrize("silence", [frozen, hole])
-def test_when_it_falls_silent_everybody_is_answered_in_time(load, postgres_to_break, proxy,
-                                                            silence):
+def test_silent_database_delays_no_request_beyond_timeout(load, postgres_to_break, proxy,
+                                                          silence):
     with load(port=proxy.port) as load:
         fall_silent(load, silence, postgres_to_break, proxy)
     check_waits(load)
@@ -117,17 +117,17 @@ def test_when_it_falls_silent_everybody_is_answered_in_time(load, postgres_to_br
 
 
 @pytest.mark.parametrize("silence", [frozen, hole])
-def test_control_with_a_long_timeout_they_wait(load, postgres_to_break, proxy, silence):
+def test_control_long_timeout_blocks_all_clients(load, postgres_to_break, proxy, silence):
     with load(port=proxy.port, timeout=60) as load:
         assert fall_silent(load, silence, postgres_to_break, proxy) == CLIENTS
     with pytest.raises(AssertionError):
         check_waits(load)
 
 
-# --- Out of connections --------------------------------------------------------------------
+# --- No free connection in PostgreSQL ------------------------------------------------------
 
 class Hog:
-    """Takes all connections that PostgreSQL has for others than administrators."""
+    """Takes all connections that PostgreSQL does not reserve for superusers."""
 
     def __init__(self, postgres):
         self.postgres = postgres
@@ -143,7 +143,7 @@ class Hog:
         while backends := self.postgres.backends():
             self.postgres.terminate(backends)
             self.take()
-            time.sleep(0.1)   # for one that was just being made
+            time.sleep(0.1)   # for a connection just being made
         return self
 
     def __exit__(self, *_):
@@ -151,8 +151,7 @@ class Hog:
             connection.close()
 
 
-def test_when_there_is_no_connection_left_everybody_is_told_at_once(load, postgres_to_break,
-                                                                    expect_log):
+def test_exhausted_connections_are_503_at_once(load, postgres_to_break, expect_log):
     expect_log("FATAL:  (remaining connection slots are reserved|sorry, too many clients)")
     with load() as load:
         load.wait_for_more()
@@ -160,27 +159,27 @@ def test_when_there_is_no_connection_left_everybody_is_told_at_once(load, postgr
             assert len(hog.connections) > 150
             before = len(load.confirmed_at)
             time.sleep(TIMEOUT)
-            assert len(load.confirmed_at) == before   # The control: there is none.
+            assert len(load.confirmed_at) == before   # Negative control: no connection is free.
             load.unavailable.clear()
             time.sleep(TIMEOUT)
-            told = [answer.seconds for _, answer in load.unavailable]
+            waits = [answer.seconds for _, answer in load.unavailable]
         check_recovers(load)
     check_waits(load)
     check_threads(load)
-    assert len(told) > CLIENTS and max(told) < GRACE
+    assert len(waits) > CLIENTS and max(waits) < GRACE
 
 
 # --- A full disk ---------------------------------------------------------------------------
 
 class FullDisk:
-    """A PostgreSQL that has a part of its data on a small file system of its own."""
+    """A PostgreSQL with a part of its data on a small file system."""
 
     def __init__(self, postgres, part):
         self.postgres = postgres
         self.directory = postgres.data / part
 
     def mount(self, free):
-        """Fails where this is not allowed to mount anything."""
+        """Fails if this user may not mount."""
         files = self.postgres.data / "copy"
         self.postgres.stop()
         shutil.copytree(self.directory, files)
@@ -209,7 +208,7 @@ class FullDisk:
 
 @pytest.fixture
 def disk(tmp_path_factory, watched_logs, expect_log):
-    """disk("pg_wal", free=20 << 20): a FullDisk with that many octets left."""
+    """disk("pg_wal", free=20 << 20): a FullDisk with that many free bytes."""
     made = []
 
     def make(part, free, commit="on"):
@@ -224,7 +223,7 @@ def disk(tmp_path_factory, watched_logs, expect_log):
         try:
             made[-1].mount(free)
         except subprocess.CalledProcessError:
-            assert not servers.IS_ROOT   # Who may mount what he likes skips nothing.
+            assert not servers.IS_ROOT   # root may mount, so nothing is skipped there.
             pytest.skip("nothing can be mounted here")
         return made[-1]
     expect_log(*OUTAGE)
@@ -237,21 +236,20 @@ TABLES = "base/{database}"
 TABLES_FULL = "ERROR:  could not extend file .* No space left on device"
 
 
-def test_when_the_disk_is_full_it_is_503_until_it_is_not(load, disk, expect_log):
+def test_full_disk_is_503_until_there_is_space(load, disk, expect_log):
     expect_log(TABLES_FULL)
     disk = disk(TABLES, free=16 << 20)
     with load(disk.postgres) as load:
         load.wait_for_more()
         with disk.full():
             time.sleep(TIMEOUT)
-        check_recovers(load)   # The control: it was the disk.
+        check_recovers(load)   # Negative control: it was the disk.
     assert {name.partition("-")[0] for name, _ in load.unavailable} == set(KINDS)
     check_waits(load)
     check_threads(load)
 
 
-def test_control_a_module_to_which_that_is_a_fault_is_found(load, disk, expect_log,
-                                                            tmp_path):
+def test_control_full_disk_as_internal_error_is_detected(load, disk, expect_log, tmp_path):
     expect_log(TABLES_FULL)
     # There is no such class.
     module = changed_module(tmp_path / "changed", '{"53", ', '{"--", ')
@@ -265,7 +263,7 @@ def test_control_a_module_to_which_that_is_a_fault_is_found(load, disk, expect_l
         check_waits(load)
 
 
-# PostgreSQL ends itself then, and does not come back before there is room.
+# PostgreSQL stops then, and does not start before there is space.
 LOG_FULL = ["PANIC:  could not write to (log )?file .* No space left on device",
             "FATAL:  the database system is in recovery mode",
             "FATAL:  could not write to file .* No space left on device"]
@@ -276,7 +274,7 @@ def wait_for_panic(disk):
                        "the log did not become full")
 
 
-def test_when_the_log_is_full_nothing_that_was_confirmed_is_lost(load, disk, expect_log):
+def test_full_wal_loses_no_confirmed_change(load, disk, expect_log):
     expect_log(*LOG_FULL)
     disk = disk("pg_wal", free=20 << 20)
     with load(disk.postgres) as load:
@@ -287,14 +285,14 @@ def test_when_the_log_is_full_nothing_that_was_confirmed_is_lost(load, disk, exp
             before = len(load.confirmed_at)
             time.sleep(TIMEOUT)
             assert len(load.confirmed_at) == before
-        disk.postgres.start()   # if it has given up
+        disk.postgres.start()   # if it has stopped
         check_recovers(load)
     check_waits(load)
     check_threads(load)
 
 
-def test_control_what_is_confirmed_before_it_is_in_the_log_is_lost(load, disk, expect_log):
-    """Whoever writes it there later is held up, until the log has no room for it."""
+def test_control_asynchronous_commit_loses_confirmed_changes(load, disk, expect_log):
+    """The WAL writer is frozen until the WAL has no space."""
     expect_log(*LOG_FULL)
     disk = disk("pg_wal", free=20 << 20, commit="off")
     [[writer]] = disk.postgres.query(
@@ -310,17 +308,17 @@ def test_control_what_is_confirmed_before_it_is_in_the_log_is_lost(load, disk, e
     assert any(done > kept for done, kept in load.differences().values())
 
 
-# --- Locks of others -----------------------------------------------------------------------
+# --- Row locks of others -------------------------------------------------------------------
 
-CROWD = 12   # who want what is locked, of each kind
+CROWD = 12   # clients of each kind that request a locked row
 
-# But families: each has a name of its own, and what they have in common, an institution and
-# children, is locked for them only by who is about to delete it.
+# Not families: each has its own name, and their institution and children are locked only by
+# a transaction that deletes them.
 LOCKED_KINDS = ("live", "group", "user", "event")
 
 
-def keep_asking(one, rooms, kind, number, ended):
-    """Somebody's attempts to get what is locked; the answers."""
+def request_locked_rows(one, rooms, kind, number, ended):
+    """Requests locked rows in a loop; the answers."""
     answers = []
     while not ended.is_set():
         answers.append(rooms.register(one, kind, 0, f"{kind}-{number}-{rooms.token}"))
@@ -328,13 +326,13 @@ def keep_asking(one, rooms, kind, number, ended):
 
 
 def pace(load, seconds):
-    """Confirmations a second."""
+    """Confirmed requests per second."""
     before = len(load.confirmed_at)
     time.sleep(seconds)
     return (len(load.confirmed_at) - before) / seconds
 
 
-def test_a_locked_row_holds_up_only_who_wants_it(load, postgres_to_break):
+def test_locked_rows_delay_only_requests_for_them(load, postgres_to_break):
     wanted, ended = Rooms(postgres_to_break, 1), threading.Event()
     crowd = [(kind, number) for kind in LOCKED_KINDS for number in range(CROWD)]
     with load(most=10, timeout=PATIENT) as load, \
@@ -343,12 +341,12 @@ def test_a_locked_row_holds_up_only_who_wants_it(load, postgres_to_break):
         before, slowest = pace(load, PATIENT), load.slowest
         load.slowest = 0
         with wanted.locked():
-            held_up = [pool.submit(keep_asking, load.one, wanted, *each, ended)
+            held_up = [pool.submit(request_locked_rows, load.one, wanted, *each, ended)
                        for each in crowd]
             meanwhile = pace(load, PATIENT)
             ended.set()
-            told = [each.result() for each in held_up]
-    for kind, answers in told:
+            waits = [each.result() for each in held_up]
+    for kind, answers in waits:
         for answer in answers:
             check_error(answer, KINDS[kind], 503)
             assert answer.seconds < PATIENT + GRACE
@@ -359,7 +357,7 @@ def test_a_locked_row_holds_up_only_who_wants_it(load, postgres_to_break):
     check_threads(load)
 
 
-def test_control_a_lock_that_all_want_holds_up_all(load, postgres_to_break):
+def test_control_locking_all_rows_delays_all_requests(load, postgres_to_break):
     with load(most=10, timeout=PATIENT) as load:
         load.wait_for_more()
         before = pace(load, 2)
@@ -371,11 +369,11 @@ def test_control_a_lock_that_all_want_holds_up_all(load, postgres_to_break):
 
 # --- Slow clients --------------------------------------------------------------------------
 
-SLOW = 10   # of each sort
+SLOW = 10   # of each kind
 
 
 class SlowClient:
-    """Sends its request octet by octet, if at all to the end, and does not read."""
+    """Sends a request octet by octet, perhaps not to the end, and reads nothing."""
 
     def __init__(self, httpd, whole_head=b"", slowly=b""):
         self.wire = Wire(httpd, receive_buffer=2048)
@@ -384,7 +382,7 @@ class SlowClient:
         self.cut_off = False
 
     def go_on(self):
-        """Another octet, unless httpd has had enough."""
+        """Sends another octet, unless httpd has closed the connection."""
         try:
             if self.rest and not self.cut_off:
                 self.wire.send(self.rest[:1])
@@ -394,7 +392,7 @@ class SlowClient:
 
 
 def crowd_of_slow_clients(httpd, rooms, long_list):
-    """Who sends his head slowly, who his body, and who does not read what he asked for."""
+    """Clients that send the head slowly, that send the body slowly, and that do not read."""
     path = f"/v1/sessions/{rooms.sessions[0]}/register"
     request = message("POST", path, b'{"patient_id": "' + b"x" * 200 + b'"}')
     head, body = request[:-217], request[-217:]
@@ -405,7 +403,7 @@ def crowd_of_slow_clients(httpd, rooms, long_list):
 
 @pytest.fixture
 def long_list(postgres_to_break):
-    """The address of a list that no buffer holds."""
+    """The path of a list larger than all buffers."""
     [[occurrence]] = postgres_to_break.query(
         "INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1 RETURNING id")
     postgres_to_break.query("""
@@ -430,13 +428,13 @@ def go_slowly(clients, seconds):
         time.sleep(0.1)
 
 
-# To read a request, and for a client to go on reading an answer.
+# Time limits for reading a request, and for a client to read on.
 LIMITS = "RequestReadTimeout header=2 body=2\nTimeout 3\n"
 
 
-def test_slow_clients_hold_neither_a_connection_nor_for_long_a_thread(
+def test_slow_clients_hold_no_connection_and_threads_only_briefly(
         load, postgres_to_break, long_list):
-    """Each child has one connection, and everybody else is served all the time."""
+    """Each child process has one connection, and other clients are served all the time."""
     with load(most=1, inside=LIMITS, timeout=PATIENT) as load:
         load.wait_for_more()
         before = pace(load, 2)
@@ -453,8 +451,8 @@ def test_slow_clients_hold_neither_a_connection_nor_for_long_a_thread(
         client.wire.close()
 
 
-def test_control_without_a_time_limit_they_keep_their_threads(load, postgres_to_break,
-                                                              long_list):
+def test_control_without_time_limits_slow_clients_keep_threads(load, postgres_to_break,
+                                                               long_list):
     with load(most=1, inside="RequestReadTimeout header=0 body=0\n") as load:
         slow = crowd_of_slow_clients(load.one.httpd, load.rooms, long_list)
         go_slowly(slow, 4)
@@ -467,10 +465,10 @@ def test_control_without_a_time_limit_they_keep_their_threads(load, postgres_to_
 
 # --- Memory --------------------------------------------------------------------------------
 
-# What a child may grow by, in bytes, while thousands of requests are refused.
+# Allowed growth of a child process, in bytes, during thousands of refused requests.
 GROWTH = 1 << 20
 
-# One child with few threads: each takes its share of the memory, and that should be soon.
+# One child process with few threads, so that each soon has its share of the memory.
 FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 20\nMaxRequestWorkers 20\n"
 
 
@@ -490,26 +488,26 @@ def outages(load, proxy, count, seconds):
 
 
 def grown(httpd, before):
-    """By how much the child processes have grown, the one that did most."""
+    """The largest growth of a child process."""
     return max(now - then for now, then in zip(memory(httpd), before))
 
 
-def test_outages_leave_no_memory_behind(load, proxy, monkeypatch):
-    monkeypatch.setattr("workload.PAUSE", 0)   # Everybody asks again at once.
+def test_outages_leak_no_memory(load, proxy, monkeypatch):
+    monkeypatch.setattr("workload.PAUSE", 0)   # Clients retry at once.
     monkeypatch.setattr("workload.CLIENTS", clients := 12)
     with load(port=proxy.port, rooms=2000, most=8,
               inside=FEW + "RegistrationMaxBody 1048576\n") as load:
         httpd = load.one.httpd
         outages(load, proxy, 8, 0.4)
-        before, told = memory(httpd), len(load.unavailable)
-        # So long that no call is being made again any more: then all are told at once.
-        for _ in range(10):   # On a busy machine fewer are told at a time.
-            if len(load.unavailable) <= told + 1000:
+        before, waits = memory(httpd), len(load.unavailable)
+        # Longer than any retry; then all requests are refused at once.
+        for _ in range(10):   # On a busy machine fewer are refused at a time.
+            if len(load.unavailable) <= waits + 1000:
                 outages(load, proxy, 1, TIMEOUT + 1)
         assert grown(httpd, before) < GROWTH
-        assert len(load.unavailable) > told + 1000
+        assert len(load.unavailable) > waits + 1000
     load.check()
-    # The control: what they do not give back is seen. httpd keeps some of each body.
+    # Negative control: growth is detected. httpd keeps a part of each body.
     large = {"username": "x" * 900000}
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda _: load.one.post("/v1/families", json=large), range(clients)))

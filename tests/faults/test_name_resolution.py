@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and addresses of the database that do not answer: connecting then takes much longer
-than a request may, and every request is answered in time all the same.
+"""Unreachable names and addresses of the database: connecting takes much longer than
+RegistrationTimeout, and each request is answered in time.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from workload import CHILDREN, KeptCaller, Load, Rooms
 
 LONGER = 5   # RegistrationTimeout, for two addresses of two seconds each
 
-# The thread that connects keeps the limiter's mutex, which requests need.
+# A module whose connecting thread holds the limiter's mutex, which requests need.
 HELD = ("""    apr_thread_mutex_unlock(limiter->mutex);
     connection = limiter->connector.connect(limiter->connector.baton, broken);
     apr_thread_mutex_lock(limiter->mutex);
@@ -50,7 +50,7 @@ def check_recovers(load):
 
 
 def check(load, timeout):
-    """Every request was answered in time, and told the truth."""
+    """Checks that each answer was in time and true."""
     assert load.slowest < timeout + GRACE
     assert load.lost == []
     load.check()
@@ -59,8 +59,8 @@ def check(load, timeout):
 # --- A resolver that does not answer ---------------------------------------------------------
 
 def lose_the_name(load, postgres, names, left):
-    """Ends all connections but so many, while the name cannot be resolved. How many requests
-    were confirmed meanwhile."""
+    """Terminates all but `left` connections while the name does not resolve; the number of
+    requests confirmed meanwhile."""
     load.wait_for_more()
     time.sleep(0.5)
     names.are("")
@@ -76,18 +76,18 @@ def lose_the_name(load, postgres, names, left):
 
 
 @pytest.mark.parametrize("left", [0, 4])
-def test_a_silent_resolver_makes_no_request_late(load, postgres_to_break, names, left):
+def test_silent_resolver_makes_no_request_late(load, postgres_to_break, names, left):
     names.are("127.0.0.1 db.test")
     with load(postgres_to_break.port) as load:
         confirmed = lose_the_name(load, postgres_to_break, names, left)
     check(load, TIMEOUT)
-    # Requests go on with connections that work; with none of them, the name was missed.
+    # Requests use the remaining connections; without any, they fail for lack of the name.
     assert (confirmed > 100) == (left > 0)
     assert left > 0 or load.unavailable
 
 
-def test_control_a_lock_held_while_connecting_makes_requests_late(load, postgres_to_break,
-                                                                  names, held):
+def test_control_mutex_held_while_connecting_makes_requests_late(load, postgres_to_break,
+                                                                 names, held):
     names.are("127.0.0.1 db.test")
     with load(postgres_to_break.port, registration=held) as load:
         lose_the_name(load, postgres_to_break, names, 0)
@@ -121,8 +121,7 @@ def fall_silent(load, proxies):
     check_recovers(load)
 
 
-def test_two_addresses_that_are_black_holes_make_no_request_late(load, postgres_to_break,
-                                                                 names):
+def test_two_unreachable_addresses_make_no_request_late(load, postgres_to_break, names):
     with two_addresses(postgres_to_break, names) as proxies:
         with load(proxies[0].port, LONGER) as load:
             fall_silent(load, proxies)
@@ -130,8 +129,8 @@ def test_two_addresses_that_are_black_holes_make_no_request_late(load, postgres_
         assert load.unavailable
 
 
-def test_control_a_lock_held_for_both_addresses_makes_requests_late(load, postgres_to_break,
-                                                                    names, held):
+def test_control_mutex_held_for_both_addresses_makes_requests_late(load, postgres_to_break,
+                                                                   names, held):
     with two_addresses(postgres_to_break, names) as proxies:
         with load(proxies[0].port, LONGER, held) as load:
             fall_silent(load, proxies)

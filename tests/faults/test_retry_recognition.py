@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer of a call is lost after it was committed, and the call is made again.
+"""A call whose result is lost after its commit is retried, and recognizes its own rows.
 
-In front of PostgreSQL there is a proxy that passes the call on, but not the answer. Until
-it passes on answers again the call cannot be repeated; so there is time to change what the
-repeated call will find.
+A proxy in front of PostgreSQL forwards the call but not its result. The call cannot be retried
+until the proxy forwards results again, so a test can change the rows in between.
 """
 
 import concurrent.futures
@@ -18,12 +17,12 @@ from event_registrations import DEMO_EVENT, MOUNT
 from faults import caller, own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
 from samples import family, member
 
-# Time enough to connect again, which a child does not try before a second has passed.
+# Enough to reconnect, which a child process tries a second later at the earliest.
 TIMEOUT = 15
 
 
-class Things:
-    """What a case needs; `name` is new each time."""
+class Fixture:
+    """The rows that a case needs; `name` is unique."""
 
     def __init__(self, one, postgres):
         self.one = one
@@ -79,19 +78,19 @@ def event(t):
 
 
 def with_registration(method, **options):
-    """A request for a registration made before, which nobody may have changed since."""
-    def ask(t):
+    """A request for an existing registration, conditional on its version."""
+    def send(t):
         return t.one.request(method, f"{MOUNT}/{t.registration.json()['id']}",
                              headers={"If-Match": t.registration.headers["ETag"]}, **options)
-    ask.__name__ = method
-    return ask
+    send.__name__ = method
+    return send
 
 
 update = with_registration("PUT", json={"status": "ATTENDED", "fields": {"seen": True}})
-leave = with_registration("PUT", json={"status": "CANCELLED"})
+cancel = with_registration("PUT", json={"status": "CANCELLED"})
 delete = with_registration("DELETE")
 
-# Whether a row says that the first call was committed.
+# Queries that tell whether the first call was committed.
 WRITTEN = {
     live: "SELECT 1 FROM live_registrations WHERE patient_id = %s",
     live_guest: "SELECT 1 FROM live_registrations WHERE guest_email = %s || '@example.org'",
@@ -100,13 +99,13 @@ WRITTEN = {
     a_family: "SELECT 1 FROM families WHERE username = %s",
     event: "SELECT 1 FROM event_registrations r JOIN event_users u ON u.id = r.user_id"
            " WHERE u.external_id = %s",
-    **dict.fromkeys((update, leave, delete),
+    **dict.fromkeys((update, cancel, delete),
                     "SELECT 1 FROM event_registrations r JOIN event_users u ON u.id = r.user_id"
                     " WHERE u.external_id = %s AND r.version = 2"),
 }
 
-# The request, how many places there are (none: any number), what is done before it is
-# repeated, its answer, and the answer if it did not recognize what it had written.
+# The request, the number of places (None: unlimited), a change before the retry, the expected
+# status, and the status if the retry did not recognize its rows.
 CASES = {
     "live": (live, None, None, 201, 409),
     "live, a guest": (live_guest, None, None, 201, 409),
@@ -134,7 +133,7 @@ CASES = {
         201, 409),
     "events, update": (update, None, None, 200, 412),
     "events, update, full since": (
-        leave, 1, "UPDATE occurrences SET capacity = 0 WHERE id = %(occurrence)s", 200, 412),
+        cancel, 1, "UPDATE occurrences SET capacity = 0 WHERE id = %(occurrence)s", 200, 412),
     "events, delete": (delete, None, None, 200, 404),
 }
 
@@ -147,7 +146,7 @@ def pool():
 
 @contextlib.contextmanager
 def slow_families(t):
-    """To write a family takes long enough to do something meanwhile."""
+    """Makes the insert of a family slow enough to act during it."""
     t.sql("CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
           " 'BEGIN PERFORM pg_sleep(0.7); RETURN NEW; END';"
           "CREATE TRIGGER pause BEFORE INSERT ON families FOR EACH ROW EXECUTE FUNCTION pause()")
@@ -155,30 +154,30 @@ def slow_families(t):
     t.sql("DROP TRIGGER pause ON families; DROP FUNCTION pause()")
 
 
-def lose_the_answer(t, proxy, pool, ask, places, meanwhile):
-    """What a request is answered the answer to whose first call is lost."""
+def lose_result(t, proxy, pool, send, places, meanwhile):
+    """The answer to a request whose call was committed and whose result was lost."""
     t.set_up(places)
-    if ask in (update, leave, delete):
+    if send in (update, cancel, delete):
         t.registration = event(t)
-    # Whatever else the call needs is there, so the answer that is lost is its own.
-    warm = Things(t.one, t.postgres)
+    # Connections and statements are prepared, so that only the call's own result is lost.
+    warm = Fixture(t.one, t.postgres)
     warm.set_up(None)
-    if ask in (update, leave, delete):
+    if send in (update, cancel, delete):
         warm.registration = event(warm)
-    assert ask(warm).status_code in (200, 201)
+    assert send(warm).status_code in (200, 201)
 
-    if ask is a_family:   # It is checked by a call before, whose answer is not to be lost.
+    if send is a_family:   # A first call checks it, whose result must not be lost.
         with slow_families(t):
-            answer = pool.submit(ask, t)
+            answer = pool.submit(send, t)
             servers.wait_until(lambda: t.sql("SELECT 1 FROM pg_stat_activity"
                                              " WHERE wait_event = 'PgSleep'"),
-                               5, "the call was not made")
+                               5, "the call was not sent")
             proxy.change("mute")
-            servers.wait_until(lambda: t.sql(WRITTEN[ask], t.name), 5, "nothing was written")
+            servers.wait_until(lambda: t.sql(WRITTEN[send], t.name), 5, "nothing was written")
     else:
         proxy.change("mute")
-        answer = pool.submit(ask, t)
-    servers.wait_until(lambda: t.sql(WRITTEN[ask], t.name), 5, "the call was not made")
+        answer = pool.submit(send, t)
+    servers.wait_until(lambda: t.sql(WRITTEN[send], t.name), 5, "the call was not sent")
     if meanwhile:
         t.sql(re.sub(r"%\((\w+)\)s", lambda m: f"'{getattr(t, m[1])}'", meanwhile))
     assert not answer.done()
@@ -187,18 +186,18 @@ def lose_the_answer(t, proxy, pool, ask, places, meanwhile):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_repeated_call_recognizes_what_it_wrote(caller, proxy, postgres_to_break, pool, case):
-    ask, places, meanwhile, expected, _ = CASES[case]
-    t = Things(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
-    answer = lose_the_answer(t, proxy, pool, ask, places, meanwhile)
+def test_retried_call_recognizes_its_own_rows(caller, proxy, postgres_to_break, pool, case):
+    send, places, meanwhile, expected, _ = CASES[case]
+    t = Fixture(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
+    answer = lose_result(t, proxy, pool, send, places, meanwhile)
     assert answer.status_code == expected, answer.text
-    assert len(t.sql(WRITTEN[ask], t.name)) == 1
+    assert len(t.sql(WRITTEN[send], t.name)) == 1
     assert t.sql("SELECT * FROM recount()") == []
-    # Nor is it in the audit twice. Nothing here is changed twice.
+    # The audit has one entry for each change.
     assert t.sql("SELECT id FROM audit GROUP BY id, action HAVING count(*) > 1") == []
 
 
-# How the operations look for what they wrote themselves.
+# How the operations recognize their own rows.
 RECOGNITION = {
     "live_register": ["r.id = ids[item] AND r.session_id = session_ids[item]"],
     "groups_register": ["m.id = ids[item] AND m.group_id = home.id"],
@@ -212,7 +211,7 @@ RECOGNITION = {
 
 @pytest.fixture
 def forgetful(postgres_to_break):
-    """The operations as they would be if they did not look for it."""
+    """Operations that do not recognize their own rows."""
     for name, conditions in RECOGNITION.items():
         text = (servers.ROOT / "sql" / "operations" / f"{name}.sql").read_text()
         for condition in conditions:
@@ -224,10 +223,10 @@ def forgetful(postgres_to_break):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_control_one_that_does_not_is_noticed(caller, proxy, postgres_to_break, pool,
-                                              forgetful, expect_log, case):
+def test_control_retry_without_recognition_is_detected(caller, proxy, postgres_to_break,
+                                                       pool, forgetful, expect_log, case):
     expect_log("ERROR:  duplicate key value violates unique constraint")
-    ask, places, meanwhile, _, expected = CASES[case]
-    t = Things(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
-    answer = lose_the_answer(t, proxy, pool, ask, places, meanwhile)
+    send, places, meanwhile, _, expected = CASES[case]
+    t = Fixture(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
+    answer = lose_result(t, proxy, pool, send, places, meanwhile)
     assert answer.status_code == expected, answer.text
