@@ -28,6 +28,23 @@ static const reg_operation_t events_delete = {.name = "events_delete",
                                               .audited = 1,
                                               .later = 1};
 
+const reg_error_t reg_events_invalid = {.status = 400,
+                                        .message = "The request is not valid"};
+
+/* A request whose If-Match or If-None-Match does not hold. */
+static const reg_error_t new_has_no_tag = {
+    .status = 412,
+    .message = "If-Match cannot hold for a registration that does not exist yet"};
+static const reg_error_t has_changed = {
+    .status = 412, .message = "The registration has been changed in the meantime"};
+static const reg_error_t fails_either = {
+    .status = 412,
+    .message = "Nothing was changed: the registration does not match If-Match, or it "
+               "matches If-None-Match"};
+static const reg_error_t matches_excluded = {
+    .status = 412,
+    .message = "Nothing was changed: the registration matches If-None-Match"};
+
 const char *reg_events_check_status(const char *value)
 {
     static const char *const statuses[] = {"PENDING", "CONFIRMED", "CANCELLED",
@@ -82,42 +99,26 @@ static const char *read_own(const reg_request_t *request, const char *key,
     return reg_field(&ignored, reg_json_get(request->json, "fields"), "", key, check);
 }
 
-static reg_reply_t *refuse_fields(reg_request_t *request, const reg_problems_t *problems)
-{
-    const reg_error_t invalid = {
-        .status = 400, .message = "The request is not valid", .problems = problems};
-
-    return reg_reply_error(request, &invalid);
-}
-
 /* The most bytes of `fields`, for an operation. */
 static const char *most_bytes(const reg_request_t *request)
 {
     return apr_itoa(request->pool, request->settings->max_fields);
 }
 
-/* Why a request whose condition does not hold is refused. A POST has no target that could
- * have a tag: the registration does not exist yet. A read looks at If-None-Match only to
- * answer 304; a write does not say which of both has failed. */
-static const char *failed_condition(const reg_request_t *request)
-{
-    if (request->method == REG_METHOD_POST) {
-        return "If-Match cannot hold for a registration that does not exist yet";
-    }
-    if (request->method == REG_METHOD_GET || !request->if_none_match) {
-        return "The registration has been changed in the meantime";
-    }
-    return request->if_match
-               ? "Nothing was changed: the registration does not match If-Match, or it "
-                 "matches If-None-Match"
-               : "Nothing was changed: the registration matches If-None-Match";
-}
-
+/* The reply to a request whose condition does not hold. A POST has no target with an
+ * entity tag. A GET with If-None-Match alone is answered 304. A write does not tell which
+ * of the two headers failed. */
 static reg_reply_t *refuse_condition(reg_request_t *request)
 {
-    const reg_error_t error = {.status = 412, .message = failed_condition(request)};
+    const reg_error_t *error = &has_changed;
 
-    return reg_reply_error(request, &error);
+    if (request->method == REG_METHOD_POST) {
+        error = &new_has_no_tag;
+    }
+    else if (request->method != REG_METHOD_GET && request->if_none_match) {
+        error = request->if_match ? &fails_either : &matches_excluded;
+    }
+    return reg_reply_error(request, error);
 }
 
 /* The reply to an answer. */
@@ -145,7 +146,7 @@ static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
         reg_problems_t problems = {.pool = request->pool};
 
         reg_problems_add(&problems, answer->detail, reg_check_size_message(request));
-        return refuse_fields(request, &problems);
+        return reg_reply_problems(request, &reg_events_invalid, &problems);
     }
     return reg_reply_answer(request, answer, rules);
 }
@@ -185,7 +186,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
     const char *etag;
 
     if (problems->list) {
-        return refuse_fields(request, problems);
+        return reg_reply_problems(request, &reg_events_invalid, problems);
     }
     if (request->method == REG_METHOD_POST && request->if_match) {
         return refuse_condition(request);

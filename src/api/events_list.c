@@ -222,8 +222,6 @@ static void set_links(list_t *list, reg_reply_t *reply, const reg_answer_t *answ
 reg_reply_t *reg_events_search(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
-    const reg_error_t invalid = {
-        .status = 400, .message = "The request is not valid", .problems = &problems};
     list_t *list = apr_pcalloc(request->pool, sizeof(*list));
     reg_answer_t answer;
     reg_reply_t *reply;
@@ -234,7 +232,7 @@ reg_reply_t *reg_events_search(reg_request_t *request)
     reg_query_parse(&list->query, request, &problems);
     read_parameters(list);
     if (problems.list) {
-        return reg_reply_error(request, &invalid);
+        return reg_reply_problems(request, &reg_events_invalid, &problems);
     }
     if (list->whole && !request->host->enter_list(request)) {
         return reg_reply_status(request, 503);
@@ -242,7 +240,7 @@ reg_reply_t *reg_events_search(reg_request_t *request)
     reg_call(request, &events_search, list->values, &answer);
     if (answer.outcome == REG_INVALID) {
         reg_problems_add(&problems, "after", INVALID_AFTER);
-        return reg_reply_error(request, &invalid);
+        return reg_reply_problems(request, &reg_events_invalid, &problems);
     }
     reply = reg_reply_answer(request, &answer, rules);
     if (reply->status != 200) {

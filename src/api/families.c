@@ -32,11 +32,59 @@ typedef struct {
     apr_array_header_t *children_ids; /* in lower case, none twice */
 } family_t;
 
-static reg_reply_t *refuse(reg_request_t *request, const char *description)
+typedef enum {
+    USERNAME_TYPE,
+    USERNAME_EMPTY,
+    USERNAME_LONG,
+    USERNAME_CONTROL,
+    PASSWORD_TYPE,
+    PASSWORD_EMPTY,
+    PASSWORD_LONG,
+    INSTITUTION_FORMAT,
+    CHILDREN_TYPE,
+    CHILD_TYPE,
+    CHILDREN_FORMAT,
+    FIELDS_MISSING
+} family_error_t;
+
+#define INVALID_FIELDS "One or more request fields are invalid..."
+
+/* What each check answers with 400. The details stand between the two texts. */
+static const struct {
+    const char *message, *description, *end_of_description;
+} family_errors[] = {
+    [USERNAME_TYPE] = {INVALID_FIELDS, "username must be a string!", ""},
+    [USERNAME_EMPTY] = {INVALID_FIELDS, "Username must have at least one character!", ""},
+    [USERNAME_LONG] = {INVALID_FIELDS, "Username must have at most 255 characters!", ""},
+    [USERNAME_CONTROL] = {INVALID_FIELDS, "Username must not contain control characters!",
+                          ""},
+    [PASSWORD_TYPE] = {INVALID_FIELDS, "password must be a string!", ""},
+    [PASSWORD_EMPTY] = {INVALID_FIELDS, "password must have at least one character!", ""},
+    [PASSWORD_LONG] = {INVALID_FIELDS, "password must have at most 72 bytes!", ""},
+    [INSTITUTION_FORMAT] =
+        {"Parameter {institution_id} is not in valid format!",
+         "A 24-byte hex ID similar to this: 507f191e810c19729de860ea is expected.", ""},
+    [CHILDREN_TYPE] = {INVALID_FIELDS, "children must be an array!", ""},
+    [CHILD_TYPE] = {INVALID_FIELDS,
+                    "Children field contains invalid IDs. It is expected that each item "
+                    "in the array is a 24-byte hex string like this: "
+                    "507f191e810c19729de860ea",
+                    ""},
+    [CHILDREN_FORMAT] =
+        {INVALID_FIELDS,
+         "The following IDs from children attribute are not in valid format: ", ""},
+    [FIELDS_MISSING] = {"Required fields were not provided...", "", " are required!"},
+};
+
+static reg_reply_t *refuse_family(reg_request_t *request, family_error_t which,
+                                  const char *details)
 {
-    const reg_error_t error = {.status = 400,
-                               .message = "One or more request fields are invalid...",
-                               .description = description};
+    const reg_error_t error = {
+        .status = 400,
+        .message = family_errors[which].message,
+        .description =
+            apr_pstrcat(request->pool, family_errors[which].description, details,
+                        family_errors[which].end_of_description, NULL)};
 
     return reg_reply_error(request, &error);
 }
@@ -49,17 +97,17 @@ static reg_reply_t *check_username(reg_request_t *request, family_t *family)
         return NULL;
     }
     if (!reg_json_string(value)) {
-        return refuse(request, "username must be a string!");
+        return refuse_family(request, USERNAME_TYPE, "");
     }
     family->username = reg_check_trimmed(request->pool, reg_json_string(value));
     if (!*family->username) {
-        return refuse(request, "Username must have at least one character!");
+        return refuse_family(request, USERNAME_EMPTY, "");
     }
     if (reg_check_code_points(family->username) > REG_MAX_TEXT) {
-        return refuse(request, "Username must have at most 255 characters!");
+        return refuse_family(request, USERNAME_LONG, "");
     }
     if (reg_check_has_control(family->username)) {
-        return refuse(request, "Username must not contain control characters!");
+        return refuse_family(request, USERNAME_CONTROL, "");
     }
     return NULL;
 }
@@ -73,13 +121,13 @@ static reg_reply_t *check_password(reg_request_t *request, family_t *family)
         return NULL;
     }
     if (!family->password) {
-        return refuse(request, "password must be a string!");
+        return refuse_family(request, PASSWORD_TYPE, "");
     }
     if (!*family->password) {
-        return refuse(request, "password must have at least one character!");
+        return refuse_family(request, PASSWORD_EMPTY, "");
     }
     if (strlen(family->password) > MAX_PASSWORD_BYTES) {
-        return refuse(request, "password must have at most 72 bytes!");
+        return refuse_family(request, PASSWORD_LONG, "");
     }
     return NULL;
 }
@@ -94,14 +142,9 @@ static reg_reply_t *check_institution(reg_request_t *request, family_t *family)
 {
     const reg_json_t *value = reg_json_get(request->json, "institution_id");
     const char *id = reg_json_string(value);
-    const reg_error_t error = {
-        .status = 400,
-        .message = "Parameter {institution_id} is not in valid format!",
-        .description =
-            "A 24-byte hex ID similar to this: 507f191e810c19729de860ea is expected."};
 
     if (value && (!id || reg_check_object_id(id))) {
-        return reg_reply_error(request, &error);
+        return refuse_family(request, INSTITUTION_FORMAT, "");
     }
     family->institution = id ? lower_id(request, id) : NULL;
     return NULL;
@@ -154,10 +197,7 @@ static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
         const char *id = reg_json_string(reg_json_item(family->children, i));
 
         if (!id || !*id) {
-            return refuse(request,
-                          "Children field contains invalid IDs. It is expected that each "
-                          "item in the array is a 24-byte hex string like this: "
-                          "507f191e810c19729de860ea");
+            return refuse_family(request, CHILD_TYPE, "");
         }
         APR_ARRAY_PUSH(family->children_ids, const char *) = lower_id(request, id);
     }
@@ -173,7 +213,7 @@ static reg_reply_t *check_children(reg_request_t *request, family_t *family)
     family->children = reg_json_get(request->json, "children");
     family->children_ids = apr_array_make(request->pool, 4, sizeof(const char *));
     if (family->children && !reg_json_is_array(family->children)) {
-        return refuse(request, "children must be an array!");
+        return refuse_family(request, CHILDREN_TYPE, "");
     }
     refusal = collect_children(request, family);
     if (refusal) {
@@ -191,11 +231,8 @@ static reg_reply_t *check_children(reg_request_t *request, family_t *family)
         return NULL;
     }
     apr_array_pop(invalid);
-    return refuse(
-        request,
-        apr_pstrcat(request->pool,
-                    "The following IDs from children attribute are not in valid format: ",
-                    apr_array_pstrcat(request->pool, invalid, '\0'), NULL));
+    return refuse_family(request, CHILDREN_FORMAT,
+                         apr_array_pstrcat(request->pool, invalid, '\0'));
 }
 
 static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
@@ -208,8 +245,6 @@ static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
                   {"institution", family->institution != NULL},
                   {"Collection with children IDs", family->children_ids->nelts > 0}};
     const char *missing = NULL;
-    reg_error_t error = {.status = 400,
-                         .message = "Required fields were not provided..."};
 
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         if (!fields[i].present) {
@@ -218,11 +253,7 @@ static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
                         : fields[i].name;
         }
     }
-    if (!missing) {
-        return NULL;
-    }
-    error.description = apr_pstrcat(request->pool, missing, " are required!", NULL);
-    return reg_reply_error(request, &error);
+    return missing ? refuse_family(request, FIELDS_MISSING, missing) : NULL;
 }
 
 /* The order in which the API's own service looks at them. */

@@ -25,13 +25,18 @@ static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
 static const reg_operation_t groups_get_member = {.name = "groups_get_member",
                                                   .parameters = 3};
 
-static const char invalid_message[] = "The group member is not valid.";
+#define INVALID_MEMBER                                                                   \
+    {                                                                                    \
+        .status = 422, .message = "The group member is not valid."                       \
+    }
+
+static const reg_error_t invalid = INVALID_MEMBER;
 
 static const reg_rule_t rules[] = {
     {REG_CREATED, {.status = 201}},
     {REG_FOUND, {.status = 200}},
     {REG_NOT_FOUND, {.status = 404, .message = "There is no such group, plan or user."}},
-    {REG_BAD_DATA, {.status = 422, .message = invalid_message}},
+    {REG_BAD_DATA, INVALID_MEMBER},
     {0, {0}}};
 
 /* One message, so that guesses do not tell the codes that exist from others. */
@@ -209,15 +214,13 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
 {
     member_t m = {0};
     reg_problems_t problems = {.pool = request->pool, .null_is_absent = 1};
-    const reg_error_t invalid = {
-        .status = 422, .message = invalid_message, .problems = &problems};
     const char *group = request->captures[0]; /* NULL: the code's */
     reg_answer_t answer = {.outcome = REG_NOT_FOUND};
     reg_reply_t *reply;
 
     read_member(request, &m, &problems);
     if (problems.list) {
-        return reg_reply_error(request, &invalid);
+        return reg_reply_problems(request, &invalid, &problems);
     }
     if (!group || !reg_check_uuid(group)) {
         const char *values[] = {reg_id_uuid(request->pool),
@@ -243,7 +246,7 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
     if (answer.outcome == REG_INVALID) {
         count_code_refusal(request, answer.detail);
         add_faults(request, &problems, answer.detail);
-        return reg_reply_error(request, &invalid);
+        return reg_reply_problems(request, &invalid, &problems);
     }
     reply = reg_reply_answer(request, &answer, rules);
     if (reply->status == 201 && answer.detail) {

@@ -15,6 +15,8 @@
 static const reg_operation_t live_register =
     REG_KEYED_OPERATION("live_register", 5, 1, 1U << 0, 0);
 
+static const reg_error_t invalid = {.status = 400};
+
 static const reg_rule_t rules[] = {
     {REG_CREATED, {.status = 201}},
     {REG_NOT_FOUND, {.status = 404, .message = "There is no such session."}},
@@ -64,7 +66,6 @@ static const char *read_caller(const reg_request_t *request, reg_problems_t *pro
 reg_reply_t *reg_live_register(reg_request_t *request)
 {
     reg_problems_t problems = {.pool = request->pool};
-    const reg_error_t invalid = {.status = 400, .problems = &problems};
     const char *session = request->captures[0];
     const char *patient =
         reg_field(&problems, request->json, "", "patient_id", reg_check_name);
@@ -78,7 +79,7 @@ reg_reply_t *reg_live_register(reg_request_t *request)
         patient = read_caller(request, &problems);
     }
     if (problems.list) {
-        return reg_reply_error(request, &invalid);
+        return reg_reply_problems(request, &invalid, &problems);
     }
     if (!role) {
         role = patient ? "participant" : "guest";

@@ -36,14 +36,15 @@ reg_reply_t *reg_monitoring_live(reg_request_t *request)
     return tell(request, "{\"status\":\"live\"}");
 }
 
+static const reg_error_t not_ready = {
+    .status = 503,
+    .message = "The database cannot be reached or written to, or it is not installed for "
+               "this module."};
+
 static const reg_operation_t health = {.name = "health", .parameters = 1};
 
 reg_reply_t *reg_monitoring_ready(reg_request_t *request)
 {
-    static const reg_error_t not_ready = {
-        .status = 503,
-        .message = "The database cannot be reached or written to, or it is not "
-                   "installed for this module."};
     const char *values[] = {""};
     reg_answer_t answer;
 

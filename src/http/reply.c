@@ -229,6 +229,12 @@ const char *reg_reply_plain_body(apr_pool_t *pool, int status)
                        "\",\"message\":\"", words_for(status)->advice, "\"}", NULL);
 }
 
+const char *reg_reply_tls_only_body(void)
+{
+    return "{\"error\":\"validation_error\","
+           "\"message\":\"This port takes TLS only: use https.\"}";
+}
+
 reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
 {
     reg_reply_t *reply = apr_pcalloc(request->pool, sizeof(*reply));
@@ -272,6 +278,43 @@ reg_reply_t *reg_reply_status(reg_request_t *request, int status)
 {
     const reg_error_t error = {.status = status};
 
+    return reg_reply_error(request, &error);
+}
+
+reg_reply_t *reg_reply_not_json(reg_request_t *request, const char *where)
+{
+    const reg_error_t families = {
+        .status = 400,
+        .message = "Unable to process request body.",
+        .description = "Please verify that the JSON provided in the request body has a "
+                       "valid format and try again."};
+    const reg_error_t others = {
+        .status = 400,
+        .message = apr_psprintf(
+            request->pool, "The request body is not a valid JSON object (%s).", where)};
+
+    return reg_reply_error(request,
+                           request->api == REG_API_FAMILIES ? &families : &others);
+}
+
+reg_reply_t *reg_reply_encoded(reg_request_t *request)
+{
+    const reg_error_t error = {
+        .status = 415,
+        .message = "The request body must not be encoded: its Content-Encoding must be "
+                   "identity, or left out."};
+    reg_reply_t *reply = reg_reply_error(request, &error);
+
+    apr_table_setn(reply->headers, "Accept-Encoding", "identity");
+    return reply;
+}
+
+reg_reply_t *reg_reply_problems(reg_request_t *request, const reg_error_t *invalid,
+                                const reg_problems_t *problems)
+{
+    reg_error_t error = *invalid;
+
+    error.problems = problems;
     return reg_reply_error(request, &error);
 }
 

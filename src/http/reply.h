@@ -41,6 +41,16 @@ reg_reply_t *reg_reply_error(reg_request_t *request, const reg_error_t *error);
 /** The same, of a status that needs no words of its own. */
 reg_reply_t *reg_reply_status(reg_request_t *request, int status);
 
+/** The reply to a request with invalid fields: an API's error, with the fields added. */
+reg_reply_t *reg_reply_problems(reg_request_t *request, const reg_error_t *invalid,
+                                const reg_problems_t *problems);
+
+/** The reply to a request body that is not a JSON object. @param where it is not. */
+reg_reply_t *reg_reply_not_json(reg_request_t *request, const char *where);
+
+/** The reply to a request body with a content coding (RFC 9110, section 15.5.16). */
+reg_reply_t *reg_reply_encoded(reg_request_t *request);
+
 /**
  * The reply to what an operation answered.
  * @param rules of this API, up to one whose status is 0. An outcome that has none is one
@@ -61,5 +71,8 @@ const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t
 
 /** The body of an error of no API: what httpd refuses before there is a URI. */
 const char *reg_reply_plain_body(apr_pool_t *pool, int status);
+
+/** The body of the 400 to a plain HTTP request on a port that takes TLS only. */
+const char *reg_reply_tls_only_body(void);
 
 #endif

@@ -7,7 +7,6 @@
 #include "routes.h"
 
 #include <apr_cstr.h>
-#include <apr_strings.h>
 #include <string.h>
 
 /* Whether a media type, parameters left out, is JSON: application/json or any +json
@@ -28,36 +27,6 @@ static int is_json(const char *content_type)
                && apr_cstr_casecmpn(content_type + length - 5, "+json", 5) == 0);
 }
 
-/* The answer to a body that is no JSON object. */
-static reg_reply_t *refuse_json(reg_request_t *request, const char *where)
-{
-    const reg_error_t families = {
-        .status = 400,
-        .message = "Unable to process request body.",
-        .description = "Please verify that the JSON provided in the request body has a "
-                       "valid format and try again."};
-    const reg_error_t others = {
-        .status = 400,
-        .message = apr_psprintf(
-            request->pool, "The request body is not a valid JSON object (%s).", where)};
-
-    return reg_reply_error(request,
-                           request->api == REG_API_FAMILIES ? &families : &others);
-}
-
-/* The answer to a body that is encoded (RFC 9110, section 15.5.16). */
-static reg_reply_t *refuse_coding(reg_request_t *request)
-{
-    const reg_error_t error = {
-        .status = 415,
-        .message = "The request body must not be encoded: its Content-Encoding must be "
-                   "identity, or left out."};
-    reg_reply_t *reply = reg_reply_error(request, &error);
-
-    apr_table_setn(reply->headers, "Accept-Encoding", "identity");
-    return reply;
-}
-
 /* Reads and parses the body of a POST or PUT; NULL when it is there to be served. */
 static reg_reply_t *receive(reg_request_t *request)
 {
@@ -69,7 +38,7 @@ static reg_reply_t *receive(reg_request_t *request)
     }
     status = request->host->read_body(request);
     if (status == 415) {
-        return refuse_coding(request);
+        return reg_reply_encoded(request);
     }
     if (status) {
         return status < 0 ? reg_reply(request, status, NULL)
@@ -80,7 +49,7 @@ static reg_reply_t *receive(reg_request_t *request)
     if (request->json) {
         return NULL;
     }
-    return where ? refuse_json(request, where) : reg_reply_status(request, 503);
+    return where ? reg_reply_not_json(request, where) : reg_reply_status(request, 503);
 }
 
 /* The answer where no route has this method: what the path allows, or that there is no

@@ -67,8 +67,7 @@ static const char *make_body(request_rec *r, request_rec *refused)
         apr_table_unset(r->headers_out, "Allow");
     }
     if (is_without_tls(refused)) {
-        return "{\"error\":\"validation_error\","
-               "\"message\":\"This port takes TLS only: use https.\"}";
+        return reg_reply_tls_only_body();
     }
     if (conf->api < 0) {
         return reg_reply_plain_body(r->pool, r->status);
