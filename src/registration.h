@@ -103,6 +103,18 @@ typedef struct reg_answer_t {
     const char *body;   /* JSON for the client, passed on as it is, or NULL */
 } reg_answer_t;
 
+/** What the logs tell of a request's calls of the database; times are in microseconds. */
+typedef struct reg_call_stats_t {
+    int batch;                      /* requests of the last call; 0: none */
+    int backend;                    /* process id of the last call's session; 0: none */
+    int retries;                    /* calls that were made again */
+    unsigned retry_reasons;         /* why; bits 1 << reg_verdict_t */
+    apr_interval_time_t queued;     /* in the queues, a connection already being free */
+    apr_interval_time_t connecting; /* waiting for a connection */
+    apr_interval_time_t executing;  /* at the database */
+    apr_interval_time_t took;       /* from the beginning of its batches to their end */
+} reg_call_stats_t;
+
 /** What the directives of a mount say, defaults filled in. */
 typedef struct reg_settings_t {
     apr_size_t max_body;     /* bytes */
@@ -182,9 +194,8 @@ struct reg_request_t {
     int is_list; /* set by enter_list */
 
     /* Set by `call`, for the logs: */
-    const char *outcome;      /* NULL: it has not been called */
-    int batch;                /* how many requests were carried together; 0: none */
-    apr_interval_time_t took; /* at the database */
+    const char *outcome; /* NULL: it has not been called */
+    reg_call_stats_t stats;
 
     /* The host's own: */
     apr_time_t deadline; /* of all calls for one answer; 0 before the first */

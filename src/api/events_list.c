@@ -191,7 +191,7 @@ static int read_on(reg_reply_t *reply, apr_pool_t *pool)
     part.pool = pool;
     reg_call(&part, &events_search, list->values, &answer);
     list->request->outcome = part.outcome;
-    list->request->took = part.took; /* of all parts */
+    list->request->stats = part.stats; /* of all parts */
     if ((answer.outcome != REG_FOUND && answer.outcome != REG_MORE) || !answer.body) {
         return 0;
     }

@@ -2,6 +2,7 @@
 #include "batch.h"
 
 #include "metrics.h"
+#include "trace.h"
 
 #include <sys/param.h>
 
@@ -14,7 +15,9 @@ int reg_batch_prepare(void *data, apr_time_t start_by)
 {
     reg_batch_t *batch = data;
 
-    batch->held = batch->connections->checkout(batch->connections->baton, start_by);
+    batch->connecting = 0;
+    batch->held = reg_trace_checkout(batch->connections, batch->operation, start_by,
+                                     &batch->connecting);
     return batch->held != NULL;
 }
 
@@ -53,12 +56,21 @@ static void record_batch(const reg_batch_t *batch, void *const *requests, int co
     for (int i = 0; i < count; i++) {
         reg_batch_request_t *request = requests[i];
 
-        request->item->batch = count;
-        request->item->took += took;
+        request->item->stats.batch = count;
+        request->item->stats.took += took;
         if (request->item->answer.outcome == REG_LOCKED) {
             reg_locked_keys_add(batch->locked_keys, &request->key);
         }
     }
+}
+
+void reg_batch_end_wait(const reg_batch_t *batch, reg_batch_request_t *request)
+{
+    apr_interval_time_t waited = apr_time_now() - request->queued_at;
+    apr_interval_time_t connecting = MIN(batch->connecting, waited);
+
+    request->item->stats.connecting += connecting;
+    request->item->stats.queued += waited - connecting;
 }
 
 /* Makes the call for some requests and checks the connection in. The call has a pool of
@@ -78,7 +90,10 @@ static void run_batch(reg_batch_t *batch, batch_kind_t kind, void *const *reques
 
     for (int i = 0; i < count; i++) {
         items[i] = ((reg_batch_request_t *)requests[i])->item;
+        reg_batch_end_wait(batch, requests[i]);
     }
+    reg_trace(batch->connections, batch->operation, "leads a batch of %d requests%s",
+              count, kind == LOCKED ? ", key locked" : "");
     apr_pool_create(&call.pool, batch->pool);
     call_batch(batch, kind, &call);
     check_in(batch);
@@ -103,6 +118,7 @@ void reg_batch_run(void *data, void *const *requests, int count, apr_time_t star
         reg_batch_request_t *request = requests[i];
 
         if (reg_locked_keys_has(batch->locked_keys, request->key.key)) {
+            reg_batch_end_wait(batch, request);
             request->item->answer.outcome = REG_LOCKED;
         }
         else {

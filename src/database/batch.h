@@ -15,6 +15,7 @@ typedef struct reg_batch_request_t {
     reg_item_t *item;
     reg_locked_key_t key; /* the row that the request competes for */
     apr_size_t size;      /* bytes of its values */
+    apr_time_t queued_at; /* when it joined its queue */
 } reg_batch_request_t;
 
 /** The state of a leader. */
@@ -25,6 +26,7 @@ typedef struct reg_batch_t {
     reg_locked_keys_t *locked_keys; /* of the operation */
     int most;                       /* requests of a transaction */
     reg_connection_t *held;         /* checked out for the batch, or NULL */
+    apr_interval_time_t connecting; /* the time that the checkout took */
 } reg_batch_t;
 
 /** Checks a connection out; a reg_batch_queue_prepare_t. */
@@ -41,6 +43,9 @@ void reg_batch_run(void *batch, void *const *requests, int count, apr_time_t sta
  *  reg_batch_queue_run_t. */
 void reg_batch_run_locked(void *batch, void *const *requests, int count,
                           apr_time_t start_by);
+
+/** Adds a request's wait in its queue, and for the batch's connection, to its stats. */
+void reg_batch_end_wait(const reg_batch_t *batch, reg_batch_request_t *request);
 
 /** Runs one request alone; it may take until its deadline. */
 void reg_batch_run_single(reg_batch_t *batch, reg_batch_request_t *request,

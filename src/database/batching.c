@@ -4,6 +4,8 @@
 #include "batch.h"
 #include "batch_queue.h"
 #include "metrics.h"
+#include "outcomes.h"
+#include "trace.h"
 
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
@@ -82,6 +84,21 @@ static void change_queued(const reg_batch_t *batch, int change)
     reg_metrics_change(batch->connections->metrics, REG_REQUESTS_QUEUED, change);
 }
 
+/* Notes that a request joins a queue. */
+static void begin_wait(reg_batch_t *batch, reg_batch_request_t *request,
+                       const char *queue)
+{
+    batch->connecting = 0;
+    request->queued_at = apr_time_now();
+    reg_trace(batch->connections, batch->operation, "joins %s", queue);
+}
+
+static void count_request_retry(const reg_batch_t *batch,
+                                const reg_batch_request_t *request, reg_verdict_t reason)
+{
+    reg_trace_retry(batch->connections, batch->operation, &request->item, 1, reason);
+}
+
 /* Waits for the semaphore of single requests. @return 0 if it is not entered in time. */
 static int enter_single(const reg_batching_t *batching, const reg_batch_t *batch,
                         apr_time_t start_by)
@@ -108,7 +125,9 @@ static int enter_single(const reg_batching_t *batching, const reg_batch_t *batch
 static void run_single(const reg_batching_t *batching, reg_batch_t *batch,
                        reg_batch_request_t *request, apr_time_t start_by)
 {
+    begin_wait(batch, request, "the queue of single requests");
     if (batching->singles && !enter_single(batching, batch, start_by)) {
+        reg_batch_end_wait(batch, request);
         request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
         return;
     }
@@ -119,12 +138,15 @@ static void run_single(const reg_batching_t *batching, reg_batch_t *batch,
 }
 
 static void run_queued(reg_batch_queue_t *queue, reg_batch_t *batch,
-                       reg_batch_request_t *request, apr_time_t start_by)
+                       reg_batch_request_t *request, const char *name,
+                       apr_time_t start_by)
 {
+    begin_wait(batch, request, name);
     change_queued(batch, 1);
     if (!reg_batch_queue_run(queue, batch->pool, request, request->size, batch,
                              start_by)) {
         change_queued(batch, -1);
+        reg_batch_end_wait(batch, request);
         request->item->answer = (reg_answer_t){.outcome = REG_UNAVAILABLE};
     }
 }
@@ -138,15 +160,17 @@ static void run_once(const reg_batching_t *batching, const queues_t *queues,
         run_single(batching, batch, request, start_by);
     }
     else if (is_locked) {
-        run_queued(queues->slow_queue, batch, request, start_by);
+        run_queued(queues->slow_queue, batch, request, "the slow queue", start_by);
     }
     else if (batching->most == 1) {
+        begin_wait(batch, request, "no queue");
         reg_batch_run_single(batch, request, start_by);
     }
     else {
-        run_queued(queues->queue, batch, request, start_by);
+        run_queued(queues->queue, batch, request, "the queue", start_by);
     }
     if (request->item->answer.outcome == REG_SLOW) {
+        count_request_retry(batch, request, REG_CALL_SLOW);
         run_single(batching, batch, request, start_by);
     }
 }
@@ -170,7 +194,7 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
     reg_batch_request_t request = {.item = item,
                                    .key = {.key = key ? key : ""},
                                    .size = count_bytes(operation, item)};
-    reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL};
+    reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL, 0};
     apr_time_t start_by = deadline - REG_CALL_TIME;
     /* A batch's deadline is the earliest of its requests': a request stops retrying early
      * enough not to cut the lock timeout of the others short. */
@@ -188,6 +212,7 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
     run_once(batching, queues, &batch, &request,
              reg_locked_keys_has(queues->locked_keys, request.key.key), start_by);
     while (item->answer.outcome == REG_LOCKED && apr_time_now() < retry_until) {
+        count_request_retry(&batch, &request, REG_CALL_LOCKED);
         run_once(batching, queues, &batch, &request, 1, start_by);
     }
     reg_locked_keys_remove(queues->locked_keys, &request.key);
@@ -200,4 +225,6 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
                          operation->name));
         item->answer.outcome = REG_UNAVAILABLE;
     }
+    reg_trace(connections, operation, "answered %s, in a batch of %d",
+              reg_outcome_name(item->answer.outcome), item->stats.batch);
 }

@@ -46,6 +46,9 @@ typedef struct reg_connections_t {
     void (*report)(void *baton, const char *message);
     void *baton;
     struct reg_metrics_t *metrics; /* counts the calls; or NULL */
+    /** Logs a step of an operation, without data of a request; NULL: steps are not
+     * logged. */
+    void (*trace)(void *baton, const char *operation, const char *step);
 } reg_connections_t;
 
 /** Shuts a connection down; reg_connection_refresh() reconnects it. */

@@ -23,9 +23,8 @@ typedef struct reg_item_t {
     const char *const *values; /* as many as the operation has parameters */
     apr_pool_t *pool;          /* of the answer's strings */
     reg_answer_t answer;
-    int batch;                /* number of requests in its last call */
-    apr_interval_time_t took; /* all its calls, with the wait for a connection */
-    int in_doubt;             /* it was sent and its outcome is unknown; initially 0 */
+    reg_call_stats_t stats; /* initially 0 */
+    int in_doubt;           /* it was sent and its outcome is unknown; initially 0 */
 } reg_item_t;
 
 /** A call. */

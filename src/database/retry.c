@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "retry.h"
 
+#include "trace.h"
+
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <string.h>
@@ -46,22 +48,37 @@ static int is_usable_after(reg_verdict_t verdict)
            || verdict == REG_CALL_SLOW || verdict == REG_CALL_CANCELLED;
 }
 
+static void check_out_held(const reg_call_t *call)
+{
+    apr_interval_time_t waited = 0;
+
+    *call->held =
+        reg_trace_checkout(call->connections, call->operation, call->start_by, &waited);
+    for (int i = 0; i < call->count; i++) {
+        call->items[i]->stats.connecting += waited;
+    }
+}
+
+static void count_call_retry(const reg_call_t *call, reg_verdict_t reason)
+{
+    reg_trace_retry(call->connections, call->operation, call->items, call->count, reason);
+}
+
 /* Makes the call once. A call that would start more than half of REG_CALL_TIME late, as
  * the checkout of its connection took until start_by, is not made. Without a connection
  * the verdict is REG_CALL_BROKEN, which is retried, only for a call in doubt. */
 static reg_verdict_t attempt_call(const reg_call_t *call)
 {
-    const reg_connections_t *from = call->connections;
     int is_late = apr_time_now() > call->start_by + REG_CALL_TIME / 2;
     reg_verdict_t verdict;
 
     if (!*call->held && !is_late) {
-        *call->held = from->checkout(from->baton, call->start_by);
+        check_out_held(call);
     }
     if (!*call->held || is_late) {
         return is_in_doubt(call) ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
     }
-    verdict = reg_execute(*call->held, call);
+    verdict = reg_trace_call(*call->held, call);
     if (!is_usable_after(verdict)) {
         check_in_held(call);
     }
@@ -75,6 +92,7 @@ static reg_verdict_t retry_broken(const reg_call_t *call)
     reg_verdict_t verdict = attempt_call(call);
 
     while (verdict == REG_CALL_BROKEN && apr_time_now() + pause < call->start_by) {
+        count_call_retry(call, verdict);
         apr_sleep(pause);
         pause = MIN(2 * pause, MAX_BACKOFF);
         verdict = attempt_call(call);
@@ -119,9 +137,11 @@ static void call_one_by_one(const reg_call_t *call)
 }
 
 /* Retries several requests one by one; answers a single request. */
-static void retry_apart_or_answer(const reg_call_t *call, reg_outcome_t outcome)
+static void retry_apart_or_answer(const reg_call_t *call, reg_verdict_t reason,
+                                  reg_outcome_t outcome)
 {
     if (call->count > 1) {
+        count_call_retry(call, reason);
         call_one_by_one(call);
     }
     else {
@@ -203,6 +223,7 @@ static void call_and_retry(const reg_call_t *call)
     reg_verdict_t verdict = retry_broken(call);
 
     for (int i = 0; i < MAX_CONFLICT_RETRIES && verdict == REG_CALL_CONFLICT; i++) {
+        count_call_retry(call, verdict);
         sleep_randomly();
         verdict = retry_broken(call);
     }
@@ -210,16 +231,17 @@ static void call_and_retry(const reg_call_t *call)
     case REG_CALL_DONE:
         break;
     case REG_CALL_REFUSED:
-        retry_apart_or_answer(call, REG_BAD_DATA);
+        retry_apart_or_answer(call, verdict, REG_BAD_DATA);
         break;
     case REG_CALL_SLOW:
-        retry_apart_or_answer(call, REG_SLOW);
+        retry_apart_or_answer(call, verdict, REG_SLOW);
         break;
     case REG_CALL_CANCELLED:
-        retry_apart_or_answer(call, REG_UNAVAILABLE);
+        retry_apart_or_answer(call, verdict, REG_UNAVAILABLE);
         break;
     case REG_CALL_LOCKED:
         if (count_keys(call) > 1) {
+            count_call_retry(call, verdict);
             call_by_key(call, MIN_LOCK_TIMEOUT, call->count);
         }
         else {

@@ -7,6 +7,7 @@
 #include "limiter.h"
 #include "metrics_memory.h"
 #include "outcomes.h"
+#include "trace.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
@@ -352,6 +353,12 @@ static void report(void *baton, const char *message)
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, (request_rec *)baton, "%s", message);
 }
 
+static void trace_step(void *baton, const char *operation, const char *step)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE1, 0, (request_rec *)baton,
+                  "REG0502: operation %s: %s", operation, step);
+}
+
 apr_time_t reg_pool_deadline(reg_request_t *request)
 {
     const request_rec *r = request->host_data;
@@ -367,8 +374,13 @@ void reg_pool_run_operation(reg_request_t *request, const reg_operation_t *opera
 {
     request_rec *r = request->host_data;
     const reg_server_conf_t *conf = reg_server_conf(r->server);
-    const reg_connections_t connections = {checkout, checkin, report, r,
-                                           reg_metrics(r->server)};
+    const reg_connections_t connections = {checkout,
+                                           checkin,
+                                           report,
+                                           r,
+                                           reg_metrics(r->server),
+                                           APLOG_R_IS_LEVEL(r, APLOG_TRACE1) ? trace_step
+                                                                             : NULL};
     reg_item_t item = {.values = values, .pool = request->pool};
 
     if (!conf->batching || !conf->limiter) {
@@ -384,6 +396,5 @@ void reg_pool_run_operation(reg_request_t *request, const reg_operation_t *opera
     *answer = item.answer;
     reg_cache_put(conf->cache, operation, answer);
     request->outcome = reg_outcome_name(item.answer.outcome);
-    request->batch = item.batch;
-    request->took += item.took;
+    reg_trace_add(&request->stats, &item.stats);
 }

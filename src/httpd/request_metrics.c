@@ -4,9 +4,13 @@
 #include "metrics_memory.h"
 #include "request.h"
 #include "routes.h"
+#include "trace.h"
 
 #include <apr_strings.h>
+#include <http_log.h>
 #include <http_protocol.h>
+
+APLOG_USE_MODULE(registration);
 
 /* What a log may want to tell of a request, as %{registration-…}n. */
 static void note(request_rec *r, const reg_request_t *request)
@@ -16,9 +20,33 @@ static void note(request_rec *r, const reg_request_t *request)
     }
     if (request->outcome) {
         apr_table_setn(r->notes, "registration-outcome", request->outcome);
-        apr_table_setn(r->notes, "registration-batch", apr_itoa(r->pool, request->batch));
-        apr_table_setn(r->notes, "registration-dbtime", apr_ltoa(r->pool, request->took));
+        apr_table_setn(r->notes, "registration-batch",
+                       apr_itoa(r->pool, request->stats.batch));
+        apr_table_setn(r->notes, "registration-dbtime",
+                       apr_ltoa(r->pool, request->stats.took));
     }
+}
+
+/* Logs how a request was answered: counts and times, no data of the request. */
+static void log_answer(request_rec *r, const reg_request_t *request, int status,
+                       apr_interval_time_t total)
+{
+    const reg_call_stats_t *stats = &request->stats;
+
+    if (!APLOG_R_IS_LEVEL(r, APLOG_DEBUG)) {
+        return;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r,
+                  "REG0501: request answered: operation=%s status=%d outcome=%s batch=%d "
+                  "backend=%d retries=%d reasons=%s queued=%" APR_TIME_T_FMT
+                  "us connecting=%" APR_TIME_T_FMT "us executing=%" APR_TIME_T_FMT
+                  "us total=%" APR_TIME_T_FMT "us",
+                  request->route ? request->route->operation : "none", status,
+                  request->outcome ? request->outcome : "none", stats->batch,
+                  stats->backend, stats->retries,
+                  stats->retries ? reg_trace_reasons(r->pool, stats->retry_reasons)
+                                 : "none",
+                  stats->queued, stats->connecting, stats->executing, total);
 }
 
 /* The request as it was served; one that was refused before is looked at now. */
@@ -38,6 +66,7 @@ static int count_request(request_rec *r)
     const reg_dir_conf_t *conf = reg_dir_conf(r);
     request_rec *answering = r;
     const reg_request_t *request;
+    apr_interval_time_t total;
 
     if (conf->api < 0) {
         return DECLINED;
@@ -47,8 +76,10 @@ static int count_request(request_rec *r)
     }
     request = request_of(r, conf);
     note(answering, request); /* mod_log_config looks there */
+    total = apr_time_now() - r->request_time;
     reg_metrics_request(reg_metrics(r->server), reg_route_operation(request->route),
-                        answering->status, apr_time_now() - r->request_time);
+                        answering->status, total);
+    log_answer(r, request, answering->status, total);
     return OK;
 }
 

@@ -2,7 +2,8 @@
 #ifndef REGISTRATION_HTTPD_REQUEST_METRICS_H
 #define REGISTRATION_HTTPD_REQUEST_METRICS_H
 
-/** Counts each request when httpd logs it, and sets the notes that LogFormat can name. */
+/** When httpd logs a request: counts it, sets the notes that a LogFormat can name, and
+ * logs how it was answered at level debug. */
 
 #include <httpd.h>
 

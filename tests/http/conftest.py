@@ -62,9 +62,11 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def httpd(tmp_path_factory, certificates, issuer, postgres):
-    """The httpd that the tests share; `make check-valgrind` has it run under valgrind."""
+    """The httpd that the tests share; `make check-valgrind` has it run under valgrind. It
+    traces each request, so that no_log_tells_what_was_sent looks at all traced lines."""
     port = servers.free_port()
-    site = servers.example_site(port, certificates, issuer, postgres)
+    site = servers.example_site(port, certificates, issuer, postgres).replace(
+        "LogLevel registration:info", "LogLevel registration:trace1")
     httpd = servers.Httpd(tmp_path_factory.mktemp("httpd"), site, port, log_level="info",
                           valgrind="REGISTRATION_VALGRIND" in os.environ)
     httpd.start()

@@ -113,9 +113,11 @@ def found_in(text, sent):
 # --- Logs ----------------------------------------------------------------------------------
 
 # Each kind: the name of its files, the lines that count, and what precedes their message.
-# The access log is not among them: it has the paths, which is what it is for.
+# The access log is not among them: it has the paths, which is what it is for. The module's own
+# lines count at every level.
 KINDS = {
-    "error.log": (r"^(?!\[[^]]*\] \[\w*:(debug|trace\d)\])", r"^(\[[^]]*\] )*"),
+    "error.log": (r"^(?!\[[^]]*\] \[(?!registration:)\w*:(debug|trace\d)\])",
+                  r"^(\[[^]]*\] )*"),
     "postgresql.log": (r" registration@(?!\S+ STATEMENT:  (?!SELECT item, ))|^\t",
                        r"^\S+ \S+ \S+ \[\d+\] \S+@\S+ |^\t"),
 }

@@ -110,7 +110,7 @@ static inline int make_service(void **state)
         connect_administrator(database->pool, database_name(database->pool));
     service->batching = reg_batching_make(database->pool, 64, NULL);
     service->connections =
-        (reg_connections_t){check_out, check_in, ignore_report, service, NULL};
+        (reg_connections_t){check_out, check_in, ignore_report, service, NULL, NULL};
     pthread_mutex_init(&service->mutex, NULL);
     for (int i = 0; i < MOST_CONNECTIONS; i++) {
         service->list[i].pg = connect_service(database->pool);

@@ -269,8 +269,8 @@ static inline int make_store(void **state)
     database = *state = apr_pcalloc(pool, sizeof(*database));
     database->pool = pool;
     database->reports = "";
-    database->connections = (reg_connections_t){fixture_checkout, fixture_checkin,
-                                                fixture_report, database, NULL};
+    database->connections = (reg_connections_t){
+        fixture_checkout, fixture_checkin, fixture_report, database, NULL, NULL};
     database->administrator = connect_administrator(pool, name);
     database->connection.pg = connect_service(pool);
     start_over(database);
