@@ -115,12 +115,10 @@ static reg_verdict_t judge_missing_result(const reg_call_t *call)
     reg_metrics_error(call->connections->metrics, NULL);
     reg_execute_report(
         call,
-        apr_psprintf(call->pool,
-                     is_broken ? "REG0305: operation %s: connection lost before the "
-                                 "answer; retrying on another connection"
-                               : "REG0305: operation %s: no answer before the deadline; "
-                                 "returning 503",
-                     call->operation->name));
+        apr_psprintf(call->pool, "REG0305: operation %s: %s", call->operation->name,
+                     is_broken ? "connection lost before the answer; retrying on another "
+                                 "connection"
+                               : "no answer before the deadline; returning 503"));
     return is_broken ? REG_CALL_BROKEN : REG_CALL_UNAVAILABLE;
 }
 
