@@ -27,14 +27,14 @@ DOCUMENT = (servers.ROOT / "docs" / "architecture.md").read_text()
 # retry.c goes back to batch.c, which makes the call.
 DETOUR = ('#include "retry.h"\n\n#include <apr_general.h>',
           '#include "retry.h"\n\n#include "batch.h"\n\n#include <apr_general.h>',
-          "verdict = reg_connection_call(*call->held, call);",
+          "verdict = reg_execute(*call->held, call);",
           "verdict = reg_batch_call(*call->held, call);",
           "int reg_batch_prepare(void *batch, apr_time_t start_by);",
           "int reg_batch_prepare(void *batch, apr_time_t start_by);\n"
           "reg_verdict_t reg_batch_call(reg_connection_t *one, const reg_call_t *call);",
           "int reg_batch_prepare(void *data, apr_time_t start_by)\n{",
           "reg_verdict_t reg_batch_call(reg_connection_t *one, const reg_call_t *call)\n"
-          "{\n    return reg_connection_call(one, call);\n}\n\n"
+          "{\n    return reg_execute(one, call);\n}\n\n"
           "int reg_batch_prepare(void *data, apr_time_t start_by)\n{")
 
 # batching.c looks for a locked key before it looks for the queues.
