@@ -106,7 +106,7 @@ static void add_count(count_t *count, count_t number)
     __atomic_fetch_add(count, number, __ATOMIC_RELAXED);
 }
 
-static count_t read_count(const count_t *count)
+static count_t load_count(const count_t *count)
 {
     return __atomic_load_n(count, __ATOMIC_RELAXED);
 }
@@ -246,7 +246,7 @@ static count_t count_values(const histogram_t *histogram)
     count_t count = 0;
 
     for (int i = 0; i <= MAX_BUCKETS; i++) {
-        count += read_count(&histogram->counts[i]);
+        count += load_count(&histogram->counts[i]);
     }
     return count;
 }
@@ -255,7 +255,7 @@ reg_metrics_now_t reg_metrics_now(const reg_metrics_t *metrics)
 {
     const block_t *block = metrics->block;
     reg_metrics_now_t now = {.batches = count_values(&block->batches),
-                             .batched = read_count(&block->batches.sum)};
+                             .batched = load_count(&block->batches.sum)};
 
     for (const slot_t *slot = block->slots; slot < block->slots + SLOTS; slot++) {
         if (!is_running(__atomic_load_n(&slot->pid, __ATOMIC_RELAXED))) {
@@ -277,7 +277,7 @@ static count_t count_statuses(const block_t *block, int operation, int from, int
     count_t count = 0;
 
     for (int status = from; status < to; status++) {
-        count += read_count(&block->requests[operation][status]);
+        count += load_count(&block->requests[operation][status]);
     }
     return count;
 }
@@ -292,7 +292,7 @@ reg_metrics_line_t reg_metrics_line(const reg_metrics_t *metrics, int operation)
         .requests = count,
         .refused = count_statuses(block, operation, 400, 500),
         .failed = count_statuses(block, operation, 500, STATUSES),
-        .mean = count ? (apr_interval_time_t)(read_count(&took->sum) / count) : 0};
+        .mean = count ? (apr_interval_time_t)(load_count(&took->sum) / count) : 0};
 }
 
 /*
@@ -352,7 +352,7 @@ static void append_counters(text_t *text, const counters_t *counters,
     int is_first = 1;
 
     for (int i = 0; i < counters->count; i++) {
-        count_t count = read_count(&counts[i]);
+        count_t count = load_count(&counts[i]);
 
         if (count || counters->labels) {
             append_format(text, "%s%s%s%s%" APR_UINT64_T_FMT "%s",
@@ -424,7 +424,7 @@ static void append_histogram(text_t *text, const char *name, const char *label,
     for (int i = 0; i <= buckets->count; i++) {
         const char *bound = i < buckets->count ? buckets->bounds[i].text : "+Inf";
 
-        count += read_count(&histogram->counts[i]);
+        count += load_count(&histogram->counts[i]);
         append_format(text, "%s_bucket{%s%sle=\"%s\"} %" APR_UINT64_T_FMT "\n", name,
                       label, *label ? "," : "", bound, count);
     }
@@ -432,7 +432,7 @@ static void append_histogram(text_t *text, const char *name, const char *label,
         label = apr_pstrcat(text->pool, "{", label, "}", NULL);
     }
     append_format(text, "%s_sum%s %.6f\n", name, label,
-                  (double)read_count(&histogram->sum) / buckets->unit);
+                  (double)load_count(&histogram->sum) / buckets->unit);
     append_format(text, "%s_count%s %" APR_UINT64_T_FMT "\n", name, label, count);
 }
 
@@ -513,7 +513,7 @@ static void append_buckets(text_t *text, const histogram_t *histogram)
 {
     for (int i = 0; i <= durations.count; i++) {
         append_format(text, "%s%" APR_UINT64_T_FMT, i ? "," : "[",
-                      read_count(&histogram->counts[i]));
+                      load_count(&histogram->counts[i]));
     }
     append_format(text, "]");
 }
