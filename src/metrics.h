@@ -3,41 +3,39 @@
 #define REGISTRATION_METRICS_H
 
 /**
- * The counters, and their renderings.
+ * What is counted, and how it is told.
  *
- * All child processes count in one block of shared memory of fixed size. Counting is a
- * relaxed atomic addition, without a lock and without an allocation. Gauges (connections,
- * queued requests) are in one slot for each process. The slot of a process that has
- * ended, in any way, is not counted and is used again.
+ * All child processes count in one block of memory, of fixed size, which whoever runs
+ * them has made and filled with zeros. Counting is a relaxed atomic addition: it takes no
+ * lock and no memory. What goes up and down (connections, the queue) is kept in a slot of
+ * each process, which is left out and used again once that process has ended, however it
+ * did.
  *
- * All functions that count accept NULL for the block, and then do nothing.
+ * Everything takes NULL for a block that is not there, and then does nothing.
  */
 
 #include <apr_pools.h>
 #include <apr_time.h>
 
-/** The most operations, with the one that stands for no operation. */
+/** Most operations, the one that stands for no operation included. */
 #define REG_METRICS_OPERATIONS 32
 
-/** A process's access to the block. */
+/** A process's way to the block. */
 typedef struct reg_metrics_t reg_metrics_t;
 
-/** The gauges. */
+/** What goes up and down. */
 typedef enum {
     REG_CONNECTIONS_OPEN,
     REG_CONNECTIONS_IN_USE,
-    REG_REQUESTS_QUEUED, /* requests that wait in a queue */
-    REG_PROCESS_GAUGES,  /* the gauges above are changed by each process */
-    REG_PROCESSES = REG_PROCESS_GAUGES,
-    REG_BREAKERS_OPEN,
+    REG_REQUESTS_QUEUED, /* that wait for others to be answered */
     REG_GAUGES
 } reg_gauge_t;
 
 /** Why there was no connection for a call. */
 typedef enum {
-    REG_REFUSED_BUSY,        /* all were in use until the deadline */
-    REG_REFUSED_UNREACHABLE, /* the attempt to connect failed, which opens the breaker */
-    REG_REFUSED_BREAKER,     /* the circuit breaker was open */
+    REG_REFUSED_BUSY,        /* none was free in time */
+    REG_REFUSED_UNREACHABLE, /* it could not be made; this opens the breaker */
+    REG_REFUSED_BREAKER,     /* the breaker was open */
     REG_REFUSALS
 } reg_refusal_t;
 
@@ -50,55 +48,54 @@ typedef enum {
     REG_CODE_REFUSALS
 } reg_code_refusal_t;
 
-/** The size of the block in bytes. The block is aligned to 64 bytes. */
+/** Bytes of the block, which is to begin at a multiple of 64. */
 apr_size_t reg_metrics_size(void);
 
-/** Records the start of counting, in a block of zeros. */
+/** Notes that counting begins, in a block of zeros. */
 void reg_metrics_begin(void *block);
 
 /**
- * Joins a block and takes a slot in it. If there are more processes than slots, the
- * gauges of the processes without a slot are not counted.
- * @param pool its cleanup frees the slot.
+ * Joins a block, and takes a slot in it. With more processes than there are slots, those
+ * without go uncounted in what goes up and down.
+ * @param pool with this the process leaves the slot.
  */
 reg_metrics_t *reg_metrics_join(apr_pool_t *pool, void *block);
 
-/** Counts a request and its duration. @param operation 0 for none. */
+/** Counts a request and how long it took. @param operation 0 for none. */
 void reg_metrics_request(reg_metrics_t *metrics, int operation, int status,
                          apr_interval_time_t took);
 
-/** Counts a batch and its requests. */
+/** Counts a batch of so many requests. */
 void reg_metrics_batch(reg_metrics_t *metrics, int size);
 
-/** Counts a call of an operation and its duration. */
+/** Counts a call of an operation at the database. */
 void reg_metrics_call(reg_metrics_t *metrics, apr_interval_time_t took);
 
-/** Counts an error of the database. @param state SQLSTATE; NULL: it did not answer. */
+/** Counts an error of the database's. @param state SQLSTATE; NULL: it did not answer. */
 void reg_metrics_error(reg_metrics_t *metrics, const char *state);
 
 void reg_metrics_refused(reg_metrics_t *metrics, reg_refusal_t reason);
 
 void reg_metrics_code_refused(reg_metrics_t *metrics, reg_code_refusal_t reason);
 
-/** Records until when this process's circuit breaker is open. */
+/** Notes until when this process's breaker is open. */
 void reg_metrics_breaker(reg_metrics_t *metrics, apr_time_t until);
 
-/** Adds to one of the gauges of a process. */
 void reg_metrics_change(reg_metrics_t *metrics, reg_gauge_t gauge, int change);
 
 /**
- * All counters in Prometheus' text format, version 0.0.4. Counters by operation, status
- * or SQLSTATE are left out while they are 0.
- * @param names of the operations, ends with NULL.
+ * All of it in Prometheus' text format, version 0.0.4. What has labels is there once
+ * there is something to tell.
+ * @param names of the operations, up to a NULL.
  */
 const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
                              const char *const *names);
 
-/** The counters as JSON, for the status page. */
+/** The same as JSON, for the status page. */
 const char *reg_metrics_json(apr_pool_t *pool, const reg_metrics_t *metrics,
                              const char *const *names);
 
-/** The requests of one operation, for mod_status. */
+/** An operation in short. */
 typedef struct {
     apr_uint64_t requests, refused, failed; /* all, 4xx, 5xx */
     apr_interval_time_t mean;
@@ -106,9 +103,10 @@ typedef struct {
 
 reg_metrics_line_t reg_metrics_line(const reg_metrics_t *metrics, int operation);
 
-/** The gauges of all processes together, and the batches. */
+/** What all processes have at the moment, and the batches there were. */
 typedef struct {
-    apr_int64_t gauges[REG_GAUGES];
+    int processes, breakers;
+    apr_int64_t open, in_use, queued;
     apr_uint64_t batches, batched; /* requests in them */
 } reg_metrics_now_t;
 

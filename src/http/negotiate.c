@@ -6,8 +6,9 @@
 
 #define BLANKS " \t"
 
-/* The end of a part of a header: the first separator outside of quotes. */
-static const char *find_part_end(const char *part, const char *separators)
+/* The end of a part of a header: the first of the separators that is not within quotes,
+ * where it is only a character. */
+static const char *end_of(const char *part, const char *separators)
 {
     int quoted = 0;
 
@@ -22,9 +23,9 @@ static const char *find_part_end(const char *part, const char *separators)
     return part;
 }
 
-/* How precisely a media range matches a type: 3 for the type, 2 for its main type, 1 for
- * any type, 0 for no match. */
-static int match_range(const char *range, const char *type)
+/* How exactly a media range names a type: 3 for the type itself, 2 for all with the same
+ * beginning, 1 for all, 0 not at all. */
+static int match(const char *range, const char *type)
 {
     apr_size_t length = strcspn(range, ";," BLANKS);
     apr_size_t beginning = strcspn(type, "/") + 1;
@@ -39,12 +40,11 @@ static int match_range(const char *range, const char *type)
     return length == 3 && strncmp(range, "*/*", 3) == 0;
 }
 
-/* The quality value of a media range, in thousandths; 1000 if it has none. Other
- * parameters are ignored. */
-static int read_weight(const char *range)
+/* The weight of a media range, in thousandths; other parameters do not count. One that
+ * cannot be read is as good as none. */
+static int weight(const char *range)
 {
-    for (const char *p = find_part_end(range, ",;"); *p == ';';
-         p = find_part_end(p, ",;")) {
+    for (const char *p = end_of(range, ",;"); *p == ';'; p = end_of(p, ",;")) {
         p++;
         p += strspn(p, BLANKS);
         if ((*p == 'q' || *p == 'Q') && p[1] == '=') {
@@ -66,23 +66,23 @@ static int read_weight(const char *range)
     return 1000;
 }
 
-/* The client's quality value of a type: that of the range that matches most precisely. */
-static int find_quality(const char *accept, const char *type)
+/* How much a client likes a type: the weight of the range that names it most exactly. */
+static int liking(const char *accept, const char *type)
 {
-    int best = 0, quality = 0;
+    int best = 0, liked = 0;
 
     while (*accept) {
-        int precision;
+        int exactness;
 
         accept += strspn(accept, "," BLANKS);
-        precision = match_range(accept, type);
-        if (precision > best) {
-            best = precision;
-            quality = read_weight(accept);
+        exactness = match(accept, type);
+        if (exactness > best) {
+            best = exactness;
+            liked = weight(accept);
         }
-        accept = find_part_end(accept, ",");
+        accept = end_of(accept, ",");
     }
-    return quality;
+    return liked;
 }
 
 int reg_accept_best(const char *accept, const char *const *types)
@@ -90,18 +90,18 @@ int reg_accept_best(const char *accept, const char *const *types)
     int best = 0, most = 0;
 
     for (int i = 0; accept && types[i]; i++) {
-        int quality = find_quality(accept, types[i]);
+        int liked = liking(accept, types[i]);
 
-        if (quality > most) {
-            most = quality;
+        if (liked > most) {
+            most = liked;
             best = i;
         }
     }
     return best;
 }
 
-/* Whether a preference's name is followed by `=minimal`, in quotes or not, with or
- * without parameters. */
+/* Whether what follows a preference's name is `=minimal`, perhaps in quotes, perhaps with
+ * parameters behind it. */
 static int is_minimal(const char *value)
 {
     int quoted;
@@ -132,7 +132,7 @@ int reg_prefer_minimal(const char *prefer)
             && strcspn(prefer + 6, "=,;" BLANKS) == 0) {
             return is_minimal(prefer + 6);
         }
-        prefer = find_part_end(prefer, ",");
+        prefer = end_of(prefer, ",");
     }
     return 0;
 }

@@ -6,9 +6,6 @@
 
 #include <httpd.h>
 
-/** Octets of RegistrationLogKey. */
-#define REG_LOG_KEY_SIZE 16
-
 /** Has each request under a mount get the note `registration-caller` before it is logged:
  * 16 hex digits, SipHash-2-4 of r->user, where there is one. The key is the server's
  *  RegistrationLogKey, or random octets that stay the same, in all child processes, until

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "caller.h"
 #include "claims.h"
 #include "routes.h"
 

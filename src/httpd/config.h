@@ -10,6 +10,9 @@
 #include <http_config.h>
 #include <httpd.h>
 
+/** Octets of RegistrationLogKey. */
+#define REG_LOG_KEY_SIZE 16
+
 /** What a <Location> says; -1 or NULL where it says nothing. Without an `api`, nothing is
  *  mounted. */
 typedef struct reg_dir_conf_t {

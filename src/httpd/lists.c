@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lists.h"
 
-#include "request.h"
-
 #include <ap_mpm.h>
 #include <apr_atomic.h>
 #include <apr_portable.h>
@@ -148,8 +146,9 @@ static int send_part(request_rec *r, pace_t *pace, const char *part)
  * the first part for all of it. Each part is sent before the next is made, so that one is
  * in memory at a time, and no connection of the database waits for a client that reads
  * slowly. */
-static void send_parts(request_rec *r, reg_reply_t *reply)
+static void send_parts(reg_request_t *request, reg_reply_t *reply)
 {
+    request_rec *r = request->host_data;
     pace_t pace = {0, 0};
     apr_pool_t *pool;
 
@@ -157,7 +156,7 @@ static void send_parts(request_rec *r, reg_reply_t *reply)
     apr_pool_tag(pool, "registration_part");
     while (send_part(r, &pace, reply->body) && reply->more && !r->header_only) {
         apr_pool_clear(pool);
-        reg_request_attached(r)->deadline = 0; /* Each part has its own. */
+        request->deadline = 0; /* Each part has its own. */
         if (!reply->more(reply, pool)) {
             cut_short(r);
             break;
@@ -181,8 +180,9 @@ static void set_backlog(apr_socket_t *socket, int bytes)
 }
 
 /* A connection of HTTP/2 is shared with other requests, and has time-outs of its own. */
-void reg_lists_send(request_rec *r, reg_reply_t *reply)
+void reg_lists_send(reg_request_t *request, reg_reply_t *reply)
 {
+    const request_rec *r = request->host_data;
     apr_socket_t *socket =
         r->connection->master ? NULL : ap_get_conn_socket(r->connection);
     apr_interval_time_t before = -1;
@@ -192,7 +192,7 @@ void reg_lists_send(request_rec *r, reg_reply_t *reply)
         apr_socket_timeout_set(socket, before < 0 ? WINDOW : MIN(before, WINDOW));
         set_backlog(socket, REG_PACED_SIZE);
     }
-    send_parts(r, reply);
+    send_parts(request, reply);
     if (socket) {
         set_backlog(socket, 0);
         apr_socket_timeout_set(socket, before);

@@ -29,6 +29,6 @@ void reg_lists_leave(reg_request_t *request);
  * next is made. Cuts the connection of a reader that takes nothing for 20 seconds, or
  * less than 10,000 bytes a second in 20 seconds of sending.
  */
-void reg_lists_send(request_rec *r, reg_reply_t *reply);
+void reg_lists_send(reg_request_t *request, reg_reply_t *reply);
 
 #endif

@@ -333,7 +333,7 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
         ap_set_content_length(r, (apr_off_t)length);
     }
     if (is_paced) {
-        reg_lists_send(r, reply);
+        reg_lists_send(request, reply);
     }
     else {
         ap_rputs(reply->body, r);
