@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules of bench.py."""
+"""What bench.py is made of."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parses Prometheus' text format."""
+"""Reading Prometheus' text format."""
 
 import re
 
@@ -24,7 +24,7 @@ def get(client, path="/metrics"):
 
 
 def requests_of(samples, operation):
-    """The number of requests of one operation, by status."""
+    """{status: how many} of one operation."""
     return {int(code): count for (name, labels), count in samples.items()
             if name == "registration_requests_total"
             for op, code in [re.fullmatch('operation="(.*)",code="(.*)"', labels).groups()]
@@ -32,5 +32,5 @@ def requests_of(samples, operation):
 
 
 def one(samples, name, labels=""):
-    """The value of a sample, 0 if it does not exist."""
+    """A sample; 0 where it is not there yet."""
     return samples.get((f"registration_{name}", labels), 0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that see other files than the machine's: they run in a private mount namespace.
+"""Programs to which some files of the machine are others: they run in a mount namespace of
+their own.
 """
 
 import socket
@@ -11,8 +12,8 @@ import servers
 
 
 def command(*lines):
-    """A command that runs another one after these shell lines. Skips the test if this user may
-    not mount."""
+    """A command to run another with, after these lines of shell. Skips the test where
+    nothing can be mounted."""
     script = " && ".join([*lines, 'exec "$@"'])
     inside = ["unshare", "--mount", *([] if servers.IS_ROOT else ["--map-root-user"]),
               "sh", "-c", script, "sh"]
@@ -23,9 +24,9 @@ def command(*lines):
 
 
 class Names:
-    """Host names for programs that run `within`: the lines of a hosts file that can change
-    while they run. For other names the resolver queries a name server that does not answer,
-    and gives up after ten seconds."""
+    """What programs resolve that run `within`: the names of a file, which can change while
+    they run. For any other name they ask a name server that does not answer, and give up
+    after ten seconds."""
 
     def __init__(self, directory, server):
         self.hosts = directory / "hosts"

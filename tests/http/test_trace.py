@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One registration, followed through the source, takes the way that docs/architecture.md prints.
 
-A copy of the module is compiled with -finstrument-functions, and tests/trace/trace.c records
-each function that a thread enters or leaves, and each statement that it sends.
+A copy of the module is compiled with -finstrument-functions, and tests/trace/function_calls.c
+records each function that a thread enters or leaves, and each statement that it sends.
 
 The bug that this is here for: a lower layer that calls back into a higher one, so that a reader
 who follows a request goes in circles. The calls that matter go through function pointers, so
@@ -19,28 +19,33 @@ import pytest
 
 import servers
 from apis import good   # noqa: F401, a fixture
-from changed import change_text, changed_copy, make
+from changed import changed_copy, make
 
 HANDLER = "mod_registration.c", "handler"
 DOCUMENT = (servers.ROOT / "docs" / "architecture.md").read_text()
 
-# retry.c goes back to batch.c, which makes the call.
-DETOUR = ('#include "retry.h"\n\n#include <apr_general.h>',
-          '#include "retry.h"\n\n#include "batch.h"\n\n#include <apr_general.h>',
-          "verdict = reg_execute(*call->held, call);",
-          "verdict = reg_batch_call(*call->held, call);",
-          "int reg_batch_prepare(void *batch, apr_time_t start_by);",
-          "int reg_batch_prepare(void *batch, apr_time_t start_by);\n"
-          "reg_verdict_t reg_batch_call(reg_connection_t *one, const reg_call_t *call);",
-          "int reg_batch_prepare(void *data, apr_time_t start_by)\n{",
-          "reg_verdict_t reg_batch_call(reg_connection_t *one, const reg_call_t *call)\n"
-          "{\n    return reg_execute(one, call);\n}\n\n"
-          "int reg_batch_prepare(void *data, apr_time_t start_by)\n{")
-
-# batching.c looks for a locked key before it looks for the queues.
-EARLY = ("    apr_thread_mutex_lock(batching->mutex);\n    queues = find_queues",
-         "    reg_locked_keys_has(reg_locked_keys_make(pool), \"\");\n"
-         "    apr_thread_mutex_lock(batching->mutex);\n    queues = find_queues")
+# Broken sources: the function that the linker replaces, the file that gets the replacement, and
+# its text. The first goes back from retry.c to batch.c, which makes the call; the second enters
+# utf8.c before idempotency.c.
+DETOUR = "reg_execute", "src/database/batch.c", """
+#include "execute.h"
+reg_verdict_t __real_reg_execute(reg_connection_t *connection, const reg_call_t *call);
+reg_verdict_t __wrap_reg_execute(reg_connection_t *connection, const reg_call_t *call)
+{
+    return __real_reg_execute(connection, call);
+}
+"""
+EARLY = "reg_idempotency_values", "src/database/call.c", """
+#include "utf8.h"
+int __real_reg_idempotency_values(const reg_request_t *request, const reg_operation_t *operation,
+                                  const char *const *values, const char **keyed);
+int __wrap_reg_idempotency_values(const reg_request_t *request, const reg_operation_t *operation,
+                                  const char *const *values, const char **keyed)
+{
+    reg_utf8_is_valid("");
+    return __real_reg_idempotency_values(request, operation, values, keyed);
+}
+"""
 
 
 # --- The document --------------------------------------------------------------------------
@@ -60,10 +65,11 @@ def printed_way(document):
 
 # --- The trace -----------------------------------------------------------------------------
 
-def build_traced(directory):
+def build_traced(directory, *wrapped):
     """Builds the sources there into a module that writes its trace beside it."""
-    flags = "-O1 -g -fno-inline -finstrument-functions"
-    status, said = make(directory, f"CFLAGS={flags}", "LDFLAGS=-Wl,--wrap=PQsendQueryPrepared")
+    wraps = " ".join(f"-Wl,--wrap={name}" for name in ("PQsendQueryPrepared", *wrapped))
+    status, said = make(directory, "CFLAGS=-O1 -g -fno-inline -finstrument-functions",
+                        f"LDFLAGS={wraps}")
     assert status == 0, said
     return directory / "build" / "mod_registration.so"
 
@@ -72,16 +78,19 @@ def build_traced(directory):
 def traced(tmp_path_factory):
     directory = tmp_path_factory.mktemp("traced") / "sources"
     changed_copy(directory)
-    shutil.copy2(servers.ROOT / "tests" / "trace" / "trace.c", directory / "src" / "database")
+    shutil.copy2(servers.ROOT / "tests" / "trace" / "function_calls.c",
+                 directory / "src" / "database")
     return build_traced(directory)
 
 
-def changed_traced(directory, traced, *changes):
-    """The traced module with texts of its sources changed; the rest is not built again."""
+def broken_module(directory, traced, function, path, replacement):
+    """The traced module with a function replaced; only what changes is built again."""
     shutil.copytree(traced.parent.parent, directory)
-    for text, other in zip(changes[::2], changes[1::2], strict=True):
-        change_text(directory, text, other)
-    return build_traced(directory)
+    with (directory / path).open("a") as source:
+        source.write(replacement)
+    traced_module = build_traced(directory, function)
+    traced_module.with_suffix(".so.trace").unlink(missing_ok=True)
+    return traced_module
 
 
 def functions(module, addresses):
@@ -165,12 +174,10 @@ def followed(start_httpd, client, token, good):
 
 
 def check(followed_way, document=DOCUMENT):
-    printed = printed_way(document)
-    assert followed_way.stack == printed.stack
     files = [file for file, _ in followed_way.stack]
-    assert len(files) == len(set(files)), "a file occurs twice on the stack"
-    assert followed_way.way_in == printed.way_in
-    assert followed_way.way_out == printed.way_out
+    assert len(files) == len(set(files)), f"a file is twice on the stack: {files}"
+    for name, printed in vars(printed_way(document)).items():
+        assert getattr(followed_way, name) == printed, f"{name} is {getattr(followed_way, name)}"
 
 
 # --- The tests -----------------------------------------------------------------------------
@@ -178,10 +185,10 @@ def check(followed_way, document=DOCUMENT):
 def test_registration_takes_the_way_of_the_document(traced, followed):
     one = followed(traced)
     check(one)
-    for swapped in (("src/database/idempotency.c", "src/database/audit.c"),
-                    ("src/http/reply.c", "src/http/negotiate.c"),
-                    ("src/database/batch.c  ", "src/database/retry.c  ")):
-        with pytest.raises(AssertionError):
+    for what, *swapped in (("way_in", "src/database/idempotency.c", "src/database/audit.c"),
+                           ("way_out", "src/http/reply.c", "src/http/negotiate.c"),
+                           ("stack", "src/database/batch.c ", "src/database/retry.c ")):
+        with pytest.raises(AssertionError, match=f"{what} is"):
             check(one, swap(DOCUMENT, *swapped))
 
 
@@ -190,8 +197,9 @@ def swap(document, one, other):
     return document.replace(one, "\0").replace(other, one).replace("\0", other)
 
 
-@pytest.mark.parametrize("changes", [DETOUR, EARLY], ids=["detour", "early"])
-def test_registration_on_another_way_is_noticed(traced, tmp_path, followed, changes):
-    one = followed(changed_traced(tmp_path / "changed", traced, *changes))
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize("broken, what", [(DETOUR, "twice on the stack"), (EARLY, "way_in is")],
+                         ids=["detour", "early"])
+def test_registration_on_another_way_is_noticed(traced, tmp_path, followed, broken, what):
+    one = followed(broken_module(tmp_path / "broken", traced, *broken))
+    with pytest.raises(AssertionError, match=what):
         check(one)
