@@ -15,10 +15,10 @@ static void put_number(unsigned char *bytes, int length, apr_int64_t number)
     }
 }
 
-/* The bytes in lower-case hex, a hyphen before each byte named in `hyphens`, a bit set.
- */
-static const char *hex(apr_pool_t *pool, const unsigned char *bytes, int length,
-                       unsigned int hyphens)
+/* The bytes in lower-case hex, with a hyphen before each byte whose bit is set in
+ * `hyphens`. */
+static const char *format_hex(apr_pool_t *pool, const unsigned char *bytes, int length,
+                              unsigned int hyphens)
 {
     static const char digits[] = "0123456789abcdef";
     char *text = apr_palloc(pool, (apr_size_t)length * 3 + 1);
@@ -35,8 +35,8 @@ static const char *hex(apr_pool_t *pool, const unsigned char *bytes, int length,
     return text;
 }
 
-/* Random bytes. The kernel's generator, once seeded, does not fail; a process that cannot
- * reach it must not hand out ids that others can guess or that come twice. */
+/* Writes random bytes. The kernel's generator does not fail once it is seeded. Without it
+ * the process must not continue: its ids could be guessed or occur twice. */
 static void put_random(unsigned char *bytes, apr_size_t length)
 {
     if (apr_generate_random_bytes(bytes, length) != APR_SUCCESS) {
@@ -52,7 +52,7 @@ const char *reg_id_uuid(apr_pool_t *pool)
     put_random(bytes + 6, 10);
     bytes[6] = (unsigned char)(0x70 | (bytes[6] & 0x0F)); /* version */
     bytes[8] = (unsigned char)(0x80 | (bytes[8] & 0x3F)); /* variant */
-    return hex(pool, bytes, 16, 1U << 4 | 1U << 6 | 1U << 8 | 1U << 10);
+    return format_hex(pool, bytes, 16, 1U << 4 | 1U << 6 | 1U << 8 | 1U << 10);
 }
 
 const char *reg_id_object_id(apr_pool_t *pool)
@@ -61,10 +61,10 @@ const char *reg_id_object_id(apr_pool_t *pool)
 
     put_number(bytes, 4, apr_time_sec(apr_time_now()));
     put_random(bytes + 4, 8);
-    return hex(pool, bytes, 12, 0);
+    return format_hex(pool, bytes, 12, 0);
 }
 
-/* Not tolower(), which depends on the process's locale. */
+/* tolower() would depend on the process's locale. */
 const char *reg_id_lower(apr_pool_t *pool, const char *id)
 {
     char *lower = apr_pstrdup(pool, id);

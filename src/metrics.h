@@ -3,39 +3,41 @@
 #define REGISTRATION_METRICS_H
 
 /**
- * What is counted, and how it is told.
+ * The counters, and their renderings.
  *
- * All child processes count in one block of memory, of fixed size, which whoever runs
- * them has made and filled with zeros. Counting is a relaxed atomic addition: it takes no
- * lock and no memory. What goes up and down (connections, the queue) is kept in a slot of
- * each process, which is left out and used again once that process has ended, however it
- * did.
+ * All child processes count in one block of shared memory of fixed size. Counting is a
+ * relaxed atomic addition, without a lock and without an allocation. Gauges (connections,
+ * queued requests) are in one slot for each process. The slot of a process that has
+ * ended, in any way, is not counted and is used again.
  *
- * Everything takes NULL for a block that is not there, and then does nothing.
+ * All functions that count accept NULL for the block, and then do nothing.
  */
 
 #include <apr_pools.h>
 #include <apr_time.h>
 
-/** Most operations, the one that stands for no operation included. */
+/** The most operations, with the one that stands for no operation. */
 #define REG_METRICS_OPERATIONS 32
 
-/** A process's way to the block. */
+/** A process's access to the block. */
 typedef struct reg_metrics_t reg_metrics_t;
 
-/** What goes up and down. */
+/** The gauges. */
 typedef enum {
     REG_CONNECTIONS_OPEN,
     REG_CONNECTIONS_IN_USE,
-    REG_REQUESTS_QUEUED, /* that wait for others to be answered */
+    REG_REQUESTS_QUEUED, /* requests that wait in a queue */
+    REG_PROCESS_GAUGES,  /* the gauges above are changed by each process */
+    REG_PROCESSES = REG_PROCESS_GAUGES,
+    REG_BREAKERS_OPEN,
     REG_GAUGES
 } reg_gauge_t;
 
 /** Why there was no connection for a call. */
 typedef enum {
-    REG_REFUSED_BUSY,        /* none was free in time */
-    REG_REFUSED_UNREACHABLE, /* it could not be made; this opens the breaker */
-    REG_REFUSED_BREAKER,     /* the breaker was open */
+    REG_REFUSED_BUSY,        /* all were in use until the deadline */
+    REG_REFUSED_UNREACHABLE, /* the attempt to connect failed, which opens the breaker */
+    REG_REFUSED_BREAKER,     /* the circuit breaker was open */
     REG_REFUSALS
 } reg_refusal_t;
 
@@ -48,54 +50,55 @@ typedef enum {
     REG_CODE_REFUSALS
 } reg_code_refusal_t;
 
-/** Bytes of the block, which is to begin at a multiple of 64. */
+/** The size of the block in bytes. The block is aligned to 64 bytes. */
 apr_size_t reg_metrics_size(void);
 
-/** Notes that counting begins, in a block of zeros. */
+/** Records the start of counting, in a block of zeros. */
 void reg_metrics_begin(void *block);
 
 /**
- * Joins a block, and takes a slot in it. With more processes than there are slots, those
- * without go uncounted in what goes up and down.
- * @param pool with this the process leaves the slot.
+ * Joins a block and takes a slot in it. If there are more processes than slots, the
+ * gauges of the processes without a slot are not counted.
+ * @param pool its cleanup frees the slot.
  */
 reg_metrics_t *reg_metrics_join(apr_pool_t *pool, void *block);
 
-/** Counts a request and how long it took. @param operation 0 for none. */
+/** Counts a request and its duration. @param operation 0 for none. */
 void reg_metrics_request(reg_metrics_t *metrics, int operation, int status,
                          apr_interval_time_t took);
 
-/** Counts a batch of so many requests. */
+/** Counts a batch and its requests. */
 void reg_metrics_batch(reg_metrics_t *metrics, int size);
 
-/** Counts a call of an operation at the database. */
+/** Counts a call of an operation and its duration. */
 void reg_metrics_call(reg_metrics_t *metrics, apr_interval_time_t took);
 
-/** Counts an error of the database's. @param state SQLSTATE; NULL: it did not answer. */
+/** Counts an error of the database. @param state SQLSTATE; NULL: it did not answer. */
 void reg_metrics_error(reg_metrics_t *metrics, const char *state);
 
 void reg_metrics_refused(reg_metrics_t *metrics, reg_refusal_t reason);
 
 void reg_metrics_code_refused(reg_metrics_t *metrics, reg_code_refusal_t reason);
 
-/** Notes until when this process's breaker is open. */
+/** Records until when this process's circuit breaker is open. */
 void reg_metrics_breaker(reg_metrics_t *metrics, apr_time_t until);
 
+/** Adds to one of the gauges of a process. */
 void reg_metrics_change(reg_metrics_t *metrics, reg_gauge_t gauge, int change);
 
 /**
- * All of it in Prometheus' text format, version 0.0.4. What has labels is there once
- * there is something to tell.
- * @param names of the operations, up to a NULL.
+ * All counters in Prometheus' text format, version 0.0.4. Counters by operation, status
+ * or SQLSTATE are left out while they are 0.
+ * @param names of the operations, ends with NULL.
  */
 const char *reg_metrics_text(apr_pool_t *pool, const reg_metrics_t *metrics,
                              const char *const *names);
 
-/** The same as JSON, for the status page. */
+/** The counters as JSON, for the status page. */
 const char *reg_metrics_json(apr_pool_t *pool, const reg_metrics_t *metrics,
                              const char *const *names);
 
-/** An operation in short. */
+/** The requests of one operation, for mod_status. */
 typedef struct {
     apr_uint64_t requests, refused, failed; /* all, 4xx, 5xx */
     apr_interval_time_t mean;
@@ -103,10 +106,9 @@ typedef struct {
 
 reg_metrics_line_t reg_metrics_line(const reg_metrics_t *metrics, int operation);
 
-/** What all processes have at the moment, and the batches there were. */
+/** The gauges of all processes together, and the batches. */
 typedef struct {
-    int processes, breakers;
-    apr_int64_t open, in_use, queued;
+    apr_int64_t gauges[REG_GAUGES];
     apr_uint64_t batches, batched; /* requests in them */
 } reg_metrics_now_t;
 

@@ -4,13 +4,13 @@
 
 #include <apr.h>
 
-/** UTF-8 (RFC 3629), for text that no JSON parser has seen. */
+/** UTF-8 (RFC 3629), for text that no JSON parser has validated. */
 
-/** Decodes the code point at *text and moves *text behind it.
- *  @return the code point; -1 for bytes that are not UTF-8, where *text stays. */
+/** Decodes the code point at *text and moves *text to its end.
+ *  @return the code point, or -1 for invalid bytes; then *text is unchanged. */
 apr_int32_t reg_utf8_next(const char **text);
 
-/** Whether the whole text is UTF-8. */
+/** Whether the whole text is valid UTF-8. */
 int reg_utf8_is_valid(const char *text);
 
 #endif

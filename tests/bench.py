@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark: registrations through HTTP beside bare INSERTs, and what else has a goal.
+"""The benchmark: registrations by HTTP compared with bare INSERTs, and other goals.
 
     python3 tests/bench.py [NAME...]
 
-Most figures are the ratio of two runs. The runs of a ratio follow each other, round after
-round; the ratio is taken within each round, and the median of these counts, so a machine
-that is slower for a while is slower for both. The figures also go to build/bench.json,
-{"name": number}. Only ratios mean something elsewhere: rates are this machine's, on which
-wrk or pgbench, httpd and PostgreSQL share the processors.
+Most figures are ratios of two runs. The runs of a ratio alternate, round by round; the ratio is
+computed for each round and the median counts, so that a slow phase of the machine affects both.
+The figures are also written to build/bench.json, {"name": number}. Only ratios can be compared
+with other machines: rates depend on this machine, on which wrk or pgbench, httpd and PostgreSQL
+share the processors.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from bench.load import Wrong
 from bench.site import Stage
 from servers import ROOT, ServerError, apxs
 
-FEW = 10_000        # registrations: the smaller of two tables to search
+FEW = 10_000        # registrations in the smaller table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Run:
     function: typing.Callable
     arguments: dict
     unit: str = "/s"
-    rounds: int = 0     # 0: as many as are asked for
+    rounds: int = 0     # 0: as many as the option says
 
     def __call__(self, stage):
         return self.function(stage, **self.arguments)
 
-    def told(self, value):
-        """A result as it is printed."""
+    def text(self, value):
+        """A formatted result."""
         if self.unit in ("ms", "us"):
             return f"{value * {'ms': 1e3, 'us': 1e6}[self.unit]:,.3f}"
         return f"{value:,.2f}" if self.unit == "MiB" else f"{value:,.0f}"
@@ -58,28 +58,28 @@ def latency(function, **arguments):
 
 
 def cost(function, **arguments):
-    """So many rounds, because what is asked for is one part in a hundred."""
+    """With more rounds, because the goal is one percent."""
     return Run(function, {**arguments, "cost": True}, "us", rounds=15)
 
 
-# The runs that take turns, round after round.
+# Sets of runs that alternate, round by round.
 SETS = [
     {"hot insert": rate(runs.live_insert),
      "hot": rate(runs.live),
-     "hot uncombined": rate(runs.live, batch_size=1),
+     "hot unbatched": rate(runs.live, batch_size=1),
      "https mod_oauth2": rate(runs.live, token_module="oauth2"),
      "https mod_auth_openidc": rate(runs.live, token_module="auth_openidc")},
 
     {"spread insert": rate(runs.live_insert, sessions=runs.SESSIONS),
      "spread": rate(runs.live, sessions=runs.SESSIONS),
-     "spread uncombined": rate(runs.live, sessions=runs.SESSIONS, batch_size=1)},
+     "spread unbatched": rate(runs.live, sessions=runs.SESSIONS, batch_size=1)},
 
     {"4 children": rate(runs.live, children=4),
-     "4 children uncombined": rate(runs.live, children=4, batch_size=1),
+     "4 children unbatched": rate(runs.live, children=4, batch_size=1),
      "limited": Run(runs.live_limited, {}, "201s")},
 
     {"alone": latency(runs.live, connections=1, median=True),
-     "alone uncombined": latency(runs.live, connections=1, median=True, batch_size=1)},
+     "alone unbatched": latency(runs.live, connections=1, median=True, batch_size=1)},
 
     {"events insert": rate(runs.events_insert), "events": rate(runs.events)},
 
@@ -109,7 +109,7 @@ COMPARE = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What is divided, the best of several, by what; and what it has to be."""
+    """The best of some runs divided by another, and its goal."""
 
     over: tuple
     under: typing.Optional[str]
@@ -126,7 +126,7 @@ class Figure:
     def value(self, results):
         if self.under:
             return max(self.ratio(results, name) for name in self.over)
-        # No median makes up for a round that was wrong.
+        # The worst round counts, not the median.
         return max(results[self.over[0]], key=lambda value: abs(value - self.goal))
 
     def is_met(self, value):
@@ -136,10 +136,10 @@ class Figure:
 FIGURES = {
     "hot_vs_insert": Figure(("hot",), "hot insert", ">=", 1.3),
     "spread_vs_insert": Figure(("spread",), "spread insert", ">=", 1.15),
-    "hot_vs_uncombined": Figure(("hot",), "hot uncombined", ">=", 10),
-    "spread_vs_uncombined": Figure(("spread",), "spread uncombined", ">=", 2),
-    "hot_4_children": Figure(("4 children",), "4 children uncombined", ">=", 15),
-    "alone": Figure(("alone",), "alone uncombined", "<=", 1.05),
+    "hot_vs_unbatched": Figure(("hot",), "hot unbatched", ">=", 10),
+    "spread_vs_unbatched": Figure(("spread",), "spread unbatched", ">=", 2),
+    "hot_4_children": Figure(("4 children",), "4 children unbatched", ">=", 15),
+    "alone": Figure(("alone",), "alone unbatched", "<=", 1.05),
     "limited_exact": Figure(("limited",), None, "==", runs.PLACES),
     "events_vs_insert": Figure(("events",), "events insert", ">=", 0.8),
     "groups_vs_insert": Figure(("groups",), "groups insert", ">=", 0.8),
@@ -160,7 +160,7 @@ def output(*command):
 
 
 def machine(postgres):
-    """What the rates were measured on."""
+    """A description of the machine."""
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()}), "
@@ -170,14 +170,14 @@ def machine(postgres):
 
 
 def measure(stage, wanted, rounds):
-    """Takes turns with the wanted runs; gives the results of each, round by round."""
+    """Alternates the wanted runs; the results of each, by round."""
     results = {name: [] for name in RUNS if name in wanted}
     for turns in SETS:
         for number in range(max(rounds, *(run.rounds for run in turns.values()))):
             for name, run in turns.items():
                 if name in wanted and number < (run.rounds or rounds):
                     results[name].append(run(stage))
-                    print(f"{name}: {run.told(results[name][-1])} {run.unit}",
+                    print(f"{name}: {run.text(results[name][-1])} {run.unit}",
                           file=sys.stderr, flush=True)
     return results
 
@@ -189,10 +189,10 @@ def show(figures, results):
               f"{'met' if figure.is_met(value) else 'NOT MET'}")
         for part in figure.runs():
             run, values = RUNS[part], sorted(results[part])
-            told = [run.told(v) for v in (values[0], statistics.median(values), values[-1])]
+            shown = [run.text(v) for v in (values[0], statistics.median(values), values[-1])]
             ratio = (f"   ÷ {figure.under}: {figure.ratio(results, part):.2f}"
                      if len(figure.over) > 1 and part != figure.under else "")
-            print(f"    {part:<26}{' – '.join(told)} {run.unit}{ratio}")
+            print(f"    {part:<26}{' – '.join(shown)} {run.unit}{ratio}")
 
 
 def main():
@@ -201,19 +201,19 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these figures")
     parser.add_argument("--seconds", type=int, default=3, help="of each run (%(default)s)")
     parser.add_argument("--warmup", type=int, default=1,
-                        help="seconds before those, not counted (%(default)s)")
+                        help="seconds before, not counted (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000,
-                        help="of the larger table to search, and to export (%(default)s)")
+                        help="rows of the larger table, searched and exported (%(default)s)")
     parser.add_argument("--requests", type=int, default=1_000_000,
-                        help="to see a child grow over half of them (%(default)s)")
+                        help="requests to measure growth over half of them (%(default)s)")
     parser.add_argument("--directive", action="append", default=[],
-                        help="one more for every httpd's virtual host")
+                        help="a directive for each httpd's virtual host")
     parser.add_argument("--empty-module", type=pathlib.Path,
                         default=ROOT / "build" / "mod_empty.so",
-                        help="made of bench/mod_empty.c (%(default)s)")
+                        help="built from bench/mod_empty.c (%(default)s)")
     parser.add_argument("--directory", type=pathlib.Path, default=ROOT / "build" / "bench",
-                        help="of the servers (%(default)s)")
+                        help="directory of the servers (%(default)s)")
     parser.add_argument("--json", type=pathlib.Path, default=ROOT / "build" / "bench.json",
                         help="where the figures go (%(default)s)")
     options = parser.parse_args()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project with texts of its sources changed, for controls of what has no switch."""
+"""Copies of the project with changed sources, for negative controls."""
 
 import shutil
 import subprocess
@@ -10,16 +10,16 @@ SOURCES = ("Makefile", "mod_registration.c", "src", "tests/fuzz")
 
 
 def change_text(directory, text, other):
-    """The text must be there once, in any file of the module."""
+    """Replaces a text that is in the module's sources exactly once."""
     found = [path for path in (directory / "src").rglob("*") if path.is_file()
              for _ in range(path.read_text().count(text))]
-    assert len(found) == 1, f"in {len(found)} places is the text to change: {text}"
+    assert len(found) == 1, f"the text to change is in {len(found)} places: {text}"
     found[0].write_text(found[0].read_text().replace(text, other))
 
 
 def changed_copy(directory, *changes):
-    """The sources in a directory of their own; each text in them is followed here by the one
-    that replaces it."""
+    """Copies the sources to a directory; `changes` are alternately a text and its
+    replacement."""
     directory.mkdir()
     for name in SOURCES:
         path = servers.ROOT / name
@@ -32,7 +32,7 @@ def changed_copy(directory, *changes):
 
 
 def make(directory, *arguments):
-    """Runs make there; its exit status and what it says."""
+    """Runs make in a directory; its exit status and output."""
     result = subprocess.run(
         ["make", "--no-print-directory", "-C", directory, *arguments], text=True,
         env=servers.environment(MAKEFLAGS=""), stdin=subprocess.DEVNULL,
@@ -42,6 +42,6 @@ def make(directory, *arguments):
 
 def changed_module(directory, *changes):
     changed_copy(directory, *changes)
-    status, said = make(directory)
-    assert status == 0, said
+    status, output = make(directory)
+    assert status == 0, output
     return directory / "build" / "mod_registration.so"

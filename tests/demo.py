@@ -4,8 +4,8 @@
     python3 tests/demo.py start [--module FILE] [--port NUMBER]
     python3 tests/demo.py stop
 
-Everything is kept in build/demo, the database too: starting again goes on with it. The
-file build/demo/env, for a shell to source, says where the demo is and how to get in.
+Its data is kept in build/demo, including the database: starting again continues with it. The
+file build/demo/env, for a shell to source, has URL, certificate, tokens and database.
 """
 
 import argparse
@@ -28,8 +28,8 @@ CURL = """curl -sS -X POST --cacert "$REGISTRATION_CACERT" \\
     -H "Authorization: Bearer ${token}" -H "Content-Type: application/json" \\
     "$REGISTRATION_URL{path}" -d '{body}'"""
 
-# Of each API: its documented example, and how the administrator takes back what it did,
-# so that the example still works for whoever tries it next.
+# For each API: its documented example, and how the administrator undoes it, so that the example
+# works again.
 EXAMPLES = [
     ("Register for a live session",
      "REGISTRATION_TOKEN", "/v1/sessions/11111111-1111-4111-8111-111111111111/register",
@@ -76,14 +76,14 @@ def make_httpd(site, port, module, explorer=None):
 
 
 def make_tokens(issuer):
-    """Those of somebody and of somebody who may do everything."""
+    """Tokens of an ordinary caller and of one with all scopes."""
     person = {"seconds": DAY, "org": ORGANIZATION}
     return (issuer.token("demo-user", **person),
             issuer.token("demo-admin", scope=ALL_SCOPES, **person))
 
 
 def write_env(port, certificates, tokens, postgres):
-    """Writes the file a shell sources, and gives the variables in it."""
+    """Writes the file for a shell to source; the variables in it."""
     variables = {
         "REGISTRATION_URL": f"https://localhost:{port}",
         "REGISTRATION_CACERT": str(certificates.authority),
@@ -97,7 +97,7 @@ def write_env(port, certificates, tokens, postgres):
 
 
 def try_example(example, variables, postgres):
-    """Shows a request and its answer; true when a registration was made."""
+    """Prints a request and its answer; True if it was registered, now or before."""
     title, token, path, body, undo = example
     command = CURL.format(token=token, path=path, body=json.dumps(body))
     print(f"\n{title}:\n\n{command}\n", flush=True)
@@ -108,7 +108,7 @@ def try_example(example, variables, postgres):
     print(f"{status} {answer}")
     if status == "201":
         postgres.psql("-c", undo.format(**json.loads(answer)))
-    # What was registered by hand since stays registered.
+    # Registrations made by hand are kept.
     return status in ("201", "409", "422")
 
 
@@ -127,10 +127,10 @@ def start(module, port):
     variables = write_env(port, certificates, tokens, postgres)
     succeeded = [try_example(example, variables, postgres) for example in EXAMPLES]
     if not all(succeeded):
-        sys.exit(f"\nNot as it should be. The logs: {httpd.log.path} {postgres.log.path}")
+        sys.exit(f"\nAn example failed. Logs: {httpd.log.path} {postgres.log.path}")
     browser = (f"Or in a browser: https://localhost:{port}/explorer/" if explorer else
-               "There is no explorer: Swagger UI was not fetched. make explorer says why.")
-    browser += f"\nHow it goes: https://localhost:{port}/status, /metrics, /health/ready"
+               "Without API explorer: Swagger UI was not fetched; make explorer says why.")
+    browser += f"\nMonitoring: https://localhost:{port}/status, /metrics, /health/ready"
     print(f"""
 These registrations were removed again, so the same examples work for you. Go on with:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives a command a PostgreSQL of its own, and fails when that logs anything unexpected:
+"""Runs a command with a private PostgreSQL, and fails if that logs anything unexpected:
 
     python3 tests/with_postgres.py command argument...
 """
@@ -13,7 +13,7 @@ from servers import Postgres, environment
 
 
 def run_with_postgres(command):
-    """Runs a command with a database of its own and gives its exit status."""
+    """Runs a command with a private database; its exit status."""
     with tempfile.TemporaryDirectory(prefix="registration-") as directory:
         os.chmod(directory, 0o755)
         postgres = Postgres(directory)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What those who operate the service ask for: metrics, whether it is well, and a page
- * that shows both to a person. */
+/* Metrics, health checks and the status page. */
 
 #include "call.h"
+#include "embed.h"
 #include "metrics.h"
 #include "reply.h"
 #include "routes.h"
@@ -12,8 +12,8 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* What is true now. */
-static reg_reply_t *tell(reg_request_t *request, const char *body)
+/* Makes a 200 with Cache-Control: no-store. */
+static reg_reply_t *reply_uncached(reg_request_t *request, const char *body)
 {
     reg_reply_t *reply = reg_reply(request, 200, body);
 
@@ -24,8 +24,8 @@ static reg_reply_t *tell(reg_request_t *request, const char *body)
 reg_reply_t *reg_monitoring_metrics(reg_request_t *request)
 {
     reg_reply_t *reply =
-        tell(request, reg_metrics_text(request->pool, request->metrics,
-                                       reg_route_operations(request->pool)));
+        reply_uncached(request, reg_metrics_text(request->pool, request->metrics,
+                                                 reg_route_operations(request->pool)));
 
     reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
     return reply;
@@ -33,7 +33,7 @@ reg_reply_t *reg_monitoring_metrics(reg_request_t *request)
 
 reg_reply_t *reg_monitoring_live(reg_request_t *request)
 {
-    return tell(request, "{\"status\":\"live\"}");
+    return reply_uncached(request, "{\"status\":\"live\"}");
 }
 
 static const reg_error_t not_ready = {
@@ -49,20 +49,14 @@ reg_reply_t *reg_monitoring_ready(reg_request_t *request)
     reg_answer_t answer;
 
     reg_call(request, &health, values, &answer);
-    return answer.outcome == REG_FOUND ? tell(request, "{\"status\":\"ready\"}")
+    return answer.outcome == REG_FOUND ? reply_uncached(request, "{\"status\":\"ready\"}")
                                        : reg_reply_error(request, &not_ready);
 }
 
-/* The file, with a NUL behind it, as part of the module. */
-__asm__(".pushsection .rodata\n"
-        "reg_status_page:\n"
-        ".incbin \"src/api/status.html\"\n"
-        ".byte 0\n"
-        ".popsection\n");
-extern const char reg_status_page[] __attribute__((visibility("hidden")));
+REG_EMBED(reg_status_page, "src/api/status.html");
 
-/* What stands in the file for the nonce, by which a browser knows that a style or a
- * script is this server's. */
+/* The placeholder in the file for the nonce, which permits the page's own style and
+ * script (Content-Security-Policy). */
 #define NONCE "00000000000000000000000000000000"
 #define NONCE_LENGTH (sizeof(NONCE) - 1)
 
@@ -78,7 +72,7 @@ static const char *make_nonce(apr_pool_t *pool)
     return nonce;
 }
 
-static const char *page_with(apr_pool_t *pool, const char *nonce)
+static const char *fill_in_nonce(apr_pool_t *pool, const char *nonce)
 {
     char *page = apr_pstrdup(pool, reg_status_page);
 
@@ -91,7 +85,7 @@ static const char *page_with(apr_pool_t *pool, const char *nonce)
 reg_reply_t *reg_monitoring_status(reg_request_t *request)
 {
     const char *nonce = make_nonce(request->pool);
-    reg_reply_t *reply = tell(request, page_with(request->pool, nonce));
+    reg_reply_t *reply = reply_uncached(request, fill_in_nonce(request->pool, nonce));
 
     reply->content_type = "text/html; charset=utf-8";
     apr_table_setn(reply->headers, "Content-Security-Policy",
@@ -106,18 +100,18 @@ reg_reply_t *reg_monitoring_status(reg_request_t *request)
     return reply;
 }
 
-/* It reads two tables whole. The page asks as often as that. */
+/* It scans two tables. The TTL is the interval at which the page asks. */
 static const reg_operation_t status = {
     .name = "status", .parameters = 1, .cache_ttl = apr_time_from_sec(2)};
 
-/* Also while the database does not answer: that is when somebody looks. */
+/* A 200 also while the database does not answer, when operators need the page most. */
 reg_reply_t *reg_monitoring_status_data(reg_request_t *request)
 {
     const char *values[] = {""};
     reg_answer_t answer;
 
     reg_call(request, &status, values, &answer);
-    return tell(
+    return reply_uncached(
         request,
         apr_pstrcat(request->pool, "{\"metrics\":",
                     reg_metrics_json(request->pool, request->metrics,

@@ -2,16 +2,11 @@
 
 /* The description of the APIs (OpenAPI 3.1): GET of what openapi.json holds. */
 
+#include "embed.h"
 #include "etag.h"
 #include "reply.h"
 
-/* The file, with a NUL behind it, as part of the module. */
-__asm__(".pushsection .rodata\n"
-        "reg_openapi_document:\n"
-        ".incbin \"src/api/openapi.json\"\n"
-        ".byte 0\n"
-        ".popsection\n");
-extern const char reg_openapi_document[] __attribute__((visibility("hidden")));
+REG_EMBED(reg_openapi_document, "src/api/openapi.json");
 
 reg_reply_t *reg_openapi_get(reg_request_t *request)
 {
@@ -25,7 +20,7 @@ reg_reply_t *reg_openapi_get(reg_request_t *request)
                 ? reg_reply(request, 304, NULL)
                 : reg_reply(request, 200, reg_openapi_document);
     apr_table_setn(reply->headers, "ETag", etag);
-    /* Kept, but asked about each time: another version of the module has another. */
+    /* Cached but revalidated each time: another version of the module has another. */
     apr_table_setn(reply->headers, "Cache-Control", "no-cache");
     return reply;
 }

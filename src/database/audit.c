@@ -6,8 +6,8 @@
 #include <apr_escape.h>
 #include <string.h>
 
-/* A text that does not come from the body, as valid UTF-8: the database would refuse the
- * request otherwise. */
+/* Percent-encodes a text from outside the body that is not valid UTF-8, which PostgreSQL
+ * would reject. */
 static const char *escape_invalid_utf8(const reg_request_t *request, const char *text)
 {
     return text && !reg_utf8_is_valid(text) ? apr_pescape_urlencoded(request->pool, text)

@@ -5,7 +5,7 @@
 
 #include <sys/param.h>
 
-/* What a waiter is woken with. */
+/* Verdicts: the waiter's request has been run, or it leads the next batch. */
 enum { WAS_RUN, LEADS };
 
 /* A request in the queue; on the stack of the thread that waits for it. */
@@ -17,9 +17,9 @@ typedef struct {
 } queued_t;
 
 struct reg_batch_queue_t {
-    apr_thread_mutex_t *mutex; /* of all that follows, and of who is queued */
+    apr_thread_mutex_t *mutex; /* of all members below, and of the queued waiters */
     reg_wait_queue_t waiters;  /* not taken yet */
-    int last;                  /* how many the last batch was */
+    int last;                  /* size of the last batch */
     int is_led;                /* a thread runs a batch */
     reg_batch_queue_settings_t settings;
 };
@@ -38,7 +38,7 @@ reg_batch_queue_t *reg_batch_queue_make(apr_pool_t *pool,
     return queue;
 }
 
-/* Lets the first waiter lead the next batch. While a request waits, the queue is led. */
+/* Makes the first waiter the next leader; without waiters the queue has no leader. */
 static void pass_lead(reg_batch_queue_t *queue)
 {
     reg_waiter_t *next = NULL;
@@ -57,9 +57,9 @@ static void pass_lead(reg_batch_queue_t *queue)
 }
 
 /* Batch size: (own + queued + size of the last batch, whose clients are likely to return)
- * / parts. With two parts one half of the clients reads answers and sends requests while
- * the call of the other half runs; with one part all would wait, and then work, at the
- * same time. */
+ * / parts. With two parts, one half of the clients reads answers and sends requests while
+ * the call of the other half runs; with one part, all clients would wait at the same
+ * time. */
 static int next_size(const reg_batch_queue_t *queue)
 {
     int parts = queue->settings.parts, present = 1 + queue->waiters.length;
@@ -74,10 +74,11 @@ typedef struct {
     apr_size_t size;             /* bytes, of all */
 } bounds_t;
 
-/* Adds a request to a batch, unless the batch would become too large, or a request in it
- * would lose more than half of its time to the earliest one. */
-static int admit(const reg_batch_queue_t *queue, bounds_t *batch, const queued_t *next,
-                 apr_time_t now)
+/* Adds a request to the bounds of a batch. @return 0, without a change, if the batch
+ * would become too large, or if the earliest start_by would take more than half of the
+ * time from a request. */
+static int extend_bounds(const reg_batch_queue_t *queue, bounds_t *batch,
+                         const queued_t *next, apr_time_t now)
 {
     bounds_t all = {MIN(batch->earliest, next->start_by),
                     MAX(batch->latest, next->start_by), batch->size + next->size};
@@ -89,7 +90,8 @@ static int admit(const reg_batch_queue_t *queue, bounds_t *batch, const queued_t
     return 1;
 }
 
-/* Takes a batch off the queue: the leader's own request and others. @return how many. */
+/* Takes a batch from the queue: the leader's own request and queued ones. @return its
+ * size. */
 static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
                       apr_time_t *start_by)
 {
@@ -100,8 +102,9 @@ static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
     batch[0] = own;
     apr_thread_mutex_lock(queue->mutex);
     size = next_size(queue);
-    while (count < size
-           && admit(queue, &bounds, (const queued_t *)queue->waiters.first, now)) {
+    while (
+        count < size
+        && extend_bounds(queue, &bounds, (const queued_t *)queue->waiters.first, now)) {
         batch[count++] = (queued_t *)reg_wait_queue_pop(&queue->waiters);
     }
     queue->last = count;
@@ -110,9 +113,9 @@ static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
     return count;
 }
 
-/* Runs the leader's own request and others that are queued. @return 0 when it could not
- * get ready; then nothing was run. */
-static int lead(reg_batch_queue_t *queue, apr_pool_t *pool, queued_t *own, void *leader)
+/* Prepares, and runs a batch. @return 0 when prepare() failed; then nothing was run. */
+static int lead_batch(reg_batch_queue_t *queue, apr_pool_t *pool, queued_t *own,
+                      void *leader)
 {
     apr_size_t room = sizeof(void *) * (apr_size_t)queue->settings.most;
     queued_t **batch;
@@ -156,7 +159,7 @@ int reg_batch_queue_run(reg_batch_queue_t *queue, apr_pool_t *pool, void *reques
         && !reg_wait_queue_wait(&queue->waiters, queue->mutex, &own.waiter, start_by)) {
         return 0;
     }
-    return own.waiter.verdict == WAS_RUN || lead(queue, pool, &own, leader);
+    return own.waiter.verdict == WAS_RUN || lead_batch(queue, pool, &own, leader);
 }
 
 int reg_batch_queue_length(reg_batch_queue_t *queue)

@@ -11,7 +11,7 @@
 #include <apr_thread_mutex.h>
 #include <string.h>
 
-/* The most requests whose rows are locked that take turns on one connection. */
+/* The most requests with locked rows in one batch. */
 #define SLOW_BATCH 64
 
 /* The queues of one operation. */
@@ -35,7 +35,7 @@ reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *s
 {
     reg_batching_t *batching = apr_pcalloc(pool, sizeof(*batching));
 
-    /* A pool of its own: another host's batching may use `pool` at the same time. */
+    /* A pool of its own, as another virtual host may use `pool` at the same time. */
     apr_pool_create(&batching->pool, pool);
     if (apr_thread_mutex_create(&batching->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
@@ -46,7 +46,7 @@ reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *s
     return batching;
 }
 
-/* Makes the queues of an operation. @return whether the system had enough mutexes. */
+/* Makes the queues of an operation. @return 0 if the system has no mutex left. */
 static int make_queues(const reg_batching_t *batching, queues_t *queues,
                        const reg_operation_t *operation)
 {
@@ -62,8 +62,8 @@ static int make_queues(const reg_batching_t *batching, queues_t *queues,
     return queues->queue && queues->slow_queue && queues->locked_keys;
 }
 
-/* The queues of an operation, made by its first request; NULL when they cannot be made.
- * The mutex is held. */
+/* The queues of an operation, which its first request makes; NULL if the system has no
+ * mutex left. The mutex is held. */
 static const queues_t *find_queues(reg_batching_t *batching,
                                    const reg_operation_t *operation)
 {
@@ -196,8 +196,9 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
                                    .size = count_bytes(operation, item)};
     reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL, 0};
     apr_time_t start_by = deadline - REG_CALL_TIME;
-    /* A batch's deadline is the earliest of its requests': a request stops retrying early
-     * enough not to cut the lock timeout of the others short. */
+    /* A batch's deadline is the earliest of its requests' deadlines. A request stops its
+     * retries early, so that its deadline does not shorten the other requests' lock
+     * timeout. */
     apr_time_t retry_until = deadline - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
     const queues_t *queues;
 

@@ -7,13 +7,13 @@
 #include <string.h>
 
 struct reg_cache_t {
-    apr_thread_mutex_t *mutex; /* of all that follows */
+    apr_thread_mutex_t *mutex; /* of all members below */
     const reg_operation_t *operation;
-    char *body; /* no pool's, as each is replaced */
+    char *body; /* from malloc(), as it is replaced often */
     apr_time_t since;
 };
 
-static apr_status_t release(void *data)
+static apr_status_t free_body(void *data)
 {
     free(((reg_cache_t *)data)->body);
     return APR_SUCCESS;
@@ -27,12 +27,11 @@ reg_cache_t *reg_cache_make(apr_pool_t *pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    apr_pool_cleanup_register(pool, cache, release, apr_pool_cleanup_null);
+    apr_pool_cleanup_register(pool, cache, free_body, apr_pool_cleanup_null);
     return cache;
 }
 
-/* Whether the TTL of the cached answer has not passed. A clock that was set back makes it
- * no younger. */
+/* Whether the cached answer is within its TTL. If the clock was set back, it is not. */
 static int is_fresh(const reg_cache_t *cache, const reg_operation_t *operation)
 {
     apr_interval_time_t age = apr_time_now() - cache->since;

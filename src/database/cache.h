@@ -5,10 +5,10 @@
 #include "registration.h"
 
 /**
- * The last answer of an operation with a cache TTL: one whose answer is the same for each
- * client and costs the database much. That is the status query, which scans two tables,
- * as an index on their counters would cost each registration more. Without the cache each
- * viewer of the status page would have the tables scanned every two seconds.
+ * The last answer of an operation with a cache TTL: the status query, whose answer is the
+ * same for all clients. It scans two tables, because an index on their counters would
+ * cost each registration more. Without the cache each viewer of the status page would
+ * cause a scan every two seconds.
  *
  * Requests that find the answer expired at the same time all call the operation, in one
  * batch. A child process has one cache for each server; it holds the answer of the

@@ -3,8 +3,8 @@
 #define REGISTRATION_DATABASE_CALL_H
 
 /**
- * The one way from a handler to the database. Behind it are the Idempotency-Key
- * (idempotency.h), the audit (audit.h) and the host's batches (batching.h).
+ * The one door from a handler to the database. Behind it are the Idempotency-Key
+ * (idempotency.h), the audit (audit.h) and batching (batching.h).
  */
 
 #include "registration.h"
@@ -12,10 +12,10 @@
 /**
  * Calls an operation for a request, under the request's Idempotency-Key if both have one.
  * @param values as many as the operation has parameters, without those of the audit, in
- *        PostgreSQL's text form; NULL is SQL NULL. Two requests are the same to an
- *        Idempotency-Key if their values are: an id is to be in lower case.
- * @param answer always filled in. A failure is an outcome like any other; those of the
- *        key are REG_KEY_INVALID, without a call, and REG_KEY_REUSED.
+ *        PostgreSQL's text form; NULL is SQL NULL. To an Idempotency-Key two requests
+ *        are the same if their values are, so ids must be in lower case.
+ * @param answer always set. A failure is an outcome. Outcomes of the key are
+ *        REG_KEY_INVALID, without a call, and REG_KEY_REUSED.
  */
 void reg_call(reg_request_t *request, const reg_operation_t *operation,
               const char *const *values, reg_answer_t *answer);

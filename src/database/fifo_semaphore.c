@@ -4,58 +4,59 @@
 #include "wait_queue.h"
 
 struct reg_semaphore_t {
-    apr_thread_mutex_t *mutex; /* of all that follows */
-    reg_wait_queue_t waiters;  /* none while there is a place */
+    apr_thread_mutex_t *mutex; /* of all members below */
+    reg_wait_queue_t waiters;  /* none while a place is free */
     int most;
-    int inside;
+    int inside; /* threads */
 };
 
 reg_semaphore_t *reg_semaphore_make(apr_pool_t *pool, int most)
 {
-    reg_semaphore_t *gate = apr_pcalloc(pool, sizeof(*gate));
+    reg_semaphore_t *semaphore = apr_pcalloc(pool, sizeof(*semaphore));
 
-    if (apr_thread_mutex_create(&gate->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
+    if (apr_thread_mutex_create(&semaphore->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    reg_wait_queue_init(&gate->waiters);
-    gate->most = most;
-    return gate;
+    reg_wait_queue_init(&semaphore->waiters);
+    semaphore->most = most;
+    return semaphore;
 }
 
-void reg_semaphore_limit(reg_semaphore_t *gate, int most)
+void reg_semaphore_limit(reg_semaphore_t *semaphore, int most)
 {
-    if (most < gate->most) {
-        gate->most = most;
+    if (most < semaphore->most) {
+        semaphore->most = most;
     }
 }
 
-int reg_semaphore_enter(reg_semaphore_t *gate, apr_time_t deadline)
+int reg_semaphore_enter(reg_semaphore_t *semaphore, apr_time_t deadline)
 {
     reg_waiter_t own;
     int must_wait;
 
-    apr_thread_mutex_lock(gate->mutex);
-    must_wait = gate->inside >= gate->most;
+    apr_thread_mutex_lock(semaphore->mutex);
+    must_wait = semaphore->inside >= semaphore->most;
     if (must_wait) {
-        reg_wait_queue_append(&gate->waiters, &own);
+        reg_wait_queue_append(&semaphore->waiters, &own);
     }
     else {
-        gate->inside++;
+        semaphore->inside++;
     }
-    apr_thread_mutex_unlock(gate->mutex);
-    return !must_wait || reg_wait_queue_wait(&gate->waiters, gate->mutex, &own, deadline);
+    apr_thread_mutex_unlock(semaphore->mutex);
+    return !must_wait
+           || reg_wait_queue_wait(&semaphore->waiters, semaphore->mutex, &own, deadline);
 }
 
-void reg_semaphore_leave(reg_semaphore_t *gate)
+void reg_semaphore_leave(reg_semaphore_t *semaphore)
 {
-    apr_thread_mutex_lock(gate->mutex);
-    if (gate->waiters.first) {
-        /* Its place is handed over. */
-        reg_waiter_wake(reg_wait_queue_pop(&gate->waiters), 1);
+    apr_thread_mutex_lock(semaphore->mutex);
+    if (semaphore->waiters.first) {
+        /* The waiter takes over the place. */
+        reg_waiter_wake(reg_wait_queue_pop(&semaphore->waiters), 1);
     }
     else {
-        gate->inside--;
+        semaphore->inside--;
     }
-    apr_thread_mutex_unlock(gate->mutex);
+    apr_thread_mutex_unlock(semaphore->mutex);
 }

@@ -6,26 +6,25 @@
 #include <apr_time.h>
 
 /**
- * A bound on how many threads do something at a time.
- *
- * Threads enter in the order in which they came: one that comes later never overtakes one
- * that waits. Each waits until its own deadline at most.
+ * A counting semaphore in FIFO order: a thread never overtakes one that waits. Each
+ * thread waits until its own deadline at most.
  */
 typedef struct reg_semaphore_t reg_semaphore_t;
 
 /**
- * Makes a gate.
+ * Makes a semaphore.
  * @param most threads that may be inside at the same time.
  * @return NULL when the system has no mutex left.
  */
 reg_semaphore_t *reg_semaphore_make(apr_pool_t *pool, int most);
 
 /** Lowers the number of places to `most`, if it is higher. */
-void reg_semaphore_limit(reg_semaphore_t *gate, int most);
+void reg_semaphore_limit(reg_semaphore_t *semaphore, int most);
 
-/** Enters. @return whether that was possible before the deadline. */
-int reg_semaphore_enter(reg_semaphore_t *gate, apr_time_t deadline);
+/** Enters. @return 0 if no place was free by the deadline. */
+int reg_semaphore_enter(reg_semaphore_t *semaphore, apr_time_t deadline);
 
-void reg_semaphore_leave(reg_semaphore_t *gate);
+/** Leaves; the first waiting thread enters. */
+void reg_semaphore_leave(reg_semaphore_t *semaphore);
 
 #endif

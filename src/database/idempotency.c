@@ -27,16 +27,16 @@ static int is_visible(const char *text)
 #define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-/* The characters from p on that are in the set; NULL when there are none. */
-static const char *skip_some(const char *p, const char *set)
+/* The end of the characters at p that are in the set; NULL if there are none. */
+static const char *find_end_of_set(const char *p, const char *set)
 {
     const char *end = p + strspn(p, set);
 
     return end > p ? end : NULL;
 }
 
-/* Reads the string (section 3.3.3) whose opening quote is at *p, and steps over it. NULL
- * when it is none. */
+/* Reads the string (section 3.3.3) whose opening quote is at *p and moves *p to its end.
+ * NULL if it is invalid. */
 static const char *read_string(apr_pool_t *pool, const char **p)
 {
     char *text = apr_palloc(pool, strlen(*p));
@@ -57,8 +57,8 @@ static const char *read_string(apr_pool_t *pool, const char **p)
     return *c ? text : NULL;
 }
 
-/* The end of the item (section 3.3) that begins at p; NULL where there is none. */
-static const char *item_end(apr_pool_t *pool, const char *p)
+/* The end of the item (section 3.3) at p; NULL if it is invalid. */
+static const char *find_item_end(apr_pool_t *pool, const char *p)
 {
     switch (*p) {
     case '"':
@@ -69,34 +69,34 @@ static const char *item_end(apr_pool_t *pool, const char *p)
     case '?':
         return p[1] == '0' || p[1] == '1' ? p + 2 : NULL;
     case '-':
-        return skip_some(p + 1, DIGITS ".");
+        return find_end_of_set(p + 1, DIGITS ".");
     default:
         return *p && strchr(DIGITS, *p)
-                   ? skip_some(p, DIGITS ".")
-                   : skip_some(p, LOWER UPPER DIGITS "!#$%&'*+-.^_`|~:/");
+                   ? find_end_of_set(p, DIGITS ".")
+                   : find_end_of_set(p, LOWER UPPER DIGITS "!#$%&'*+-.^_`|~:/");
     }
 }
 
-/* The end of the parameters (section 3.1.2) that begin at p, of which there may be none;
- * NULL where something else follows a semicolon. */
-static const char *parameters_end(apr_pool_t *pool, const char *p)
+/* The end of the parameters (section 3.1.2) at p, of which there may be none; NULL if one
+ * is invalid. */
+static const char *find_parameters_end(apr_pool_t *pool, const char *p)
 {
     while (p && *p == ';') {
         p += 1 + strspn(p + 1, " ");
-        p = strchr(DIGITS "_-.", *p) ? NULL : skip_some(p, LOWER DIGITS "_-.*");
+        p = strchr(DIGITS "_-.", *p) ? NULL : find_end_of_set(p, LOWER DIGITS "_-.*");
         if (p && *p == '=') {
-            p = item_end(pool, p + 1);
+            p = find_item_end(pool, p + 1);
         }
     }
     return p;
 }
 
-/* What a quoted key stands for, its parameters ignored; NULL when it is none, or
- * something else follows. */
-static const char *unquoted(apr_pool_t *pool, const char *string)
+/* The value of a quoted key, without its parameters; NULL if the header is not one valid
+ * string. */
+static const char *unquote_key(apr_pool_t *pool, const char *string)
 {
     const char *text = read_string(pool, &string);
-    const char *end = text ? parameters_end(pool, string) : NULL;
+    const char *end = text ? find_parameters_end(pool, string) : NULL;
 
     return end && !*end ? text : NULL;
 }
@@ -105,39 +105,40 @@ static const char *unquoted(apr_pool_t *pool, const char *string)
  * The key
  */
 
-/* The key, which a client may send bare as well; NULL when it cannot be one. */
+/* The key, quoted or bare; NULL if it is not valid. */
 static const char *read_key(const reg_request_t *request)
 {
     const char *key = request->idempotency_key;
 
     if (*key == '"') {
-        key = unquoted(request->pool, key);
+        key = unquote_key(request->pool, key);
     }
     return key && *key && strlen(key) <= MAX_KEY && is_visible(key) ? key : NULL;
 }
 
-static const char *escaped(const reg_request_t *request, const char *text)
+static const char *escape_or_empty(const reg_request_t *request, const char *text)
 {
     return text ? apr_pescape_urlencoded(request->pool, text) : "";
 }
 
-/* Whose key it is, and for which path, where only an id may be in either case. Escaped,
- * so that no two can be mistaken for each other, and because the name of a caller may be
- * no UTF-8. */
-static const char *scoped(const reg_request_t *request, const char *key)
+/* The scope of the key: caller, organization, path, key. In the path only ids can contain
+ * letters of either case. Each part is percent-encoded, so that different scopes have
+ * different texts, and because a caller's name may be invalid UTF-8. */
+static const char *format_scope(const reg_request_t *request, const char *key)
 {
     const char *path = reg_id_lower(request->pool, request->path);
 
-    return apr_pstrcat(request->pool, escaped(request, request->user), "&",
-                       escaped(request, request->organization), "&",
-                       escaped(request, request->mount), escaped(request, path), "&",
-                       escaped(request, key), NULL);
+    return apr_pstrcat(request->pool, escape_or_empty(request, request->user), "&",
+                       escape_or_empty(request, request->organization), "&",
+                       escape_or_empty(request, request->mount),
+                       escape_or_empty(request, path), "&", escape_or_empty(request, key),
+                       NULL);
 }
 
-/* What the client asks for: each value with its length before it. */
-static const char *fingerprint(const reg_request_t *request,
-                               const reg_operation_t *operation,
-                               const char *const *values)
+/* The fingerprint of the request: each value preceded by its length. */
+static const char *format_fingerprint(const reg_request_t *request,
+                                      const reg_operation_t *operation,
+                                      const char *const *values)
 {
     int given = reg_audit_own_parameters(operation);
     apr_array_header_t *parts =
@@ -163,8 +164,8 @@ int reg_idempotency_values(const reg_request_t *request, const reg_operation_t *
     if (!key) {
         return 0;
     }
-    keyed[0] = scoped(request, key);
-    keyed[1] = fingerprint(request, operation, values);
+    keyed[0] = format_scope(request, key);
+    keyed[1] = format_fingerprint(request, operation, values);
     keyed[2] = apr_itoa(request->pool, request->settings->idempotency_ttl);
     memcpy(keyed + REG_KEY_PARAMETERS, values,
            (size_t)(reg_audit_own_parameters(operation) + operation->later)

@@ -3,29 +3,28 @@
 #define REGISTRATION_DATABASE_IDEMPOTENCY_H
 
 /**
- * The header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a client that
- * does not know whether its registration was done sends it again under the same key, and
- * gets the first answer again.
+ * The header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a client whose
+ * registration is in doubt repeats it with the same key and gets the first answer.
  *
- * The keys are kept by PostgreSQL, in the transaction of the registration itself (see
- * sql/operations/idempotent.sql). Each is the caller's own, and belongs to one path.
+ * PostgreSQL stores the keys, in the transaction of the registration
+ * (sql/operations/idempotent.sql). The scope of a key is one caller and one path.
  */
 
 #include "audit.h"
 
-/** The parameters that come before those of the operation: key, fingerprint, seconds. */
+/** The number of parameters before those of the operation: key, fingerprint, seconds. */
 #define REG_KEY_PARAMETERS 3
 
 /**
  * An audited operation that may be called under a key.
- * @param count of its parameters, those of audit.h and of later versions left out.
+ * @param count of its parameters, without those of the audit and of later versions.
  * @param left_out bits of the values that are not part of the fingerprint: 1 << n for
- *        the nth. These are values that are made here, and free JSON, whose text the
- *        database brings into one form and adds (see sql/operations/idempotent.sql). A
- *        password's hash is one of them, so a password is not compared: a fast hash of
- *        it, kept, would undo the slow one.
- * @param of_later how many parameters later versions have added: settings of the mount,
- *        not part of the fingerprint.
+ *        the nth. These are generated values, and free JSON, which the database adds to
+ *        the fingerprint in a canonical form (sql/operations/idempotent.sql). A
+ * password's hash is left out too, so passwords are not compared: storing a fast hash of
+ * the password would defeat the slow one.
+ * @param of_later the number of parameters that later versions have added: settings of
+ *        the mount, not part of the fingerprint.
  */
 #define REG_KEYED_OPERATION(its_name, count, competed_for, left_out, of_later)           \
     {                                                                                    \
@@ -42,12 +41,12 @@
     }
 
 /**
- * Makes the values of operation->keyed from those of an operation.
- * @param request one with an Idempotency-Key.
- * @param values of the operation, without those of the audit.
- * @param keyed set to the values of operation->keyed, without those of the audit; has
+ * Makes the values of operation->keyed from the values of an operation.
+ * @param request has an Idempotency-Key.
+ * @param values of the operation, without the audit parameters.
+ * @param keyed set to the values of operation->keyed, without the audit parameters; has
  *        room for REG_MAX_PARAMETERS.
- * @return 0 when the header holds no valid key.
+ * @return 0 if the header is no valid key.
  */
 int reg_idempotency_values(const reg_request_t *request, const reg_operation_t *operation,
                            const char *const *values, const char **keyed);

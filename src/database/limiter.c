@@ -9,9 +9,9 @@
 
 /* A request that waits; on the stack of its thread. */
 typedef struct {
-    reg_waiter_t waiter; /* first; its verdict tells nothing */
-    void *connection;    /* what it was given; NULL: it was refused */
-} request_t;
+    reg_waiter_t waiter; /* first; its verdict is not used */
+    void *connection;    /* NULL: it was refused */
+} waiting_request_t;
 
 /* A stack: the connection used last is used first. */
 typedef struct {
@@ -21,25 +21,25 @@ typedef struct {
 
 struct reg_limiter_t {
     apr_pool_t *pool;
-    apr_thread_mutex_t *mutex;   /* of all that follows */
-    apr_thread_cond_t *demanded; /* there may be something for the thread to do */
+    apr_thread_mutex_t *mutex;   /* of all members below */
+    apr_thread_cond_t *demanded; /* the thread has to look at has_to_connect() */
     reg_connector_t connector;
     apr_thread_t *thread; /* NULL until a connection is needed */
     int most;
     connection_stack_t all, idle, broken;
-    int connecting;                /* the thread is at it, without the mutex */
+    int connecting;                /* the thread connects, without the mutex */
     int has_new_broken;            /* one was returned after the last failed attempt */
     int stopping;                  /* the thread is to end */
     apr_time_t breaker_open_until; /* no attempt to connect before */
     reg_wait_queue_t waiters;      /* requests; none while a connection is idle */
 };
 
-static void push(connection_stack_t *stack, void *connection)
+static void push_connection(connection_stack_t *stack, void *connection)
 {
     stack->list[stack->count++] = connection;
 }
 
-static void *pop(connection_stack_t *stack)
+static void *pop_connection(connection_stack_t *stack)
 {
     return stack->count > 0 ? stack->list[--stack->count] : NULL;
 }
@@ -48,7 +48,8 @@ reg_limiter_t *reg_limiter_make(apr_pool_t *pool, int most,
                                 const reg_connector_t *connector)
 {
     reg_limiter_t *limiter = apr_pcalloc(pool, sizeof(*limiter));
-    connection_stack_t *const piles[] = {&limiter->all, &limiter->idle, &limiter->broken};
+    connection_stack_t *const stacks[] = {&limiter->all, &limiter->idle,
+                                          &limiter->broken};
 
     apr_pool_create(&limiter->pool, pool);
     if (apr_thread_mutex_create(&limiter->mutex, APR_THREAD_MUTEX_DEFAULT, pool)
@@ -56,8 +57,8 @@ reg_limiter_t *reg_limiter_make(apr_pool_t *pool, int most,
         || apr_thread_cond_create(&limiter->demanded, pool) != APR_SUCCESS) {
         return NULL;
     }
-    for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++) {
-        piles[i]->list = apr_pcalloc(pool, sizeof(void *) * (apr_size_t)most);
+    for (size_t i = 0; i < sizeof(stacks) / sizeof(stacks[0]); i++) {
+        stacks[i]->list = apr_pcalloc(pool, sizeof(void *) * (apr_size_t)most);
     }
     limiter->connector = *connector;
     limiter->most = most;
@@ -72,7 +73,7 @@ void reg_limiter_limit(reg_limiter_t *limiter, int most)
     }
 }
 
-/* Whether the breaker is open. A clock that was set back does not keep it open. */
+/* Whether the circuit breaker is open. A clock that is set back does not keep it open. */
 static int is_breaker_open(const reg_limiter_t *limiter)
 {
     apr_time_t now = apr_time_now();
@@ -82,23 +83,23 @@ static int is_breaker_open(const reg_limiter_t *limiter)
 }
 
 /* Gives the first waiting request a connection, or refuses it. The mutex is held. */
-static void serve_first(reg_limiter_t *limiter, void *connection)
+static void answer_first_waiter(reg_limiter_t *limiter, void *connection)
 {
     reg_waiter_t *waiter = reg_wait_queue_pop(&limiter->waiters);
 
-    ((request_t *)waiter)->connection = connection;
+    ((waiting_request_t *)waiter)->connection = connection;
     reg_waiter_wake(waiter, 0);
 }
 
-/* Hands a usable connection to the first waiting request, or keeps it. The mutex is
+/* Gives a usable connection to the first waiting request, or makes it idle. The mutex is
  * held. */
-static void hand_on(reg_limiter_t *limiter, void *connection)
+static void hand_on_connection(reg_limiter_t *limiter, void *connection)
 {
     if (limiter->waiters.first) {
-        serve_first(limiter, connection);
+        answer_first_waiter(limiter, connection);
     }
     else {
-        push(&limiter->idle, connection);
+        push_connection(&limiter->idle, connection);
     }
 }
 
@@ -106,7 +107,7 @@ static void hand_on(reg_limiter_t *limiter, void *connection)
  * The thread that connects
  */
 
-/* Whether a connection has to be made now: a request waits, or one has just broken. */
+/* Whether to connect now: a request waits, or a connection was returned broken. */
 static int has_to_connect(const reg_limiter_t *limiter)
 {
     int can = limiter->broken.count > 0 || limiter->all.count < limiter->most;
@@ -115,10 +116,10 @@ static int has_to_connect(const reg_limiter_t *limiter)
            && !is_breaker_open(limiter);
 }
 
-/* Makes one connection. The mutex is held, but not meanwhile. */
+/* Makes one connection. The mutex is held, except during the attempt. */
 static void connect_one(reg_limiter_t *limiter)
 {
-    void *broken = pop(&limiter->broken);
+    void *broken = pop_connection(&limiter->broken);
     void *connection;
 
     limiter->has_new_broken = limiter->broken.count > 0 && limiter->has_new_broken;
@@ -129,18 +130,18 @@ static void connect_one(reg_limiter_t *limiter)
     limiter->connecting = 0;
     if (connection) {
         if (!broken) {
-            push(&limiter->all, connection);
+            push_connection(&limiter->all, connection);
         }
-        hand_on(limiter, connection);
+        hand_on_connection(limiter, connection);
         return;
     }
     if (broken) {
-        push(&limiter->broken, broken);
+        push_connection(&limiter->broken, broken);
     }
     limiter->has_new_broken = 0;
     limiter->breaker_open_until = apr_time_now() + REG_BREAKER_OPEN_TIME;
     while (limiter->waiters.first) {
-        serve_first(limiter, NULL);
+        answer_first_waiter(limiter, NULL);
     }
 }
 
@@ -166,10 +167,10 @@ static void *APR_THREAD_FUNC connect_on_demand(apr_thread_t *thread, void *data)
     return NULL;
 }
 
-/* Has the thread look whether to connect; starts it when there is none. It takes no
- * signal: httpd's handlers may end the process, which waits for this thread. The mutex is
- * held. @return 0 when no thread can be started. */
-static int demand(reg_limiter_t *limiter)
+/* Wakes the thread, or starts it. It blocks all signals: httpd's signal handlers may end
+ * the process, which waits for this thread. The mutex is held. @return 0 when no thread
+ * can be started. */
+static int demand_connection(reg_limiter_t *limiter)
 {
     sigset_t all, before;
 
@@ -204,18 +205,18 @@ static int is_connecting(reg_limiter_t *limiter)
 void *reg_limiter_enter(reg_limiter_t *limiter, apr_time_t deadline,
                         reg_limiter_refusal_t *refusal)
 {
-    request_t own = {.connection = NULL};
+    waiting_request_t own = {.connection = NULL};
 
     *refusal = REG_LIMITER_OPEN_BREAKER;
     apr_thread_mutex_lock(limiter->mutex);
-    own.connection = pop(&limiter->idle);
+    own.connection = pop_connection(&limiter->idle);
     if (own.connection || is_breaker_open(limiter)) {
         apr_thread_mutex_unlock(limiter->mutex);
         return own.connection;
     }
     reg_wait_queue_append(&limiter->waiters, &own.waiter);
-    if (!demand(limiter)) {
-        serve_first(limiter, NULL);
+    if (!demand_connection(limiter)) {
+        answer_first_waiter(limiter, NULL);
     }
     apr_thread_mutex_unlock(limiter->mutex);
     *refusal = REG_LIMITER_FAILED;
@@ -229,12 +230,12 @@ void reg_limiter_leave(reg_limiter_t *limiter, void *connection, int usable)
 {
     apr_thread_mutex_lock(limiter->mutex);
     if (usable) {
-        hand_on(limiter, connection);
+        hand_on_connection(limiter, connection);
     }
     else {
-        push(&limiter->broken, connection);
+        push_connection(&limiter->broken, connection);
         limiter->has_new_broken = 1;
-        demand(limiter);
+        demand_connection(limiter);
     }
     apr_thread_mutex_unlock(limiter->mutex);
 }

@@ -5,15 +5,15 @@
 #include <apr_pools.h>
 
 /**
- * The keys of one operation whose rows another transaction has locked. Requests for such
- * a key do not join a batch with requests for other keys.
+ * The keys of one operation whose rows another transaction has locked. Requests for these
+ * keys go to the slow queue (batching.h).
  *
- * Each request whose key was found locked has an entry until it has been answered. A key
- * is locked while it has an entry. All functions may be called from any thread.
+ * Each request whose key was found locked has an entry until it is answered. A key is
+ * marked locked while it has an entry. All functions are thread-safe.
  */
 typedef struct reg_locked_keys_t reg_locked_keys_t;
 
-/** An entry; it belongs to its request, and lives as long. */
+/** An entry; part of its request. */
 typedef struct reg_locked_key_t {
     const char *key;
     int is_listed;

@@ -37,7 +37,7 @@ void reg_waiter_wake(reg_waiter_t *waiter, int verdict)
     sem_post(&waiter->woken);
 }
 
-static void withdraw(reg_wait_queue_t *waiters, const reg_waiter_t *waiter)
+static void unlink_waiter(reg_wait_queue_t *waiters, const reg_waiter_t *waiter)
 {
     reg_waiter_t **link = &waiters->first;
 
@@ -51,7 +51,7 @@ static void withdraw(reg_wait_queue_t *waiters, const reg_waiter_t *waiter)
     waiters->length--;
 }
 
-/* Waits until the waiter is woken. @return 0 when that was not before the deadline. */
+/* Waits until the waiter is woken. @return 0 at the deadline. */
 static int sleep_until_woken(reg_waiter_t *own, apr_time_t deadline)
 {
     const struct timespec end = {.tv_sec = (time_t)apr_time_sec(deadline),
@@ -64,16 +64,16 @@ static int sleep_until_woken(reg_waiter_t *own, apr_time_t deadline)
     return rv == 0;
 }
 
-/* Leaves the queue. @return 0 when the waiter was taken before. */
-static int leave(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
-                 const reg_waiter_t *own)
+/* Leaves the queue. @return 0 if the waiter has been taken. */
+static int leave_queue(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
+                       const reg_waiter_t *own)
 {
     int could;
 
     apr_thread_mutex_lock(mutex);
     could = own->is_queued;
     if (could) {
-        withdraw(waiters, own);
+        unlink_waiter(waiters, own);
     }
     apr_thread_mutex_unlock(mutex);
     return could;
@@ -84,7 +84,7 @@ int reg_wait_queue_wait(reg_wait_queue_t *waiters, apr_thread_mutex_t *mutex,
 {
     int was_woken = sleep_until_woken(own, deadline);
 
-    if (!was_woken && !leave(waiters, mutex, own)) {
+    if (!was_woken && !leave_queue(waiters, mutex, own)) {
         while (sem_wait(&own->woken) < 0) { /* a signal */
         }
         was_woken = 1;

@@ -7,16 +7,16 @@
 #include <semaphore.h>
 
 /**
- * A FIFO queue of waiting threads, each woken by itself.
+ * A FIFO queue of waiting threads, each with a semaphore of its own.
  *
- * The queue's owner decides who is taken, and when; a waiter that has not been taken
- * leaves at its deadline. All functions but reg_waiter_wake() and reg_wait_queue_wait()
- * are called with the owner's mutex held.
+ * The queue's owner takes waiters and wakes them. A waiter that has not been taken leaves
+ * at its deadline. All functions except reg_waiter_wake() and reg_wait_queue_wait() are
+ * called with the owner's mutex held.
  */
 typedef struct reg_waiter_t {
     struct reg_waiter_t *next;
     int is_queued; /* not taken yet */
-    int verdict;   /* what it was woken with */
+    int verdict;   /* set by reg_waiter_wake() */
     sem_t woken;   /* posted once, after it was taken */
 } reg_waiter_t;
 
@@ -25,22 +25,22 @@ typedef struct reg_wait_queue_t {
     int length;
 } reg_wait_queue_t;
 
-/** Makes a queue empty. */
+/** Initializes an empty queue. */
 void reg_wait_queue_init(reg_wait_queue_t *waiters);
 
 /** Appends a waiter, which usually lives on the stack of its own thread. Its thread calls
  *  reg_wait_queue_wait() next. */
 void reg_wait_queue_append(reg_wait_queue_t *waiters, reg_waiter_t *waiter);
 
-/** Takes the first waiter of a queue that is not empty. It then has to be woken. */
+/** Takes the first waiter of a queue that is not empty. The caller must wake it. */
 reg_waiter_t *reg_wait_queue_pop(reg_wait_queue_t *waiters);
 
-/** Wakes a taken waiter, whose memory belongs to its own thread again from here on. */
+/** Wakes a taken waiter. Its memory then belongs to its own thread again. */
 void reg_waiter_wake(reg_waiter_t *waiter, int verdict);
 
 /**
- * Waits until the waiter is woken, or leaves the queue at the deadline. A waiter that was
- * taken before waits on, however long that takes.
+ * Waits until the waiter is woken, or leaves the queue at the deadline. A waiter that has
+ * been taken waits until it is woken, also after the deadline.
  * @param mutex the owner's; it is not held.
  * @return whether it was woken; then `verdict` is set.
  */

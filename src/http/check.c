@@ -8,7 +8,7 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* ASCII only, whatever the process's locale says. */
+/* ASCII only, independent of the process's locale. */
 static int is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -150,9 +150,9 @@ const char *reg_check_phone(const char *value)
                : "must be a telephone number with its country code, like +19195551212";
 }
 
-/* Whether the value is made of digits where the pattern has 0, of hex digits where it has
- * x, and of the pattern's own characters elsewhere. */
-static int is_shaped(const char *value, const char *pattern)
+/* Whether the value has a digit for each 0 of the pattern, a hex digit for each x, and
+ * the same character elsewhere. */
+static int is_like(const char *value, const char *pattern)
 {
     for (; *pattern; value++, pattern++) {
         if (*pattern == '0'   ? !is_digit(*value)
@@ -168,7 +168,7 @@ const char *reg_check_date(const char *value)
 {
     static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
 
-    if (is_shaped(value, "0000-00-00")) {
+    if (is_like(value, "0000-00-00")) {
         int year = (int)apr_atoi64(value);
         int month = (int)apr_atoi64(value + 5);
         int day = (int)apr_atoi64(value + 8);
@@ -184,20 +184,20 @@ const char *reg_check_date(const char *value)
 
 const char *reg_check_uuid(const char *value)
 {
-    return is_shaped(value, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") ? NULL
-                                                                    : "must be a UUID";
+    return is_like(value, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") ? NULL
+                                                                  : "must be a UUID";
 }
 
 const char *reg_check_object_id(const char *value)
 {
-    return is_shaped(value, "xxxxxxxxxxxxxxxxxxxxxxxx") ? NULL : "must be 24 hex digits";
+    return is_like(value, "xxxxxxxxxxxxxxxxxxxxxxxx") ? NULL : "must be 24 hex digits";
 }
 
 /*
  * Language tags
  */
 
-/* The grandfathered tags of RFC 5646, section 2.1. Some would fit its grammar as well. */
+/* The grandfathered tags of RFC 5646, section 2.1. Some also fit its grammar. */
 static const char *const grandfathered_tags[] = {
     "en-GB-oed",   "i-ami",   "i-bnn",     "i-default", "i-enochian", "i-hak",
     "i-klingon",   "i-lux",   "i-mingo",   "i-navajo",  "i-pwn",      "i-tao",
@@ -205,14 +205,14 @@ static const char *const grandfathered_tags[] = {
     "cel-gaulish", "no-bok",  "no-nyn",    "zh-guoyu",  "zh-hakka",   "zh-min",
     "zh-min-nan",  "zh-xiang"};
 
-/* A subtag and what it is made of. */
+/* A subtag and its kind of characters. */
 typedef struct {
     const char *start;
     apr_size_t length;
-    int letters, digits; /* whether it holds nothing else */
+    int letters, digits; /* whether it has only these */
 } subtag_t;
 
-/* Reads the subtag at p; its length is 0 where there is none. */
+/* Reads the subtag at p; its length is 0 if there is none. */
 static subtag_t read_subtag(const char *p)
 {
     subtag_t tag = {p, 0, 1, 1};
@@ -224,8 +224,8 @@ static subtag_t read_subtag(const char *p)
     return tag;
 }
 
-/* Steps to the next subtag; one of no length at the end. */
-static void advance(subtag_t *tag)
+/* Goes to the next subtag; at the end its length is 0. */
+static void advance_subtag(subtag_t *tag)
 {
     const char *end = tag->start + tag->length;
 
@@ -248,18 +248,19 @@ static int is_private(const subtag_t *tag)
     return tag->length == 1 && (*tag->start == 'x' || *tag->start == 'X');
 }
 
-/* Steps over the subtags of an extension or a private use, of which there must be one. */
+/* Skips the subtags of an extension or a private use. @return whether there is one. */
 static int skip_subtags(subtag_t *tag, apr_size_t least)
 {
     int found = 0;
 
-    for (advance(tag); tag->length >= least && tag->length <= 8; advance(tag)) {
+    for (advance_subtag(tag); tag->length >= least && tag->length <= 8;
+         advance_subtag(tag)) {
         found = 1;
     }
     return found;
 }
 
-/* langtag and privateuse of the grammar, one line each of its parts. */
+/* The rules langtag and privateuse of the grammar, in its order. */
 static int is_language_tag(const char *value)
 {
     subtag_t tag = read_subtag(value);
@@ -270,18 +271,18 @@ static int is_language_tag(const char *value)
         if (!is_letters(&tag, 2, 8)) {
             return 0;
         }
-        advance(&tag);
+        advance_subtag(&tag);
         for (int i = 0; i < 3 && extensible && is_letters(&tag, 3, 3); i++) {
-            advance(&tag); /* extlang */
+            advance_subtag(&tag); /* extlang */
         }
         if (is_letters(&tag, 4, 4)) {
-            advance(&tag); /* script */
+            advance_subtag(&tag); /* script */
         }
         if (is_letters(&tag, 2, 2) || (tag.digits && tag.length == 3)) {
-            advance(&tag); /* region */
+            advance_subtag(&tag); /* region */
         }
         while (is_variant(&tag)) {
-            advance(&tag);
+            advance_subtag(&tag);
         }
         while (tag.length == 1 && !is_private(&tag)) {
             if (!skip_subtags(&tag, 2)) { /* extension */
@@ -324,17 +325,17 @@ void reg_problems_add(reg_problems_t *problems, const char *field, const char *m
     problem->message = message;
 }
 
-/* The value of a field, NULL when it is missing. */
-static const reg_json_t *find(const reg_problems_t *problems, const reg_json_t *object,
-                              const char *key)
+/* The value of a field; NULL if it is missing. */
+static const reg_json_t *find_field(const reg_problems_t *problems,
+                                    const reg_json_t *object, const char *key)
 {
     const reg_json_t *value = reg_json_get(object, key);
 
     return problems->null_is_absent && reg_json_is_null(value) ? NULL : value;
 }
 
-static void add(reg_problems_t *problems, const char *prefix, const char *key,
-                const char *message)
+static void add_problem(reg_problems_t *problems, const char *prefix, const char *key,
+                        const char *message)
 {
     reg_problems_add(problems, apr_pstrcat(problems->pool, prefix, key, NULL), message);
 }
@@ -342,7 +343,7 @@ static void add(reg_problems_t *problems, const char *prefix, const char *key,
 const char *reg_field(reg_problems_t *problems, const reg_json_t *object,
                       const char *prefix, const char *key, reg_check_t *check)
 {
-    const reg_json_t *value = find(problems, object, key);
+    const reg_json_t *value = find_field(problems, object, key);
     const char *text = reg_json_string(value);
     const char *wrong;
 
@@ -351,7 +352,7 @@ const char *reg_field(reg_problems_t *problems, const reg_json_t *object,
     }
     wrong = text ? check(text) : "must be a string";
     if (wrong) {
-        add(problems, prefix, key, wrong);
+        add_problem(problems, prefix, key, wrong);
         return NULL;
     }
     return text;
@@ -360,8 +361,8 @@ const char *reg_field(reg_problems_t *problems, const reg_json_t *object,
 const char *reg_field_required(reg_problems_t *problems, const reg_json_t *object,
                                const char *prefix, const char *key, reg_check_t *check)
 {
-    if (!find(problems, object, key)) {
-        add(problems, prefix, key, "is required");
+    if (!find_field(problems, object, key)) {
+        add_problem(problems, prefix, key, "is required");
         return NULL;
     }
     return reg_field(problems, object, prefix, key, check);
@@ -370,10 +371,10 @@ const char *reg_field_required(reg_problems_t *problems, const reg_json_t *objec
 const reg_json_t *reg_field_object(reg_problems_t *problems, const reg_json_t *object,
                                    const char *prefix, const char *key)
 {
-    const reg_json_t *value = find(problems, object, key);
+    const reg_json_t *value = find_field(problems, object, key);
 
     if (value && !reg_json_is_object(value)) {
-        add(problems, prefix, key, "must be an object");
+        add_problem(problems, prefix, key, "must be an object");
         return NULL;
     }
     return value;
@@ -386,8 +387,8 @@ const char *reg_field_free(reg_problems_t *problems, const reg_json_t *object,
         return NULL;
     }
     if (!reg_json_numbers_fit(raw)) {
-        add(problems, prefix, key,
-            "must not hold numbers of more than 1000 digits, written out");
+        add_problem(problems, prefix, key,
+                    "must not hold numbers of more than 1000 digits, written out");
         return NULL;
     }
     return raw;

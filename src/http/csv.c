@@ -4,12 +4,12 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* Behind these a spreadsheet may begin another field: the end of a line, and separators
+/* After these a spreadsheet may begin another field: the end of a line, and separators
  * other than the comma. */
 #define SEPARATORS ";|\t\r\n"
 
-/* Whether a spreadsheet may take what begins here for a formula. Where it goes by another
- * separator than the comma, a quote behind that one begins a quoted field for it. */
+/* Whether a spreadsheet may read a formula here. For a spreadsheet with another separator
+ * than the comma, a quote after that separator begins a quoted field. */
 static int is_formula(const char *text)
 {
     static const char *const signs[] = {"=",      "+",      "-",      "@",

@@ -5,23 +5,22 @@
 #include <apr_pools.h>
 
 /**
- * Fields of a table of comma-separated values (RFC 4180), which a spreadsheet shows and
- * does not run.
+ * Fields of comma-separated values (RFC 4180) that a spreadsheet does not run as
+ * formulas.
  *
- * What one could take for a formula, since it begins with = + - @ or their full-width
- * forms, with spaces or quotes before that or not, gets an apostrophe before it
- * (https://owasp.org/www-community/attacks/CSV_Injection): at the beginning of a text,
- * and also behind a semicolon, a bar, a tab or the end of a line in it, where a new field
- * begins for a spreadsheet that goes by another separator than the comma: quotes that
- * were opened before are none for it.
+ * A text that begins with = + - @ or their full-width forms, with or without spaces and
+ * quotes before that, gets an apostrophe before it
+ * (https://owasp.org/www-community/attacks/CSV_Injection). So does the same text after a
+ * semicolon, a bar, a tab or the end of a line inside a field: there a spreadsheet with
+ * another separator than the comma begins a new field, and ignores quotes opened earlier.
  */
 
 #define REG_CSV_CONTENT_TYPE "text/csv; charset=utf-8; header=present"
-/** What spreadsheets tell UTF-8 by. */
+/** The byte order mark, by which spreadsheets recognize UTF-8. */
 #define REG_CSV_BYTE_ORDER_MARK "\xEF\xBB\xBF"
 #define REG_CSV_LINE_END "\r\n"
 
-/** A text as a field; NULL gives an empty one. */
+/** A text as a field; NULL is an empty field. */
 const char *reg_csv_field(apr_pool_t *pool, const char *text);
 
 #endif

@@ -8,12 +8,13 @@
 
 /* One entity tag of a list. */
 typedef struct {
-    const char *start; /* behind the opening quote */
-    apr_size_t length; /* up to the closing one, less what a compressing filter added */
+    const char *start; /* after the opening quote */
+    apr_size_t
+        length; /* up to the closing quote, without a compressing filter's suffix */
     int weak;
 } tag_t;
 
-static apr_size_t without_suffix(const char *tag, apr_size_t length)
+static apr_size_t skip_suffix(const char *tag, apr_size_t length)
 {
     static const char *const suffixes[] = {"-gzip", "-br"};
 
@@ -27,9 +28,8 @@ static apr_size_t without_suffix(const char *tag, apr_size_t length)
     return length;
 }
 
-/* Reads the next tag of a list and steps behind it; 0 at the end or where there is none.
- */
-static int next_tag(const char **list, tag_t *tag)
+/* Reads the next tag of a list and goes to its end. @return 0 if there is none. */
+static int read_tag(const char **list, tag_t *tag)
 {
     const char *p = *list + strspn(*list, ", \t");
     const char *end;
@@ -41,12 +41,12 @@ static int next_tag(const char **list, tag_t *tag)
         return 0;
     }
     tag->start = p + 1;
-    tag->length = without_suffix(tag->start, (apr_size_t)(end - tag->start));
+    tag->length = skip_suffix(tag->start, (apr_size_t)(end - tag->start));
     *list = end + 1;
     return 1;
 }
 
-static int is_any(const char *list)
+static int is_any_tag(const char *list)
 {
     return strcmp(list + strspn(list, " \t"), "*") == 0;
 }
@@ -59,16 +59,16 @@ const char *reg_etag(apr_pool_t *pool, const char *version, const char *body)
     return apr_psprintf(pool, "\"%s-%016" APR_UINT64_T_HEX_FMT "\"", version, hash);
 }
 
-/* Whether a list has the tag, or is `*`; weak tags only where they count. */
+/* Whether a list has the tag, or is `*`. @param weak_too whether weak tags count. */
 static int has_tag(const char *list, const char *etag, int weak_too)
 {
     apr_size_t length = strlen(etag) - 2;
     tag_t tag;
 
-    if (is_any(list)) {
+    if (is_any_tag(list)) {
         return 1;
     }
-    while (next_tag(&list, &tag)) {
+    while (read_tag(&list, &tag)) {
         if ((weak_too || !tag.weak) && tag.length == length
             && memcmp(tag.start, etag + 1, length) == 0) {
             return 1;
@@ -88,12 +88,12 @@ int reg_etag_holds(const char *if_match, const char *etag)
 }
 
 /* The versions in a list of tags, separated by blanks. */
-static const char *versions_of(apr_pool_t *pool, const char *list, int weak_too)
+static const char *list_versions(apr_pool_t *pool, const char *list, int weak_too)
 {
     apr_array_header_t *versions = apr_array_make(pool, 1, sizeof(const char *));
     tag_t tag;
 
-    while (next_tag(&list, &tag)) {
+    while (read_tag(&list, &tag)) {
         apr_size_t digits = strspn(tag.start, "0123456789");
 
         if ((weak_too || !tag.weak) && digits > 0 && digits < tag.length
@@ -107,7 +107,7 @@ static const char *versions_of(apr_pool_t *pool, const char *list, int weak_too)
 
 const char *reg_etag_versions(apr_pool_t *pool, const char *if_match)
 {
-    return !if_match || is_any(if_match) ? NULL : versions_of(pool, if_match, 0);
+    return !if_match || is_any_tag(if_match) ? NULL : list_versions(pool, if_match, 0);
 }
 
 const char *reg_etag_excluded(apr_pool_t *pool, const char *if_none_match)
@@ -115,5 +115,5 @@ const char *reg_etag_excluded(apr_pool_t *pool, const char *if_none_match)
     if (!if_none_match) {
         return NULL;
     }
-    return is_any(if_none_match) ? "*" : versions_of(pool, if_none_match, 1);
+    return is_any_tag(if_none_match) ? "*" : list_versions(pool, if_none_match, 1);
 }

@@ -9,25 +9,25 @@
 #include <string.h>
 #include <sys/param.h>
 
-static apr_status_t release(void *value)
+static apr_status_t release_value(void *value)
 {
     json_decref(value);
     return APR_SUCCESS;
 }
 
-/* Ends the process unless something is done, which fails for want of memory only. */
-static void must(int done)
+/* Ends the process when jansson has failed to build a value: it is out of memory. */
+static void abort_unless(int is_done)
 {
-    if (!done) {
+    if (!is_done) {
         abort();
     }
 }
 
 /* Binds a new value to a pool. */
-static json_t *owned(apr_pool_t *pool, json_t *value)
+static json_t *bind_to_pool(apr_pool_t *pool, json_t *value)
 {
     if (value) {
-        apr_pool_cleanup_register(pool, value, release, apr_pool_cleanup_null);
+        apr_pool_cleanup_register(pool, value, release_value, apr_pool_cleanup_null);
     }
     return value;
 }
@@ -37,9 +37,9 @@ static const char *skip_digits(const char *p)
     return p + strspn(p, "0123456789");
 }
 
-/* The end of the number that begins at p by the grammar of RFC 8259, section 6; p itself
- * if there is none. */
-static const char *number_end(const char *p)
+/* The end of the number at p by the grammar of RFC 8259, section 6; p if there is no
+ * number. */
+static const char *find_number_end(const char *p)
 {
     const char *start = p;
     const char *digits = *p == '-' ? ++p : p;
@@ -65,9 +65,9 @@ static const char *number_end(const char *p)
     return p;
 }
 
-/* The end of the string whose opening quote is at p: behind the closing one, or at the
+/* The end of the string whose opening quote is at p: after the closing quote, or at the
  * terminating NUL. */
-static const char *string_end(const char *p)
+static const char *find_string_end(const char *p)
 {
     for (p++; *p && *p != '"'; p++) {
         if (*p == '\\' && p[1]) {
@@ -78,11 +78,11 @@ static const char *string_end(const char *p)
 }
 
 /*
- * Makes of a text one that jansson reads without giving a number a value: a number
- * becomes a 0 and blanks. jansson refuses what does not fit its integers and doubles, and
- * would spend time on values nobody asks for. Positions stay, so its errors still name
- * the place. Returns NULL, or what there is too much of.
+ * Replaces each number of a text by a 0 and blanks. jansson refuses numbers that do not
+ * fit its integers and doubles, and no field of the APIs is a number. Positions stay the
+ * same, so jansson's errors name the right place.
  * @param longest set to the bytes of the longest string, quotes included.
+ * @return NULL, or the limit that the text exceeds.
  */
 static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longest)
 {
@@ -92,13 +92,13 @@ static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longe
     for (char *p = text; *p; p = (char *)end) {
         end = p + 1;
         if (*p == '"') {
-            end = string_end(p);
+            end = find_string_end(p);
             *longest = MAX(*longest, (apr_size_t)(end - p));
         }
         else if (*p == '-' || (*p >= '0' && *p <= '9')) {
-            end = number_end(p);
+            end = find_number_end(p);
             if (end == p) {
-                return NULL; /* no number: jansson will say so */
+                return NULL; /* no number: jansson refuses it */
             }
             memset(p, ' ', (size_t)(end - p));
             *p = '0';
@@ -118,15 +118,18 @@ static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longe
 }
 
 /*
- * An array of the number 1 and the text. jansson collects what it reads of a string in a
- * buffer, and does not notice when the buffer cannot grow: a byte less is read, or more
- * than there is where that byte was the closing quote. The buffer never gets smaller, so
- * what makes it large enough for the longest string is a number written out longer than
- * that, which with any byte less would not be 1. Where it cannot grow up to the end of
- * the number, an assertion of jansson's ends the process before a string is read; only
- * where jansson was built without assertions (Debian's has them) that case stays open.
+ * Wraps the text in an array, after a number 1 that is written longer than the longest
+ * string.
+ *
+ * jansson collects a string in a buffer and does not notice when the buffer cannot grow:
+ * it drops a byte, or reads beyond the end if that byte is the closing quote. The buffer
+ * never shrinks, so the long number makes it large enough for every string that follows.
+ * If the buffer cannot grow for the number, the number is not 1, or an assertion of
+ * jansson's ends the process; only a jansson built without assertions (Debian's has them)
+ * could still read a wrong text.
  */
-static const char *behind_number(apr_pool_t *pool, const char *text, apr_size_t longest)
+static const char *wrap_after_number(apr_pool_t *pool, const char *text,
+                                     apr_size_t longest)
 {
     char *zeros = apr_palloc(pool, longest + 1);
 
@@ -137,19 +140,20 @@ static const char *behind_number(apr_pool_t *pool, const char *text, apr_size_t 
                        NULL);
 }
 
-/* Whether it was memory that jansson lacked. It has no code for that, and mostly no word.
- * Where it expected a string and has read one to its end, what is wrong with that is
- * worded otherwise, so that it was memory there as well. */
-static int lacked_memory(const char *document, const json_error_t *where)
+/* Whether jansson failed for lack of memory, for which it has no error code and mostly no
+ * text. Where it expected a string and one begins, its error names something else than
+ * the syntax, so that was lack of memory too. */
+static int is_out_of_memory(const char *document, const json_error_t *where)
 {
     static const char *const expectations[] = {"invalid token", "string or '}' expected"};
-    int lacked = !*where->text;
+    int is_lacking = !*where->text;
 
     for (size_t i = 0; i < sizeof(expectations) / sizeof(expectations[0]); i++) {
-        lacked |= document[MAX(where->position, 1) - 1] == '"'
-                  && strncmp(where->text, expectations[i], strlen(expectations[i])) == 0;
+        is_lacking |=
+            document[MAX(where->position, 1) - 1] == '"'
+            && strncmp(where->text, expectations[i], strlen(expectations[i])) == 0;
     }
-    return lacked;
+    return is_lacking;
 }
 
 reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length,
@@ -166,11 +170,11 @@ reg_json_t *reg_json_parse(apr_pool_t *pool, const char *text, apr_size_t length
     if (*error) {
         return NULL;
     }
-    document = behind_number(pool, copy, longest);
-    array = owned(pool, json_loads(document, JSON_REJECT_DUPLICATES, &where));
+    document = wrap_after_number(pool, copy, longest);
+    array = bind_to_pool(pool, json_loads(document, JSON_REJECT_DUPLICATES, &where));
     if (!array) {
         *error =
-            lacked_memory(document, &where)
+            is_out_of_memory(document, &where)
                 ? NULL
                 : apr_psprintf(pool, "line %d, column %d", where.line - 1, where.column);
         return NULL;
@@ -191,14 +195,14 @@ static const char *skip_space(const char *p)
     return p + strspn(p, " \t\r\n");
 }
 
-/* The end of the value that begins at p, in a text known to be valid. */
-static const char *value_end(const char *p)
+/* The end of the value at p, in a valid text. */
+static const char *find_value_end(const char *p)
 {
     int depth = 0;
 
     do {
         if (*p == '"') {
-            p = string_end(p);
+            p = find_string_end(p);
         }
         else if (*p == '{' || *p == '[') {
             depth++;
@@ -218,8 +222,9 @@ static const char *value_end(const char *p)
     return p;
 }
 
-/* The ASCII character that an escape stands for, the backslash left out; 0 if another. */
-static int unescaped(const char *p)
+/* The ASCII character of the escape sequence whose backslash is before p; 0 for another
+ * character. */
+static int decode_escape(const char *p)
 {
     static const char written[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     char digits[5] = "";
@@ -233,11 +238,11 @@ static int unescaped(const char *p)
     return code < 0x80 ? (int)code : 0;
 }
 
-/* Whether the string at p, quotes included, stands for the key. */
-static int string_is(const char *p, const char *key)
+/* Whether the string at p, quotes included, is the key once its escapes are decoded. */
+static int is_key_at(const char *p, const char *key)
 {
     for (p++; *p != '"'; key++) {
-        int c = *p == '\\' ? unescaped(p + 1) : *p;
+        int c = *p == '\\' ? decode_escape(p + 1) : *p;
 
         if (!*key || c != *key) {
             return 0;
@@ -247,7 +252,7 @@ static int string_is(const char *p, const char *key)
     return !*key;
 }
 
-/* Where the value of a key begins in the object at p; NULL if the key is missing. */
+/* The begin of a key's value in the object at p; NULL if the key is missing. */
 static const char *find_member(const char *p, const char *key)
 {
     if (*p != '{') {
@@ -255,13 +260,13 @@ static const char *find_member(const char *p, const char *key)
     }
     p = skip_space(p + 1);
     while (*p == '"') {
-        const char *value = skip_space(string_end(p));
+        const char *value = skip_space(find_string_end(p));
 
         value = skip_space(value + 1); /* the colon */
-        if (string_is(p, key)) {
+        if (is_key_at(p, key)) {
             return value;
         }
-        p = skip_space(value_end(value));
+        p = skip_space(find_value_end(value));
         if (*p == ',') {
             p = skip_space(p + 1);
         }
@@ -279,8 +284,9 @@ const char *reg_json_raw(apr_pool_t *pool, const char *text, const char *key, ..
         value = find_member(value, key);
     }
     va_end(keys);
-    return value ? apr_pstrmemdup(pool, value, (apr_size_t)(value_end(value) - value))
-                 : NULL;
+    return value
+               ? apr_pstrmemdup(pool, value, (apr_size_t)(find_value_end(value) - value))
+               : NULL;
 }
 
 const char *reg_json_plain(apr_pool_t *pool, const char *raw)
@@ -292,7 +298,7 @@ const char *reg_json_plain(apr_pool_t *pool, const char *raw)
     }
     text = end = apr_palloc(pool, strlen(raw));
     for (raw++; *raw != '"'; raw += *raw != '\\' ? 1 : raw[1] == 'u' ? 6 : 2) {
-        int c = *raw == '\\' ? unescaped(raw + 1) : *raw;
+        int c = *raw == '\\' ? decode_escape(raw + 1) : *raw;
 
         *end++ = (char)c;
     }
@@ -300,7 +306,7 @@ const char *reg_json_plain(apr_pool_t *pool, const char *raw)
     return text;
 }
 
-/* How many digits the number from p to its end has, written out without an exponent. */
+/* The number of digits of the number from p to `end`, written out without an exponent. */
 static apr_int64_t count_digits(const char *p, const char *end)
 {
     apr_int64_t mantissa = 0, exponent = 0;
@@ -309,7 +315,7 @@ static apr_int64_t count_digits(const char *p, const char *end)
         mantissa++;
     }
     if (p + mantissa < end) {
-        exponent = apr_atoi64(p + mantissa + 1); /* the largest there is when too large */
+        exponent = apr_atoi64(p + mantissa + 1); /* APR_INT64_MAX if it does not fit */
     }
     if (exponent > REG_JSON_MAX_DIGITS || exponent < -REG_JSON_MAX_DIGITS) {
         return REG_JSON_MAX_DIGITS + 1;
@@ -323,7 +329,7 @@ int reg_json_numbers_fit(const char *text)
     const char *end;
 
     for (const char *p = text; *p; p = end) {
-        end = *p == '"' ? string_end(p) : number_end(p);
+        end = *p == '"' ? find_string_end(p) : find_number_end(p);
         if (end == p) {
             end++;
         }
@@ -410,47 +416,47 @@ reg_json_t *reg_json_object(apr_pool_t *pool)
 {
     json_t *object = json_object();
 
-    must(object != NULL);
-    return owned(pool, object);
+    abort_unless(object != NULL);
+    return bind_to_pool(pool, object);
 }
 
 reg_json_t *reg_json_array(apr_pool_t *pool)
 {
     json_t *array = json_array();
 
-    must(array != NULL);
-    return owned(pool, array);
+    abort_unless(array != NULL);
+    return bind_to_pool(pool, array);
 }
 
 void reg_json_set_string(reg_json_t *object, const char *key, const char *value)
 {
-    must(!json_object_set_new(object, key, json_string(value)));
+    abort_unless(!json_object_set_new(object, key, json_string(value)));
 }
 
 void reg_json_set_integer(reg_json_t *object, const char *key, int value)
 {
-    must(!json_object_set_new(object, key, json_integer(value)));
+    abort_unless(!json_object_set_new(object, key, json_integer(value)));
 }
 
 void reg_json_set(reg_json_t *object, const char *key, reg_json_t *value)
 {
-    must(!json_object_set(object, key, value));
+    abort_unless(!json_object_set(object, key, value));
 }
 
 void reg_json_append(reg_json_t *array, reg_json_t *value)
 {
-    must(!json_array_append(array, value));
+    abort_unless(!json_array_append(array, value));
 }
 
-/* Written where there is room: of what json_dumps() has to make room for it does not
- * notice everything that is missing. */
+/* Not json_dumps(), which does not notice each failed allocation: the text is written
+ * into a buffer of the right size. */
 const char *reg_json_text(apr_pool_t *pool, const reg_json_t *value)
 {
     const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
     size_t length = json_dumpb(value, NULL, 0, flags);
     char *text = apr_palloc(pool, length + 1);
 
-    must(length && json_dumpb(value, text, length, flags) == length);
+    abort_unless(length && json_dumpb(value, text, length, flags) == length);
     text[length] = '\0';
     return text;
 }

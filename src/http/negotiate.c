@@ -6,9 +6,8 @@
 
 #define BLANKS " \t"
 
-/* The end of a part of a header: the first of the separators that is not within quotes,
- * where it is only a character. */
-static const char *end_of(const char *part, const char *separators)
+/* The end of a part of a header: the first separator outside of quotes. */
+static const char *find_part_end(const char *part, const char *separators)
 {
     int quoted = 0;
 
@@ -23,9 +22,9 @@ static const char *end_of(const char *part, const char *separators)
     return part;
 }
 
-/* How exactly a media range names a type: 3 for the type itself, 2 for all with the same
- * beginning, 1 for all, 0 not at all. */
-static int match(const char *range, const char *type)
+/* How precisely a media range matches a type: 3 for the type, 2 for its main type, 1 for
+ * any type, 0 for no match. */
+static int match_range(const char *range, const char *type)
 {
     apr_size_t length = strcspn(range, ";," BLANKS);
     apr_size_t beginning = strcspn(type, "/") + 1;
@@ -40,11 +39,12 @@ static int match(const char *range, const char *type)
     return length == 3 && strncmp(range, "*/*", 3) == 0;
 }
 
-/* The weight of a media range, in thousandths; other parameters do not count. One that
- * cannot be read is as good as none. */
-static int weight(const char *range)
+/* The quality value of a media range, in thousandths; 1000 if it has none. Other
+ * parameters are ignored. */
+static int read_weight(const char *range)
 {
-    for (const char *p = end_of(range, ",;"); *p == ';'; p = end_of(p, ",;")) {
+    for (const char *p = find_part_end(range, ",;"); *p == ';';
+         p = find_part_end(p, ",;")) {
         p++;
         p += strspn(p, BLANKS);
         if ((*p == 'q' || *p == 'Q') && p[1] == '=') {
@@ -66,23 +66,23 @@ static int weight(const char *range)
     return 1000;
 }
 
-/* How much a client likes a type: the weight of the range that names it most exactly. */
-static int liking(const char *accept, const char *type)
+/* The client's quality value of a type: that of the range that matches most precisely. */
+static int find_quality(const char *accept, const char *type)
 {
-    int best = 0, liked = 0;
+    int best = 0, quality = 0;
 
     while (*accept) {
-        int exactness;
+        int precision;
 
         accept += strspn(accept, "," BLANKS);
-        exactness = match(accept, type);
-        if (exactness > best) {
-            best = exactness;
-            liked = weight(accept);
+        precision = match_range(accept, type);
+        if (precision > best) {
+            best = precision;
+            quality = read_weight(accept);
         }
-        accept = end_of(accept, ",");
+        accept = find_part_end(accept, ",");
     }
-    return liked;
+    return quality;
 }
 
 int reg_accept_best(const char *accept, const char *const *types)
@@ -90,18 +90,18 @@ int reg_accept_best(const char *accept, const char *const *types)
     int best = 0, most = 0;
 
     for (int i = 0; accept && types[i]; i++) {
-        int liked = liking(accept, types[i]);
+        int quality = find_quality(accept, types[i]);
 
-        if (liked > most) {
-            most = liked;
+        if (quality > most) {
+            most = quality;
             best = i;
         }
     }
     return best;
 }
 
-/* Whether what follows a preference's name is `=minimal`, perhaps in quotes, perhaps with
- * parameters behind it. */
+/* Whether a preference's name is followed by `=minimal`, in quotes or not, with or
+ * without parameters. */
 static int is_minimal(const char *value)
 {
     int quoted;
@@ -132,7 +132,7 @@ int reg_prefer_minimal(const char *prefer)
             && strcspn(prefer + 6, "=,;" BLANKS) == 0) {
             return is_minimal(prefer + 6);
         }
-        prefer = end_of(prefer, ",");
+        prefer = find_part_end(prefer, ",");
     }
     return 0;
 }

@@ -9,10 +9,9 @@
 
 #define DIGITS "0123456789"
 
-/* Decodes a part of the query string; NULL when it is no UTF-8, has a bad escape or a
- * NUL.
- */
-static const char *decode(apr_pool_t *pool, const char *part, apr_size_t length)
+/* Decodes a part of the query string; NULL if it is not UTF-8, has an invalid escape or a
+ * NUL. */
+static const char *decode_part(apr_pool_t *pool, const char *part, apr_size_t length)
 {
     char *text = apr_pstrmemdup(pool, part, length);
     apr_status_t rv =
@@ -35,16 +34,16 @@ void reg_query_parse(reg_query_t *query, const reg_request_t *request,
         apr_size_t name = equals ? (apr_size_t)(equals - p) : length;
         apr_size_t value = equals ? name + 1 : length;
 
-        APR_ARRAY_PUSH(query->pairs, const char *) = decode(request->pool, p, name);
+        APR_ARRAY_PUSH(query->pairs, const char *) = decode_part(request->pool, p, name);
         APR_ARRAY_PUSH(query->pairs, const char *) =
-            decode(request->pool, p + value, length - value);
+            decode_part(request->pool, p + value, length - value);
         p += length + (p[length] == '&');
     }
 }
 
-/* Whether the pair at an index has this name; its value is set if so. */
-static int pair_is(const reg_query_t *query, int index, const char *name,
-                   const char **value)
+/* Whether the pair at an index has this name. @param value set to its value. */
+static int has_name(const reg_query_t *query, int index, const char *name,
+                    const char **value)
 {
     const char *found = APR_ARRAY_IDX(query->pairs, index, const char *);
 
@@ -57,13 +56,13 @@ int reg_query_has(const reg_query_t *query, const char *name)
     const char *value;
     int i = 0;
 
-    while (i < query->pairs->nelts && !pair_is(query, i, name, &value)) {
+    while (i < query->pairs->nelts && !has_name(query, i, name, &value)) {
         i += 2;
     }
     return i < query->pairs->nelts;
 }
 
-/* Whether a name is that of a list: the list's own, or with [] or [N] behind it. */
+/* Whether a name is the name of a list, with or without [] or [N] after it. */
 static int is_list_name(const char *found, const char *name)
 {
     apr_size_t length = strlen(name);
@@ -81,28 +80,28 @@ const char *reg_query_value(const reg_query_t *query, const char *name)
     const char *value, *last = NULL;
 
     for (int i = 0; i < query->pairs->nelts; i += 2) {
-        if (pair_is(query, i, name, &value)) {
+        if (has_name(query, i, name, &value)) {
             last = value;
         }
     }
     return last;
 }
 
-/* What is wrong with a value, NULL if nothing. */
-static const char *wrong_with(const char *value, reg_check_t *check)
+/* The error of a value; NULL if it is valid. */
+static const char *find_error(const char *value, reg_check_t *check)
 {
     return value ? check(value) : "must be UTF-8 in percent-encoding";
 }
 
 const char *reg_query_get(reg_query_t *query, const char *name, reg_check_t *check)
 {
-    const char *value, *wrong, *result = NULL;
+    const char *value, *error, *result = NULL;
 
     for (int i = query->pairs->nelts - 2; i >= 0; i -= 2) {
-        if (pair_is(query, i, name, &value)) {
-            wrong = wrong_with(value, check);
-            if (wrong) {
-                reg_problems_add(query->problems, name, wrong);
+        if (has_name(query, i, name, &value)) {
+            error = find_error(value, check);
+            if (error) {
+                reg_problems_add(query->problems, name, error);
             }
             else {
                 result = value;
@@ -118,10 +117,10 @@ apr_array_header_t *reg_query_list(reg_query_t *query, const char *name,
 {
     apr_pool_t *pool = query->pairs->pool;
     apr_array_header_t *list = apr_array_make(pool, 4, sizeof(const char *));
-    const char *wrong = NULL;
+    const char *error = NULL;
     int is_given = 0;
 
-    for (int i = 0; i < query->pairs->nelts && !wrong; i += 2) {
+    for (int i = 0; i < query->pairs->nelts && !error; i += 2) {
         const char *found = APR_ARRAY_IDX(query->pairs, i, const char *);
         const char *value = APR_ARRAY_IDX(query->pairs, i + 1, const char *);
 
@@ -130,25 +129,24 @@ apr_array_header_t *reg_query_list(reg_query_t *query, const char *name,
             char *item = value ? apr_strtok(apr_pstrdup(pool, value), ",", &rest) : NULL;
 
             is_given = 1;
-            wrong = value ? NULL : wrong_with(value, check);
-            for (; item && !wrong; item = apr_strtok(NULL, ",", &rest)) {
-                wrong = check(item);
+            error = value ? NULL : find_error(value, check);
+            for (; item && !error; item = apr_strtok(NULL, ",", &rest)) {
+                error = check(item);
                 APR_ARRAY_PUSH(list, const char *) = item;
             }
         }
     }
-    if (is_given && !list->nelts && !wrong) {
-        wrong = "must not be empty; leave it out to have all";
+    if (is_given && !list->nelts && !error) {
+        error = "must not be empty; leave it out to have all";
     }
-    if (wrong) {
-        reg_problems_add(query->problems, name, wrong);
+    if (error) {
+        reg_problems_add(query->problems, name, error);
     }
     return list;
 }
 
-/* A name without what a misspelt one may differ in: case, _, -, and the ends of plurals.
- */
-static const char *simplified(apr_pool_t *pool, const char *name)
+/* A name without case, _, - and the ending of a plural, to find misspelt names by. */
+static const char *simplify_name(apr_pool_t *pool, const char *name)
 {
     char *text = apr_pstrdup(pool, name), *end = text;
 
@@ -169,11 +167,12 @@ static const char *simplified(apr_pool_t *pool, const char *name)
     return text;
 }
 
-/* The name among these that one is meant for; NULL when it is one of them, or quite
- * another. */
-static const char *meant(apr_pool_t *pool, const char *found, const char *const *names)
+/* The parameter that a misspelt name is similar to; NULL if the name is a parameter, or
+ * similar to none. */
+static const char *find_similar(apr_pool_t *pool, const char *found,
+                                const char *const *names)
 {
-    const char *simple = simplified(pool, found), *near = NULL;
+    const char *simple = simplify_name(pool, found), *similar = NULL;
 
     for (; *names; names++) {
         const char *name = apr_pstrmemdup(pool, *names, strcspn(*names, "["));
@@ -183,18 +182,18 @@ static const char *meant(apr_pool_t *pool, const char *found, const char *const 
             return NULL;
         }
         if ((is_list || !strchr(found, '['))
-            && strcmp(simple, simplified(pool, name)) == 0) {
-            near = name;
+            && strcmp(simple, simplify_name(pool, name)) == 0) {
+            similar = name;
         }
     }
-    return near;
+    return similar;
 }
 
 void reg_query_refuse_misspelt(reg_query_t *query, const char *const *names)
 {
     for (int i = 0; i < query->pairs->nelts; i += 2) {
         const char *found = APR_ARRAY_IDX(query->pairs, i, const char *);
-        const char *name = found ? meant(query->pairs->pool, found, names) : NULL;
+        const char *name = found ? find_similar(query->pairs->pool, found, names) : NULL;
 
         if (name) {
             reg_problems_add(query->problems, name, "must be spelled exactly like this");
@@ -228,8 +227,7 @@ int reg_query_number(reg_query_t *query, const char *name, int most, int otherwi
     const char *value = reg_query_get(query, name, check_digits);
     apr_int64_t number = value ? apr_atoi64(value) : otherwise;
 
-    if (number >= 1
-        && number <= most) { /* apr_atoi64() is INT64_MAX for what is longer */
+    if (number >= 1 && number <= most) { /* apr_atoi64() is INT64_MAX for more digits */
         return (int)number;
     }
     reg_problems_add(query->problems, name,

@@ -7,14 +7,14 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* What a status is called where nobody has said more. `advice` tells the caller what to
- * do, `code` is the live API's. */
-static const struct words_t {
+/* The default texts for each status. `advice` tells the caller what to do; `code` is the
+ * live API's "error". */
+static const struct status_texts_t {
     int status;
-    const char *reason; /* as httpd has it in the status line */
+    const char *reason; /* httpd's, in the status line */
     const char *code;
     const char *advice;
-} words[] = {
+} status_texts[] = {
     {400, "Bad Request", "validation_error", "The request is malformed."},
     {401, "Unauthorized", "unauthenticated", "Authentication is required."},
     {402, "Payment Required", "payment_required", "This has to be paid for."},
@@ -73,30 +73,31 @@ static const struct words_t {
      "The network requires authentication."},
 };
 
-/* Where something was to be written, it may have been. */
-static const char not_known[] =
+/* After a write that got no answer from the database, its outcome is unknown. */
+static const char outcome_unknown[] =
     "The registration is not known to be done. Please try again in a moment.";
 
-/* The words for a status; those of 400 or 500 for one that is not in the table. */
-static const struct words_t *words_for(int status)
+/* The texts for a status; those of 400 or 500 for a status that is not in the table. */
+static const struct status_texts_t *find_texts(int status)
 {
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (words[i].status == status) {
-            return &words[i];
+    for (size_t i = 0; i < sizeof(status_texts) / sizeof(status_texts[0]); i++) {
+        if (status_texts[i].status == status) {
+            return &status_texts[i];
         }
     }
-    return words_for(status < 500 ? 400 : 500);
+    return find_texts(status < 500 ? 400 : 500);
 }
 
-static const char *advice_for(const reg_request_t *request, const struct words_t *w)
+static const char *choose_advice(const reg_request_t *request,
+                                 const struct status_texts_t *texts)
 {
     int writes = request->method == REG_METHOD_POST || request->method == REG_METHOD_PUT
                  || request->method == REG_METHOD_DELETE;
 
-    return w->status == 503 && writes ? not_known : w->advice;
+    return texts->status == 503 && writes ? outcome_unknown : texts->advice;
 }
 
-/* Adds "errors": [{"field", "message"}] where fields are at fault. */
+/* Adds "errors": [{"field", "message"}] if fields are invalid. */
 static void set_problems(reg_json_t *body, const reg_request_t *request,
                          const reg_problems_t *problems)
 {
@@ -117,8 +118,9 @@ static void set_problems(reg_json_t *body, const reg_request_t *request,
     reg_json_set(body, "errors", list);
 }
 
-/* The fields at fault in one sentence: "role must be …; patient_id must not be empty". */
-static const char *sentence(const reg_request_t *request, const reg_problems_t *problems)
+/* The invalid fields in one text: "role must be …; patient_id must not be empty". */
+static const char *join_problems(const reg_request_t *request,
+                                 const reg_problems_t *problems)
 {
     const char *text = NULL;
 
@@ -132,39 +134,39 @@ static const char *sentence(const reg_request_t *request, const reg_problems_t *
 }
 
 typedef void envelope_t(const reg_request_t *request, const reg_error_t *error,
-                        const struct words_t *w, reg_json_t *body);
+                        const struct status_texts_t *texts, reg_json_t *body);
 
 static void live_envelope(const reg_request_t *request, const reg_error_t *error,
-                          const struct words_t *w, reg_json_t *body)
+                          const struct status_texts_t *texts, reg_json_t *body)
 {
-    const char *message = error->message ? error->message : advice_for(request, w);
+    const char *message = error->message ? error->message : choose_advice(request, texts);
 
     if (error->problems && error->problems->list) {
-        message = sentence(request, error->problems);
+        message = join_problems(request, error->problems);
     }
-    reg_json_set_string(body, "error", error->code ? error->code : w->code);
+    reg_json_set_string(body, "error", error->code ? error->code : texts->code);
     reg_json_set_string(body, "message", message);
 }
 
 static void groups_envelope(const reg_request_t *request, const reg_error_t *error,
-                            const struct words_t *w, reg_json_t *body)
+                            const struct status_texts_t *texts, reg_json_t *body)
 {
     reg_json_set_integer(body, "status", error->status);
     reg_json_set_string(body, "message",
-                        error->message ? error->message : advice_for(request, w));
+                        error->message ? error->message : choose_advice(request, texts));
     set_problems(body, request, error->problems);
 }
 
-/* The real service's own strings, where it has some. */
+/* The texts are those of the API's own service, for the statuses for which it has any. */
 static void families_envelope(const reg_request_t *request, const reg_error_t *error,
-                              const struct words_t *w, reg_json_t *body)
+                              const struct status_texts_t *texts, reg_json_t *body)
 {
     const char *message = error->message;
     const char *description = error->description;
 
     if (!message) {
-        message = w->reason;
-        description = advice_for(request, w);
+        message = texts->reason;
+        description = choose_advice(request, texts);
         switch (error->status) {
         case 401:
             message = "UNAUTHORIZED";
@@ -198,12 +200,12 @@ static void families_envelope(const reg_request_t *request, const reg_error_t *e
 }
 
 static void events_envelope(const reg_request_t *request, const reg_error_t *error,
-                            const struct words_t *w, reg_json_t *body)
+                            const struct status_texts_t *texts, reg_json_t *body)
 {
     reg_json_set_integer(body, "statusCode", error->status);
     reg_json_set_string(body, "message",
-                        error->message ? error->message : advice_for(request, w));
-    reg_json_set_string(body, "error", w->reason);
+                        error->message ? error->message : choose_advice(request, texts));
+    reg_json_set_string(body, "error", texts->reason);
     set_problems(body, request, error->problems);
 }
 
@@ -219,14 +221,14 @@ const char *reg_reply_error_body(const reg_request_t *request, const reg_error_t
 {
     reg_json_t *body = reg_json_object(request->pool);
 
-    envelopes[request->api](request, error, words_for(error->status), body);
+    envelopes[request->api](request, error, find_texts(error->status), body);
     return reg_json_text(request->pool, body);
 }
 
 const char *reg_reply_plain_body(apr_pool_t *pool, int status)
 {
-    return apr_pstrcat(pool, "{\"error\":\"", words_for(status)->code,
-                       "\",\"message\":\"", words_for(status)->advice, "\"}", NULL);
+    return apr_pstrcat(pool, "{\"error\":\"", find_texts(status)->code,
+                       "\",\"message\":\"", find_texts(status)->advice, "\"}", NULL);
 }
 
 const char *reg_reply_tls_only_body(void)
@@ -249,7 +251,7 @@ reg_reply_t *reg_reply(reg_request_t *request, int status, const char *body)
 const char *reg_reply_retry_after(int status)
 {
     switch (status) {
-    case 429: /* A limit counts over seconds or minutes: one second would be refused too.
+    case 429: /* A rate limit counts over seconds or minutes: one second is too short.
                */
         return "10";
     case 503:
@@ -318,8 +320,8 @@ reg_reply_t *reg_reply_problems(reg_request_t *request, const reg_error_t *inval
     return reg_reply_error(request, &error);
 }
 
-/* What every API makes of an outcome that it has no rule for. */
-static reg_error_t common_error(const reg_request_t *request, reg_outcome_t outcome)
+/* The error of every API for an outcome that has no rule. */
+static reg_error_t find_common_error(const reg_request_t *request, reg_outcome_t outcome)
 {
     int groups = request->api == REG_API_GROUPS || request->api == REG_API_USERS;
 
@@ -345,7 +347,7 @@ static reg_error_t common_error(const reg_request_t *request, reg_outcome_t outc
 reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer,
                               const reg_rule_t *rules)
 {
-    const reg_error_t common = common_error(request, answer->outcome);
+    const reg_error_t common = find_common_error(request, answer->outcome);
 
     for (; rules->error.status; rules++) {
         if (rules->outcome != answer->outcome) {
@@ -354,7 +356,7 @@ reg_reply_t *reg_reply_answer(reg_request_t *request, const reg_answer_t *answer
         if (rules->error.status >= 300) {
             return reg_reply_error(request, &rules->error);
         }
-        /* An operation of another version may have no body for us. */
+        /* An operation of another schema version may have no body. */
         return answer->body ? reg_reply(request, rules->error.status, answer->body)
                             : reg_reply_status(request, 500);
     }

@@ -10,7 +10,7 @@ const char *const reg_api_names[REG_API_COUNT] = {"live",     "groups", "users",
                                                   "families", "events", "openapi",
                                                   "metrics",  "health", "status"};
 
-/* Every URL of the four APIs, and of what tells about them. */
+/* Every URL of the registration APIs, and of openapi, metrics, health and status. */
 static const reg_route_t routes[] = {
     {REG_API_LIVE, REG_METHOD_POST, "/{session}/register", reg_live_register,
      "live_register"},
@@ -44,18 +44,18 @@ static const reg_route_t routes[] = {
 };
 
 _Static_assert(sizeof(routes) / sizeof(routes[0]) < REG_METRICS_OPERATIONS,
-               "each route's operation is counted, and requests without a route");
+               "the metrics have a counter for each route, and one for no route");
 
-/* What each method adds to Allow. */
-static const char *const method_names[] = {
+/* The part of Allow for each method. */
+static const char *const allow_parts[] = {
     [REG_METHOD_GET] = "GET, HEAD, ",
     [REG_METHOD_POST] = "POST, ",
     [REG_METHOD_PUT] = "PUT, ",
     [REG_METHOD_DELETE] = "DELETE, ",
 };
 
-/* Whether the path of a request fits a pattern; if so, the captures are set. */
-static int path_fits(reg_request_t *request, const char *pattern)
+/* Whether the path of a request matches a pattern, and sets the captures if so. */
+static int is_path_match(reg_request_t *request, const char *pattern)
 {
     const char *path = request->path;
     const char *captures[REG_MAX_CAPTURES] = {NULL};
@@ -92,7 +92,7 @@ const reg_route_t *reg_route_find(reg_request_t *request)
         const reg_route_t *route = &routes[i];
 
         if (route->api == request->api && route->method == request->method
-            && path_fits(request, route->pattern)) {
+            && is_path_match(request, route->pattern)) {
             return route;
         }
     }
@@ -131,8 +131,8 @@ const char *reg_route_allow(reg_request_t *request)
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         const reg_route_t *route = &routes[i];
 
-        if (route->api == request->api && path_fits(request, route->pattern)) {
-            allow = apr_pstrcat(request->pool, allow, method_names[route->method], NULL);
+        if (route->api == request->api && is_path_match(request, route->pattern)) {
+            allow = apr_pstrcat(request->pool, allow, allow_parts[route->method], NULL);
         }
     }
     return *allow ? apr_pstrcat(request->pool, allow, "OPTIONS", NULL) : NULL;

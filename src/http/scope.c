@@ -29,7 +29,8 @@ int reg_scope_in_array(apr_pool_t *pool, const char *array, const char *scope)
     const reg_json_t *list = reg_json_get(object, "scope");
 
     if (!object || strcmp(reg_json_raw(pool, text, "scope", NULL), array) != 0) {
-        return 0; /* no array, but perhaps one and a second key of the object */
+        return 0; /* not an array, or text after the array that adds a key to the object
+                   */
     }
     for (apr_size_t i = 0; i < reg_json_length(list); i++) {
         const char *item = reg_json_string(reg_json_item(list, i));

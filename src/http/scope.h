@@ -5,14 +5,14 @@
 #include <apr_pools.h>
 
 /**
- * The scopes of a token (RFC 6749, section 3.3), as the modules that check tokens hand
- * them on. A scope is compared as a whole and with regard to case.
+ * The scopes of a token (RFC 6749, section 3.3), as the modules that verify tokens write
+ * them. Scopes are compared as whole words, case-sensitively.
  */
 
-/** Whether a list, its items parted by any of the separators, has the scope. */
+/** Whether a list has the scope. @param separators each of them separates its items. */
 int reg_scope_in_list(const char *list, const char *separators, const char *scope);
 
-/** Whether the text of a JSON array has the scope as one of its strings. */
+/** Whether a JSON array, as text, has the scope among its strings. */
 int reg_scope_in_array(apr_pool_t *pool, const char *array, const char *scope);
 
 #endif

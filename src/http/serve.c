@@ -9,8 +9,8 @@
 #include <apr_cstr.h>
 #include <string.h>
 
-/* Whether a media type, parameters left out, is JSON: application/json or any +json
- * (RFC 6839, section 3.1). None at all counts as JSON. */
+/* Whether a media type, without its parameters, is JSON: application/json or any +json
+ * (RFC 6839, section 3.1). A missing media type counts as JSON. */
 static int is_json(const char *content_type)
 {
     apr_size_t length;
@@ -27,8 +27,8 @@ static int is_json(const char *content_type)
                && apr_cstr_casecmpn(content_type + length - 5, "+json", 5) == 0);
 }
 
-/* Reads and parses the body of a POST or PUT; NULL when it is there to be served. */
-static reg_reply_t *receive(reg_request_t *request)
+/* Reads and parses the body of a POST or PUT. @return the refusal; NULL on success. */
+static reg_reply_t *read_json(reg_request_t *request)
 {
     const char *where;
     int status;
@@ -52,8 +52,7 @@ static reg_reply_t *receive(reg_request_t *request)
     return where ? reg_reply_not_json(request, where) : reg_reply_status(request, 503);
 }
 
-/* The answer where no route has this method: what the path allows, or that there is no
- * such path. */
+/* The reply to a request without a route: 404, 405, or 204 with Allow for OPTIONS. */
 static reg_reply_t *refuse_method(reg_request_t *request)
 {
     const char *allow = reg_route_allow(request);
@@ -70,10 +69,10 @@ static reg_reply_t *refuse_method(reg_request_t *request)
     return reply;
 }
 
-/* Leaves out the body of a success where the client prefers that (RFC 7240, section 4.2).
- * The entity tag stays that of what the body would be. No cache keeps an answer to a POST
- * or a PUT, so there is no Vary. */
-static reg_reply_t *minimize(const reg_request_t *request, reg_reply_t *reply)
+/* Removes the body of a success if the client prefers that (RFC 7240, section 4.2). The
+ * entity tag remains that of the body. There is no Vary, as no cache stores an answer to
+ * a POST or a PUT. */
+static reg_reply_t *apply_prefer(const reg_request_t *request, reg_reply_t *reply)
 {
     if (reply->status < 200 || reply->status >= 300
         || !reg_prefer_minimal(request->prefer)) {
@@ -99,6 +98,6 @@ reg_reply_t *reg_serve(reg_request_t *request)
     if (request->method != REG_METHOD_POST && request->method != REG_METHOD_PUT) {
         return route->handler(request);
     }
-    refusal = receive(request);
-    return refusal ? refusal : minimize(request, route->handler(request));
+    refusal = read_json(request);
+    return refusal ? refusal : apply_prefer(request, route->handler(request));
 }

@@ -5,10 +5,10 @@
 #include "registration.h"
 
 /**
- * Serves a request under a mount, from the route to the reply: 404, 405, 415, 413, JSON,
- * fields, operation, in this order. Authentication, authorization and the organization
- * come before, in httpd.
- * @return the reply. A negative status means that an answer is already on its way.
+ * Serves a request under a mount, from the route to the reply. The checks are, in this
+ * order: 404, 405, 415, 413, JSON, fields, operation. httpd has authenticated and
+ * authorized the request before.
+ * @return the reply. A negative status means that an answer has already been sent.
  */
 reg_reply_t *reg_serve(reg_request_t *request);
 

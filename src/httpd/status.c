@@ -8,9 +8,9 @@
 #include <http_protocol.h>
 #include <mod_status.h>
 
-/* For programs, as ?auto: what counts over all operations. */
-static void tell_shortly(request_rec *r, const reg_metrics_t *metrics,
-                         const char *const *names, const reg_metrics_now_t *now)
+/* The sums of all operations, as lines for programs (?auto). */
+static void print_lines(request_rec *r, const reg_metrics_t *metrics,
+                        const char *const *names, const reg_metrics_now_t *now)
 {
     reg_metrics_line_t all = {0, 0, 0, 0};
 
@@ -30,25 +30,28 @@ static void tell_shortly(request_rec *r, const reg_metrics_t *metrics,
                "RegistrationQueued: %" APR_INT64_T_FMT "\n"
                "RegistrationConnections: %" APR_INT64_T_FMT "\n"
                "RegistrationConnectionsInUse: %" APR_INT64_T_FMT "\n"
-               "RegistrationBreakersOpen: %d\n",
+               "RegistrationBreakersOpen: %" APR_INT64_T_FMT "\n",
                all.requests, all.refused, all.failed, now->batches, now->batched,
-               now->queued, now->open, now->in_use, now->breakers);
+               now->gauges[REG_REQUESTS_QUEUED], now->gauges[REG_CONNECTIONS_OPEN],
+               now->gauges[REG_CONNECTIONS_IN_USE], now->gauges[REG_BREAKERS_OPEN]);
 }
 
-/* For people. Nothing here is anybody's text. */
-static void tell(request_rec *r, const reg_metrics_t *metrics, const char *const *names,
-                 const reg_metrics_now_t *now)
+/* A table for the page. It contains no text of a request, so nothing is escaped. */
+static void print_table(request_rec *r, const reg_metrics_t *metrics,
+                        const char *const *names, const reg_metrics_now_t *now)
 {
     ap_rprintf(r,
                "<hr>\n<h2>mod_registration</h2>\n<p>%" APR_INT64_T_FMT
                " of %" APR_INT64_T_FMT " database connections in use, %" APR_INT64_T_FMT
                " requests waiting, %" APR_UINT64_T_FMT
                " requests carried in %" APR_UINT64_T_FMT
-               " calls, the breaker open in %d of %d child processes.</p>\n"
+               " calls, the breaker open in %" APR_INT64_T_FMT " of %" APR_INT64_T_FMT
+               " child processes.</p>\n"
                "<table border=\"0\"><tr><th>Operation</th><th>Requests</th><th>4xx</th>"
                "<th>5xx</th><th>Mean ms</th></tr>\n",
-               now->in_use, now->open, now->queued, now->batched, now->batches,
-               now->breakers, now->processes);
+               now->gauges[REG_CONNECTIONS_IN_USE], now->gauges[REG_CONNECTIONS_OPEN],
+               now->gauges[REG_REQUESTS_QUEUED], now->batched, now->batches,
+               now->gauges[REG_BREAKERS_OPEN], now->gauges[REG_PROCESSES]);
     for (int i = 0; names[i]; i++) {
         reg_metrics_line_t line = reg_metrics_line(metrics, i);
 
@@ -75,10 +78,10 @@ static int add_to_status(request_rec *r, int flags)
     }
     now = reg_metrics_now(metrics);
     if (flags & AP_STATUS_SHORT) {
-        tell_shortly(r, metrics, names, &now);
+        print_lines(r, metrics, names, &now);
     }
     else {
-        tell(r, metrics, names, &now);
+        print_table(r, metrics, names, &now);
     }
     return OK;
 }

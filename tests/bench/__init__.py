@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench.py is made of."""
+"""Modules of bench.py."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loads: wrk against httpd, pgbench against PostgreSQL."""
+"""Load generators: wrk for httpd, pgbench for PostgreSQL."""
 
 import dataclasses
 import http.client
@@ -15,21 +15,21 @@ import threading
 import servers
 
 SCRIPT = pathlib.Path(__file__).with_name("load.lua")
-LONGEST = 60        # seconds that a run may take beyond its time
-SLOWEST = 1000      # requests a second, where so many are to be sent
+LONGEST = 60        # seconds that a run may exceed its time
+SLOWEST = 1000      # lowest expected requests per second
 
-# What the places in a request are filled with; each is as long as this.
+# Placeholders in a request, with an example of the same length.
 PLACES = {"{unique}": "00000000-0000-4000-8000-000000000000", "{next}": "00000000",
           "{pick}": "000000000000"}
 
 
 class Wrong(Exception):
-    """A run did not do what it measures; the text says what."""
+    """A run did not do what it measures; the text says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A request that wrk sends again and again, with places to be filled: see load.lua."""
+    """A request that wrk repeats, with placeholders: see load.lua."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Request:
     words: tuple = ()
 
     def filled(self, text):
-        """The text with its places filled, for a request made here."""
+        """The text with its placeholders replaced, for a request sent here."""
         for place, example in PLACES.items():
             text = text.replace(place, example)
         return text.replace("{word}", self.words[0] if self.words else "")
@@ -59,7 +59,7 @@ class Request:
         return "\r\n".join(lines) + "\r\n\r\n" + self.body
 
     def probe(self, port, token=None, tls=False):
-        """Sends it once, insists on the expected answer and gives its body."""
+        """Sends the request once and checks the status; the body of the answer."""
         if tls:
             context = ssl.create_default_context()
             context.check_hostname = False
@@ -79,18 +79,18 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run of wrk came to; every request has its answer."""
+    """The result of a run of wrk; each request was answered."""
 
-    rate: float         # answers a second
-    median: float       # seconds that half of the answers took at most
+    rate: float         # answers per second
+    median: float       # median seconds of an answer
     answered: int
-    refused: int        # of those with a status of 400 or more
-    created: int        # of those with status 201, if these were counted
+    refused: int        # answers with status 400 or above
+    created: int        # answers with status 201, if counted
 
 
 def run_wrk(port, request, directory, seconds=0, warmup=0, requests=0, connections=64,
             token=None, tls=False, statuses=False):
-    """Sends a request for some seconds, or so many times, by all connections at once."""
+    """Sends a request for some seconds, or a number of times, on all connections."""
     threads = min(2, connections)
     options = {"request": directory / "request", "warmup": warmup, "seconds": seconds,
                "threads": threads, "connections": connections // threads,
@@ -112,15 +112,15 @@ def run_wrk(port, request, directory, seconds=0, warmup=0, requests=0, connectio
     guard.start()
     try:
         wait_for_quiet(process, threads)
-        process.send_signal(signal.SIGINT)      # wrk's way to end early, with a summary
+        process.send_signal(signal.SIGINT)      # makes wrk end early, with a summary
         output = process.communicate(timeout=LONGEST)[0]
     finally:
         guard.cancel()
         process.kill()
         process.wait()
     result = json.loads(re.search(r"^RESULT (.*)$", output, re.M)[1])
-    # httpd may close an idle connection, also just when the next request is on its way; such
-    # a request is never read, as the rows will show.
+    # httpd may close an idle connection just when the next request is sent. Such a request is
+    # never read, as the rows show.
     lost = result["sent"] - result["answered"]
     if (result["broken"] or not 0 <= lost <= result["closed"]
             or result["closed"] > result["answered"] / 100):
@@ -132,7 +132,7 @@ def run_wrk(port, request, directory, seconds=0, warmup=0, requests=0, connectio
 
 
 def wait_for_quiet(process, threads):
-    """Returns when each thread of wrk has had the answers to all its requests."""
+    """Waits until each thread of wrk has the answers to all its requests."""
     for _ in range(threads):
         line = process.stderr.readline()
         if line != "quiet\n":
@@ -141,9 +141,9 @@ def wait_for_quiet(process, threads):
 
 
 def run_pgbench(postgres, script, directory, seconds, warmup, clients=32):
-    """Runs a statement for some seconds, each time a transaction of its own.
+    """Runs a statement for some seconds, each in a transaction.
 
-    Gives how many were done a second, after the warm-up, and how many altogether.
+    Returns the rate per second after the warm-up, and the total number.
     """
     file = directory / "pgbench.sql"
     file.write_text(script)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runs: what each measures, and the rows that prove it did what it measures.
+"""The runs: what each measures, and the rows that verify it.
 
-A run begins with empty tables and a checkpoint just made, and with a fresh httpd. It
-gives one number. Of registrations, the rows in the database have to be exactly the
-answers that were no error, and the counts kept have to fit.
+A run starts with empty tables, after a checkpoint, and with a new httpd. It returns a number.
+The rows in the database have to be exactly the successful answers, and the counts have to be
+correct.
 """
 
 import concurrent.futures
@@ -12,7 +12,7 @@ import http.client
 import json
 
 from bench.load import Request, Wrong, run_pgbench, run_wrk
-from bench.site import children, processor_time, resident, resident_at_most
+from bench.site import children, processor_time, resident, peak_resident
 from servers import ROOT
 
 SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
@@ -29,8 +29,8 @@ EVENT = "00000000-0000-4000-8000-000000000004"
 OCCURRENCE = "00000000-0000-4000-8000-000000000005"
 FIELDS = {"email": "john@example.com", "firstName": "John", "lastName": "Doe",
           "company": "Tech Corp", "role": "Developer"}
-USERS_A_SECOND = 25_000     # more than can register
-READABLE = 10_000           # registrations there are to get
+USERS_A_SECOND = 25_000     # more than can be reached
+READABLE = 10_000           # registrations to read
 
 
 def compact(value):
@@ -38,7 +38,7 @@ def compact(value):
 
 
 def check_rows(what, expected, found):
-    """Compares what the database counts, numbers on one line, with what it should."""
+    """Compares counts from the database, on one line, with the expected number."""
     wanted = "|".join([str(expected)] * len(found.split("|")))
     if found != wanted:
         raise Wrong(f"{what}: {wanted} expected, {found} in the database")
@@ -78,7 +78,7 @@ def request_live(sessions):
 
 
 def live(stage, sessions=1, connections=64, median=False, token_module=None, **httpd):
-    """Registrations a second; with `median`, seconds that half of them take at most."""
+    """Registrations per second; with `median`, the median seconds of one."""
     clear_live(stage, sessions)
     request = request_live(sessions)
     access = {}
@@ -93,7 +93,7 @@ def live(stage, sessions=1, connections=64, median=False, token_module=None, **h
 
 
 def live_beside_searches(stage, searching, rows=300_000):
-    """Registrations a second while so many clients search by a text that many have."""
+    """Registrations per second while that many clients search for a common text."""
     stage.once(rows, make_searched, rows)
     database, directory = f"registrations_{rows}", stage.directory / "searching"
     directory.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def live_beside_searches(stage, searching, rows=300_000):
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup, connections=32)
         if searching and not searches.result().answered:
-            raise Wrong("nothing was searched for")
+            raise Wrong("no search was answered")
     check_rows("live sessions", outcome.answered + 1,
                stage.postgres.sql(COUNT_LIVE, database=database))
     return outcome.rate
@@ -126,7 +126,7 @@ def live_insert(stage, sessions=1):
 
 
 def live_limited(stage):
-    """How many of many attempts get into a session of few places."""
+    """The number of attempts that succeed in a session with few places."""
     clear_live(stage, 1, PLACES)
     with stage.httpd(children=4) as server:
         outcome = run_wrk(server.port, request_live(1), stage.directory,
@@ -138,7 +138,7 @@ def live_limited(stage):
 
 
 def live_memory(stage):
-    """How many MiB a child grows over the second half of many requests."""
+    """The growth in MiB of a child process over the second half of many requests."""
     clear_live(stage, 1)
     sizes, answered = [], 0
     with stage.httpd() as server:
@@ -222,7 +222,7 @@ EVENT_COLUMNS = """(id, occurrence_id, event_id, organization_id, user_id, statu
 
 
 def event_values(number):
-    """What follows the id. A user's id is told by the number, for a bare INSERT to name it."""
+    """The values after the id. The user's id is derived from the number, for a bare INSERT."""
     return f"""'{OCCURRENCE}', '{EVENT}', '{ORGANIZATION}',
         md5({number}::text)::uuid, 'CONFIRMED', '{compact(FIELDS)}',
         'user-' || {number}::text || '@example.org', 'John', 'Doe'"""
@@ -296,22 +296,22 @@ def make_readable(stage):
 
 
 def read(stage, request, cost=False, **httpd):
-    """Answers a second to a GET that changes nothing; or the seconds of a processor that
-    httpd spends on one."""
+    """Answers per second to a GET without changes; or, with `cost`, the processor seconds of
+    httpd for one."""
     stage.once("readable", make_readable)
     with stage.httpd(**httpd) as server:
         request.probe(server.port)
         before = processor_time(server)
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup)
-        spent = processor_time(server) - before
-    return spent / outcome.answered if cost else outcome.rate
+        used = processor_time(server) - before
+    return used / outcome.answered if cost else outcome.rate
 
 
 # --- Searches ------------------------------------------------------------------------------
 
 def make_searched(stage, rows):
-    """A database of its own with so many event registrations."""
+    """A database with that many event registrations."""
     postgres, database = stage.postgres, f"registrations_{rows}"
     postgres.psql("-c", f"CREATE DATABASE {database}", database="postgres")
     for script in ("sql/install.sql", "tests/bench/search.sql"):
@@ -319,7 +319,7 @@ def make_searched(stage, rows):
 
 
 def search(stage, rows=0, by_text=False):
-    """Seconds that half of the searches take at most: by occurrence and status, by name."""
+    """The median seconds of a search: by occurrence and status, or by name."""
     rows = rows or stage.rows
     stage.once(rows, make_searched, rows)
     database = f"registrations_{rows}"
@@ -342,18 +342,18 @@ def search(stage, rows=0, by_text=False):
 
 
 def export(stage):
-    """How many MiB a child grows at most while it sends a list as long as the table."""
+    """The peak growth in MiB of a child process while it sends the whole table."""
     stage.once(stage.rows, make_searched, stage.rows)
-    told = 0
+    lines = 0
     with stage.httpd(database=f"registrations_{stage.rows}") as server:
         NOTHING.probe(server.port)
         [child] = children(server)
-        before = resident_at_most(child)
+        before = peak_resident(child)
         connection = http.client.HTTPConnection("localhost", server.port, timeout=60)
         connection.request("GET", ATTEND.path, headers={"Accept": "text/csv"})
         for _ in connection.getresponse():
-            told += 1
-        grown = resident_at_most(child) - before
+            lines += 1
+        grown = peak_resident(child) - before
         connection.close()
-    check_rows("a table", told - 1, str(stage.rows))    # less the headings
+    check_rows("a table", lines - 1, str(stage.rows))    # without the heading
     return grown

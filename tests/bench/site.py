@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers that are measured, as the example configuration sets them up."""
+"""The measured servers, with the example configuration."""
 
 import contextlib
 import functools
@@ -15,9 +15,9 @@ import servers
 from bench.load import Wrong
 from changed import changed_module
 
-# Eighty threads in all, more than there are connections: event closes idle connections
-# when a child's threads are all busy. Four children have twenty each, so that none can
-# take the connections of all. No child is added or taken away under load.
+# 80 threads in all, more than connections: event closes idle connections when all threads of a
+# child are busy. Four children have 20 each, so that none can accept all connections. No child
+# starts or ends under load.
 EVENT = """
 LoadModule empty_module "{empty}"
 ThreadLimit 80
@@ -30,20 +30,20 @@ MaxSpareThreads 80
 MaxKeepAliveRequests 0
 """
 
-# Answered by mod_empty.c.
+# Handled by mod_empty.c.
 EMPTY = '<Location "/empty">\nSetHandler empty\n</Location>'
 
 TOKEN_MODULES = ("oauth2", "auth_openidc")
 PLAIN_MODULES = tuple(name for name in servers.MODULES
                       if name not in ("ssl", "socache_shmcb", *TOKEN_MODULES))
 
-# As many threads as connections is what httpd calls its limit. That mod_auth_openidc calls
-# its part for APIs deprecated is known. When many search, not all get their turn in time.
+# MaxRequestWorkers reached; too many searches; no TLS and no Require; mod_auth_openidc's
+# deprecation of its support for APIs.
 EXPECTED = [r" AH00484: ", r" REG0313: ", r" REG010[34]: ", r"\[auth_openidc:(warn|error)\] "]
 
-# One by one, 32 connections wait in line for one row; on a busy machine longer than the
-# module lets them wait at a time.
-WAITED = ["canceling statement due to lock timeout"]
+# Without batching, 32 connections queue for one row; on a busy machine longer than the lock
+# timeout.
+LOCK_TIMEOUTS = ["canceling statement due to lock timeout"]
 
 
 class BenchPostgres(servers.Postgres):
@@ -65,13 +65,13 @@ class BenchPostgres(servers.Postgres):
         return {**super().variables(user), "PGHOST": self.sockets}
 
     def sql(self, *statements, database=None):
-        """Runs statements in the schema and gives what the last one finds."""
+        """Runs statements in the schema; the rows of the last."""
         arguments = [part for statement in statements for part in ("-c", statement)]
         return self.psql("-c", "SET search_path = registration, public", *arguments,
                          database=database)
 
     def remove(self):
-        """Stops and leaves only the log: the data may be gigabytes."""
+        """Stops and deletes all but the log: the data may be gigabytes."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
@@ -90,7 +90,7 @@ def plain(site):
 
 
 def with_openidc(site, certificate):
-    """The example site with mod_auth_openidc in the place of mod_oauth2."""
+    """The example site with mod_auth_openidc instead of mod_oauth2."""
     site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
     site = site.replace("AuthType oauth2\n",
                         "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
@@ -110,7 +110,7 @@ class Stage:
         self.rows = options.rows
         self.directives = options.directive
         self.empty_module = options.empty_module.resolve()
-        self.done = set()       # what was prepared once: see once()
+        self.done = set()       # see once()
         for leftover in ("postgresql", "httpd"):
             shutil.rmtree(self.directory / leftover, ignore_errors=True)
         self.certificates = servers.Certificates(self.directory / "tls")
@@ -135,7 +135,7 @@ class Stage:
 
     @functools.cache
     def uncounted_module(self):
-        """The module without metrics and without notes for the logs."""
+        """A module without metrics and without notes for logs."""
         sources = self.directory / "uncounted"
         shutil.rmtree(sources, ignore_errors=True)
         return changed_module(
@@ -144,14 +144,14 @@ class Stage:
             "(void)count_request;")
 
     def once(self, what, prepare, *arguments):
-        """Prepares something, unless it is there."""
+        """Prepares something the first time."""
         if what not in self.done:
             prepare(self, *arguments)
             self.done.add(what)
 
     def site(self, port, children, token_module, database, directives):
         site = servers.example_site(port, self.certificates, self.issuer, self.postgres)
-        site = re.sub(r"(?m)^ *CustomLog .*\n", "", site)   # the handler's time, not the disk's
+        site = re.sub(r"(?m)^ *CustomLog .*\n", "", site)   # measure the handler, not the disk
         if database:
             site = site.replace(f"dbname={self.postgres.database}", f"dbname={database}")
         if not token_module:
@@ -166,8 +166,8 @@ class Stage:
     @contextlib.contextmanager
     def httpd(self, children=1, batch_size=None, token_module=None, database=None,
               counted=True):
-        """A fresh httpd, plain, or with TLS when a module for tokens is named; one that
-        counts nothing for the metrics unless `counted`."""
+        """A new httpd: plain HTTP, or with TLS if a token module is named; without metrics
+        unless `counted`."""
         port = servers.free_port()
         directives = [EMPTY]
         if batch_size:
@@ -187,13 +187,13 @@ class Stage:
         finally:
             time.sleep(0.5)     # for the connections to be closed: see Httpd.stop()
             httpd.stop()
-        problems = httpd.log.problems(EXPECTED) + self.postgres.log.problems(WAITED)
+        problems = httpd.log.problems(EXPECTED) + self.postgres.log.problems(LOCK_TIMEOUTS)
         if problems:
             raise Wrong("unexpected in a log:\n" + "\n".join(problems))
 
 
 def children(httpd):
-    """The process ids of an httpd's children."""
+    """The process ids of an httpd's child processes."""
     pid = httpd.pid()
     return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
@@ -204,13 +204,13 @@ def resident(pid, field="VmRSS"):
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
 
 
-def resident_at_most(pid):
-    """The most that it has been."""
+def peak_resident(pid):
+    """The peak resident memory of a process, in MiB."""
     return resident(pid, "VmHWM")
 
 
 def processor_time(httpd):
-    """What an httpd's children have had of the processors, in seconds."""
+    """The processor time of an httpd's child processes, in seconds."""
     stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
              for pid in children(httpd)]
     return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")

@@ -188,7 +188,7 @@ def lose_result(t, proxy, pool, send, places, meanwhile):
 @pytest.mark.parametrize("case", CASES)
 def test_retried_call_recognizes_its_own_rows(caller, proxy, postgres_to_break, pool, case):
     send, places, meanwhile, expected, _ = CASES[case]
-    t = Fixture(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
+    t = Fixture(caller(proxy.port, timeout=TIMEOUT, batching=True), postgres_to_break)
     answer = lose_result(t, proxy, pool, send, places, meanwhile)
     assert answer.status_code == expected, answer.text
     assert len(t.sql(WRITTEN[send], t.name)) == 1
@@ -227,6 +227,6 @@ def test_control_retry_without_recognition_is_detected(caller, proxy, postgres_t
                                                        pool, forgetful, expect_log, case):
     expect_log("ERROR:  duplicate key value violates unique constraint")
     send, places, meanwhile, _, expected = CASES[case]
-    t = Fixture(caller(proxy.port, timeout=TIMEOUT, combining=True), postgres_to_break)
+    t = Fixture(caller(proxy.port, timeout=TIMEOUT, batching=True), postgres_to_break)
     answer = lose_result(t, proxy, pool, send, places, meanwhile)
     assert answer.status_code == expected, answer.text

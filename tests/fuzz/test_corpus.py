@@ -19,9 +19,9 @@ MUTATIONS = {
         "json", "return *p ? p + 1 : p;", "return p + 1;"),
     "a key may stand twice": (
         "json", "json_loads(document, JSON_REJECT_DUPLICATES", "json_loads(document, 0"),
-    "a value may be no UTF-8": ("query", "rv == APR_NOTFOUND) && reg_check_is_utf8(text)",
+    "a value may be no UTF-8": ("query", "rv == APR_NOTFOUND) && reg_utf8_is_valid(text)",
                                 "rv == APR_NOTFOUND)"),
-    "a page may be 0": ("query", "number >= 1\n", "number >= 0\n"),
+    "a page may be 0": ("query", "number >= 1 && number <= most", "number <= most"),
     "a key may hold anything": ("request", "&& is_visible(key)", ""),
     "a quoted key has no room": (
         "request", "apr_palloc(pool, strlen(*p));",

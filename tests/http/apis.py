@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The APIs side by side: where they are mounted, how each words an error, a good request."""
+"""All APIs side by side: mounts, error formats, valid requests."""
 
 import json
 import re
@@ -11,26 +11,26 @@ import pytest
 import samples
 from conftest import new_uuid
 
-# Where example-site.conf mounts each API, and below it an address that takes a POST.
+# The mount of each API in example-site.conf.
 MOUNTS = {"live": "/v1/sessions", "groups": "/api/v1/groups", "users": "/api/v1/users",
           "families": "/v1/families", "events": "/api/v1/event-registrations"}
 APIS = list(MOUNTS)
 
 
 def post_path(api):
-    """An address that takes a POST; what its id stands for does not exist."""
+    """A path that takes a POST; its id does not exist."""
     return MOUNTS[api] + {"live": f"/{new_uuid()}/register",
                           "groups": f"/{new_uuid()}/members"}.get(api, "")
 
 
-# The status of a request whose fields are wrong.
+# The status for invalid fields.
 INVALID = {"live": 400, "groups": 422, "users": 422, "families": 400, "events": 400}
 
-# The live API's code for a status. Clients may rely on these.
+# The live API's code for each status, on which clients may rely.
 LIVE_CODES = {400: "validation_error", 401: "unauthenticated", 403: "forbidden",
               404: "not_found", 500: "internal_error", 503: "unavailable"}
 
-# The events API's reason phrases. That of 413 has changed with each RFC of HTTP.
+# The events API's reason phrases. RFCs of HTTP differ in that of 413.
 REASONS = {400: ("Bad Request",), 401: ("Unauthorized",), 403: ("Forbidden",),
            404: ("Not Found",), 405: ("Method Not Allowed",), 408: ("Request Timeout",),
            409: ("Conflict",), 412: ("Precondition Failed",),
@@ -76,7 +76,7 @@ def check_families(status, body):
         assert body["message"] == "FORBIDDEN"
         assert body["description"] == "Authorization failed due to insufficient permissions."
     if status in (500, 503):
-        assert "description" in body   # what the caller can do
+        assert "description" in body   # advice for the caller
     if status == 500:
         assert body["message"] == "An internal server error has occurred."
     if status == 503:
@@ -96,9 +96,9 @@ CHECKS = {"live": check_live, "groups": check_groups, "users": check_groups,
 
 
 def check_error(answer, api, status, head=False):
-    """Is this answer, of requests or of Wire, that error in that API's own shape?
+    """Checks that an answer, of requests or of Wire, is that error in the API's own format.
 
-    With head=True there is no body to look at, but its headers.
+    With head=True only its headers are checked.
     """
     got = answer.status if hasattr(answer, "body") else answer.status_code
     assert got == status, body_of(answer)
@@ -113,12 +113,12 @@ def check_error(answer, api, status, head=False):
         assert list(problem) == ["field", "message"]
         assert is_text(problem["field"]) and is_text(problem["message"])
     if status in (429, 503):
-        assert int(answer.headers["Retry-After"]) >= 1   # once; two would be "1, 1"
+        assert int(answer.headers["Retry-After"]) >= 1   # a duplicate would be "1, 1"
     return body
 
 
 def check_plain_error(answer, status):
-    """The shape of an error that no API can be told for."""
+    """Checks the format of an error whose API is unknown."""
     assert answer.status == status, answer.body
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
     body = json.loads(answer.body)
@@ -127,14 +127,14 @@ def check_plain_error(answer, status):
 
 
 def check_html_error(answer, status):
-    """httpd's own error page."""
+    """Checks that it is httpd's own error page."""
     got = answer.status if hasattr(answer, "body") else answer.status_code
     assert got == status
     assert answer.headers["Content-Type"].startswith("text/html")
     assert b"<html>" in body_of(answer)
 
 
-# --- A good request of each API ------------------------------------------------------------
+# --- Valid requests ------------------------------------------------------------------------
 
 @pytest.fixture
 def good(live_session, group, institution, child, occurrence):
@@ -160,5 +160,5 @@ def good(live_session, group, institution, child, occurrence):
 
 @pytest.fixture(params=APIS)
 def each_api(request):
-    """The test is run for each API by name."""
+    """Runs the test for each API, by name."""
     return request.param

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A headless Chromium, and what it asked for and complained about."""
+"""A headless Chromium, with its requests and console messages."""
 
 import json
 

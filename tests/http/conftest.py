@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the HTTP tests stand on: a private PostgreSQL and a private httpd, shared by all.
+"""Fixtures of the HTTP tests: a private PostgreSQL and a private httpd, shared by all tests.
 
-The httpd runs conf/example-site.conf and the demo's tenant mount. A test that needs another
-configuration starts an httpd of its own with `start_httpd`. The database is shared too, so
-a test makes what it needs (`live_session`, `group`, `occurrence`...), under new ids.
+The httpd runs conf/example-site.conf with the demo's tenant mount. A test that needs another
+configuration starts its own httpd with `start_httpd`. The database is shared too, so a test
+makes its own rows (`live_session`, `group`, `occurrence`...), with new ids.
 
-A warning or an error in a server's log fails the test during which it was written, unless
-the test allowed it with `expect_log`.
+A warning or an error in a server's log fails the test that caused it, unless the test allowed
+it with `expect_log`.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ import servers
 ORGANIZATION = "987e6543-e21a-34b5-c678-426614174000"   # Tech Corp of the demo data
 ALL_SCOPES = servers.ALL_SCOPES
 
-# What authentication and authorization log about each request they refuse.
+# What authentication and authorization log for each refused request.
 REFUSALS = [r"\[oauth2:(warn|error)\] ", r"\[authz_core:error\] .* AH01(629|630|631): ",
             r"\[registration:warn\] .* REG0202: "]
 
@@ -48,22 +48,22 @@ def issuer():
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
-    """Has settings that an administrator may have and the SQL must not depend on."""
+    """With unusual settings, on which the SQL must not depend."""
     postgres = servers.Postgres(tmp_path_factory.mktemp("postgres"), settings=(
         "timezone = 'Asia/Kathmandu'", "datestyle = 'SQL, DMY'",
         "default_transaction_isolation = 'read committed'"))
     postgres.start()
     postgres.install("install.sql", "demo.sql")
     yield postgres
-    # Not fast: a session whose client has just gone would log that it was terminated.
+    # Not fast: a session whose client has just closed it would log its termination.
     postgres.stop("smart")
     fail_on(postgres.log.problems())
 
 
 @pytest.fixture(scope="session")
 def httpd(tmp_path_factory, certificates, issuer, postgres):
-    """The httpd that the tests share; `make check-valgrind` has it run under valgrind. It
-    traces each request, so that no_log_tells_what_was_sent looks at all traced lines."""
+    """The shared httpd; `make check-valgrind` runs it under valgrind. It traces each request,
+    so that no_log_has_sent_values searches all traced lines."""
     port = servers.free_port()
     site = servers.example_site(port, certificates, issuer, postgres).replace(
         "LogLevel registration:info", "LogLevel registration:trace1")
@@ -77,11 +77,11 @@ def httpd(tmp_path_factory, certificates, issuer, postgres):
 
 @pytest.fixture
 def start_httpd(tmp_path, certificates, issuer, postgres, watched_logs):
-    """Starts an httpd for this test alone: start_httpd(mpm="worker", inside="...").
+    """Starts an httpd for this test: start_httpd(mpm="worker", inside="...").
 
-    It runs the same site as the shared one, unless another is given as `site`; `change`
-    makes one site from the other. `inside` is added at the end of the virtual host, `extra`
-    after it; other arguments go to servers.Httpd. With start=False it is only made.
+    It runs the shared site, unless `site` is another; `change` modifies the site. `inside` is
+    added at the end of the virtual host, `extra` after it; other arguments go to
+    servers.Httpd. With start=False it is not started.
     """
     started = []
 
@@ -105,7 +105,7 @@ def start_httpd(tmp_path, certificates, issuer, postgres, watched_logs):
         httpd.stop()
 
 
-# --- Their logs ----------------------------------------------------------------------------
+# --- Logs ----------------------------------------------------------------------------------
 
 def fail_on(problems):
     if problems:
@@ -124,13 +124,13 @@ def expected_lines():
 
 @pytest.fixture
 def expect_log(expected_lines):
-    """expect_log(pattern, ...): lines that match are what this test provokes."""
+    """expect_log(pattern, ...): allows log lines that match."""
     return lambda *patterns: expected_lines.extend(patterns)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_log_tells_what_was_sent(tmp_path_factory):
-    """At the end, all logs of all servers, at level info, are searched for it."""
+def no_log_has_sent_values(tmp_path_factory):
+    """At the end, searches all logs at level info for values that clients sent."""
     yield
     fail_on([f"sent by a client: {leak}"
              for leak in log_leaks.leaks(tmp_path_factory.getbasetemp())])
@@ -145,9 +145,9 @@ def quiet_logs(watched_logs, expected_lines):
 # --- Clients -------------------------------------------------------------------------------
 
 class Client(requests.Session):
-    """Sends requests to one httpd, all with one token or without any.
+    """Sends requests to one httpd, with one token or none.
 
-    What the shared httpd answers has to be what the description of the APIs says.
+    Checks that answers of the shared httpd conform to openapi.json.
     """
 
     def __init__(self, httpd, certificates, token=None):
@@ -170,13 +170,13 @@ class Client(requests.Session):
 
 @pytest.fixture
 def client(httpd, certificates):
-    """client(token, httpd): a Client of the shared httpd or of another, with any token."""
+    """client(token, httpd): a Client of the shared or another httpd, with any token."""
     made = []
 
     def make(token=None, httpd=httpd, shared=httpd):
         made.append(Client(httpd, certificates, token))
         made[-1].is_described = httpd is shared
-        if httpd is shared:   # its site keeps that out of the log
+        if httpd is shared:   # its site logs no Referer
             made[-1].headers["Referer"] = log_leaks.REFERER
         return made[-1]
 
@@ -187,7 +187,7 @@ def client(httpd, certificates):
 
 @pytest.fixture(scope="session")
 def token(issuer):
-    """An ordinary caller's: no scopes, of Tech Corp."""
+    """The token of an ordinary caller of Tech Corp, without scopes."""
     return issuer.token("somebody", org=ORGANIZATION)
 
 
@@ -213,10 +213,10 @@ def anonymous(client):
 
 @pytest.fixture
 def raw(httpd, certificates):
-    """raw(octets): sends just these over TLS and gives status, headers and body.
+    """raw(octets): sends these octets over TLS; status, headers and body of the answer.
 
-    For what a client library would not send. Ask for `Connection: close`, or the body has
-    to be told by Content-Length. With half_close the sending side is closed after them.
+    For what a client library cannot send. Ask for `Connection: close`, unless the answer has
+    Content-Length. With half_close the sending side is closed afterwards.
     """
     context = ssl.create_default_context(cafile=str(certificates.authority))
 
@@ -224,9 +224,9 @@ def raw(httpd, certificates):
         with socket.create_connection(("127.0.0.1", httpd.port), timeout) as plain, \
                 context.wrap_socket(plain, server_hostname="localhost") as connection:
             connection.sendall(octets)
-            log_leaks.note(octets)
+            log_leaks.record(octets)
             if half_close:
-                # Below TLS: its own shutdown would end reading too.
+                # Below TLS, whose shutdown would end reading too.
                 socket.socket.shutdown(connection, socket.SHUT_WR)
             response = http.client.HTTPResponse(connection)
             response.begin()
@@ -237,7 +237,7 @@ def raw(httpd, certificates):
 
 @pytest.fixture
 def at_once():
-    """at_once(40, function): runs function(0), function(1)... together; their results."""
+    """at_once(40, function): the results of concurrent calls function(0), function(1)..."""
     def run(count, function):
         barrier = threading.Barrier(count)
 
@@ -253,7 +253,7 @@ def at_once():
 
 @pytest.fixture(scope="session")
 def administrator(postgres):
-    """Holds the administrator's connection, made anew when PostgreSQL was restarted."""
+    """Holds the administrator's connection, which is reopened after a restart of PostgreSQL."""
     holder = types.SimpleNamespace(connection=None)
     yield holder
     if holder.connection:
@@ -262,7 +262,7 @@ def administrator(postgres):
 
 @pytest.fixture
 def sql(postgres, administrator):
-    """sql(query, *parameters): runs it as the administrator and gives the rows."""
+    """sql(query, *parameters): runs it as the administrator; the rows."""
     import psycopg2
 
     def run(query, *parameters):
@@ -291,7 +291,7 @@ def new_object_id():
 
 @pytest.fixture
 def live_session(sql):
-    """live_session(max_participants=2): a new session's id."""
+    """live_session(max_participants=2): the id of a new session."""
     def make(max_participants=None, status="scheduled"):
         session = new_uuid()
         sql("INSERT INTO live_sessions (id, title, status, max_participants)"
@@ -302,7 +302,7 @@ def live_session(sql):
 
 @pytest.fixture
 def group(sql):
-    """group(max_uses=1): a new group's id, with its plan's id and an invite code."""
+    """group(max_uses=1): the ids of a new group and its plan, and an invite code."""
     def make(max_uses=None, expires_at=None, duration_days=None, locale=None,
              time_zone=None):
         made = types.SimpleNamespace(id=new_uuid(), plan=new_uuid(),
@@ -319,7 +319,7 @@ def group(sql):
 
 @pytest.fixture
 def institution(sql):
-    """institution(): a new institution's id."""
+    """institution(): the id of a new institution."""
     def make():
         made = new_object_id()
         sql("INSERT INTO institutions (id, name) VALUES (%s, 'A school')", made)
@@ -329,7 +329,7 @@ def institution(sql):
 
 @pytest.fixture
 def child(sql):
-    """child(institution): a new child's id."""
+    """child(institution): the id of a new child."""
     def make(institution, username="BR0009", gender="female", age=7):
         made = new_object_id()
         sql("INSERT INTO children (id, username, institution_id, gender, age)"
@@ -340,7 +340,7 @@ def child(sql):
 
 @pytest.fixture
 def organization(sql):
-    """organization(): a new organization's id."""
+    """organization(): the id of a new organization."""
     def make(name="An organization"):
         made = new_uuid()
         sql("INSERT INTO organizations (id, name) VALUES (%s, %s)", made, name)
@@ -350,7 +350,7 @@ def organization(sql):
 
 @pytest.fixture
 def event(sql):
-    """event(organization): a new event's id; by default one of Tech Corp's."""
+    """event(organization): the id of a new event, by default of Tech Corp."""
     def make(organization=ORGANIZATION, name="An event"):
         made = new_uuid()
         sql("INSERT INTO events (id, organization_id, name, slug, description)"
@@ -362,7 +362,7 @@ def event(sql):
 
 @pytest.fixture
 def occurrence(sql, event):
-    """occurrence(capacity=1): a new occurrence's id, of a new event of Tech Corp."""
+    """occurrence(capacity=1): the id of a new occurrence of a new event of Tech Corp."""
     def make(capacity=None, waiting_list=True, event_id=None,
              start_date="2030-12-25T10:00:00Z", end_date="2030-12-25T18:00:00Z"):
         made = new_uuid()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the events API share."""
+"""Helpers of the tests of the events API."""
 
 import http
 import json
@@ -18,7 +18,7 @@ HOLDING = ("PENDING", "CONFIRMED", "ATTENDED")
 STATUSES = ("PENDING", "CONFIRMED", "CANCELLED", "WAITING_LIST", "ATTENDED")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-# The page's keys in its order; deletedAt comes last, and only when there is one.
+# The keys of the API page in order; a deletedAt comes last.
 KEYS = ["id", "createdAt", "updatedAt", "status", "fields", "user", "occurrence", "event",
         "organization"]
 PART_KEYS = {
@@ -30,7 +30,7 @@ PART_KEYS = {
     "organization": ["id", "name"],
 }
 
-# What is no JSON object by RFC 8259, or is refused on top: duplicate keys, NUL, depth.
+# Bodies that are not JSON objects by RFC 8259, or refused: duplicate keys, NUL, depth.
 NO_OBJECT = {
     "nothing": b"", "blanks": b" \n", "null": b"null", "a string": b'"text"',
     "an array": b"[{}]", "a number": b"1", "cut short": b'{"fields":{"a":1}',
@@ -58,7 +58,7 @@ def create(api, occurrence, user="somebody", mount=MOUNT, **more):
 
 
 def created(api, occurrence, user="somebody", mount=MOUNT, status=None, **more):
-    """A new registration, put to a status where one is given."""
+    """A new registration, changed to `status` if given."""
     answer = create(api, occurrence, user, mount, **more)
     assert answer.status_code == 201, answer.text
     registration = answer.json()
@@ -69,7 +69,7 @@ def created(api, occurrence, user="somebody", mount=MOUNT, status=None, **more):
 
 
 def person(api, sql, occurrence, email=None, first_name=None, last_name=None, phone=None):
-    """The registration of a new user, of whom an administrator has given this."""
+    """The registration of a new user with these data, given by an administrator."""
     external_id = str(uuid.uuid4())
     sql("INSERT INTO event_users (organization_id, external_id, email, first_name, last_name,"
         " phone) SELECT e.organization_id, %s, %s, %s, %s, %s"
@@ -79,7 +79,7 @@ def person(api, sql, occurrence, email=None, first_name=None, last_name=None, ph
 
 
 def category_of(sql, *events):
-    """A new category of Tech Corp's with these events in it."""
+    """A new category of Tech Corp with these events."""
     made = str(uuid.uuid4())
     sql("INSERT INTO categories (id, organization_id, name) VALUES (%s, %s, 'A category')",
         made, ORGANIZATION)
@@ -90,12 +90,12 @@ def category_of(sql, *events):
 
 
 def crowd(api, occurrence, count):
-    """Registrations of so many users, the oldest first."""
+    """Registrations of that many users, oldest first."""
     return [created(api, occurrence, f"user {n}") for n in range(count)]
 
 
 def empty(sql, occurrence):
-    """Takes all registrations of an occurrence away."""
+    """Deletes all registrations of an occurrence."""
     sql("DELETE FROM event_registrations WHERE occurrence_id = %s", occurrence)
     sql("UPDATE occurrences SET registrations = 0 WHERE id = %s", occurrence)
 
@@ -133,7 +133,7 @@ def places_held(api, registration):
 
 
 def search(api, **params):
-    """What a search lists."""
+    """The registrations that a search lists."""
     answer = api.get(MOUNT, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -144,12 +144,12 @@ def ids(registrations):
 
 
 def send(api, method, url, body):
-    """Sends a body as it stands."""
+    """Sends a body exactly as given."""
     return api.request(method, url, data=body, headers={"Content-Type": "application/json"})
 
 
 def error(answer, status, message=None):
-    """Checks that an answer is an error in this API's shape; its errors as field: message."""
+    """Checks that an answer is an error in this API's format; its errors by field."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
     body = json.loads(answer.text)

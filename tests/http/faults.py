@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL to break, a proxy in front of it, and an httpd that has to live with it."""
+"""Fault injection: a PostgreSQL to break, a proxy in front of it, and an httpd that uses it."""
 
 import concurrent.futures
 import contextlib
@@ -19,26 +19,26 @@ import servers
 from apis import check_error
 from conftest import new_uuid
 
-TIMEOUT = 3   # seconds: RegistrationTimeout, which has to be longer than connect_timeout
-GRACE = 1.5   # what a busy machine may take besides
+TIMEOUT = 3   # seconds: RegistrationTimeout, longer than connect_timeout
+GRACE = 1.5   # seconds of tolerance for a busy machine
 
-# How long a child waits before it tries again what has failed, and some more.
+# Seconds until a child process tries to connect again after a failure, with tolerance.
 RECOVERY = 1 + GRACE
 
-# What httpd and PostgreSQL log about an outage. Crashes and bugs are not among it.
+# Log lines of httpd and PostgreSQL during an outage; no crashes and no internal errors.
 OUTAGE = [r"\[dbd:(error|crit)\]", "REG030[2-8]", "REG031[025]",
           "FATAL:  (terminating connection due to administrator command"
           "|the database system is (starting up|shutting down|not yet accepting)"
           "|connection to client lost"
-          # What a session says that is ended before the client has proved who it is.
+          # A session terminated before authentication.
           "|canceling authentication due to timeout)",
           "WARNING:  terminating connection because of crash of another server process",
-          # It has ended by itself just before it was to be terminated.
+          # It ended just before it was terminated.
           r"WARNING:  PID \d+ is not a PostgreSQL (backend|server) process",
-          # The last is what a lock_timeout may come to at the moment the lock is free.
+          # PostgreSQL may report a lock timeout as "user request" if the lock is released then.
           "ERROR:  canceling statement due to (statement timeout|lock timeout|user request)"]
 
-# One child process, so that what is per child can be counted.
+# One child process, so that counts per child process are known.
 CHILD = """
 ErrorLogFormat "[%t] [%-m:%l] [pid %P:tid %T] [%L] %E: %M"
 ServerLimit 1
@@ -50,7 +50,7 @@ MinSpareThreads 1
 MaxSpareThreads 64
 """
 
-# Every API, for any caller.
+# All APIs, without authorization.
 MOUNTS = """
 <Location "/">
     Require all granted
@@ -73,7 +73,7 @@ MOUNTS = """
 </Location>
 """
 
-# And what those who operate the service ask for.
+# The APIs for operators.
 OPERATING = """
 <Location "/metrics">
     RegistrationAPI metrics
@@ -100,7 +100,7 @@ MODULES = ("authn_core", "authz_core", "dbd")
 
 
 def database(dsn, more="connect_timeout=2", options="", most=4, timeout=TIMEOUT):
-    """The directives for one database; `options` are session settings."""
+    """The directives for a database; `options` are session settings."""
     if options:
         more += f" options='{options}'"
     return DATABASE.format(dsn=dsn, more=more, most=most, timeout=timeout)
@@ -121,7 +121,7 @@ def two_hosts(first, second, inside="", **options):
 
 
 def children(parent):
-    """The ids of a process's children."""
+    """The process ids of a process's children."""
     def parent_of(pid):
         try:
             status = pathlib.Path(f"/proc/{pid}/stat").read_text()
@@ -133,20 +133,20 @@ def children(parent):
 
 
 class BreakablePostgres(servers.Postgres):
-    """A PostgreSQL that can also be frozen, and tells who is connected."""
+    """A PostgreSQL with methods to break it and to inspect its sessions."""
 
     def processes(self):
-        """The postmaster's id, then its children's."""
+        """The postmaster's process id, then its children's."""
         return [self.pid(), *children(self.pid())]
 
     @contextlib.contextmanager
     def frozen(self, *pids):
-        """All of it stands still, or just those processes of it."""
+        """Stops all its processes, or the given ones, during the block."""
         pids = pids or self.processes()
 
         def send(number, pids):
             for pid in pids:
-                with contextlib.suppress(ProcessLookupError):   # It has just ended.
+                with contextlib.suppress(ProcessLookupError):   # The process has ended.
                     os.kill(pid, number)
         try:
             send(signal.SIGSTOP, pids)
@@ -165,7 +165,7 @@ class BreakablePostgres(servers.Postgres):
             connection.close()
 
     def backends(self):
-        """The process ids of the module's connections."""
+        """The process ids of the module's sessions."""
         return {pid for pid, in self.query(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'mod_registration'")}
 
@@ -181,7 +181,7 @@ class BreakablePostgres(servers.Postgres):
         return session
 
     def patients(self, session):
-        """Who is registered, by the rows; the session's own count has to agree."""
+        """The registered patients by the rows; checks the session's count."""
         rows = [patient for patient, in self.query(
             "SELECT patient_id FROM live_registrations WHERE session_id = %s", session)]
         [[count]] = self.query("SELECT registered_count FROM live_sessions WHERE id = %s",
@@ -191,7 +191,7 @@ class BreakablePostgres(servers.Postgres):
 
     @contextlib.contextmanager
     def setting(self, name, value):
-        """A setting of the module's sessions, of those that begin inside the block."""
+        """A setting of the module's role, for sessions that begin inside the block."""
         before = self.query("SELECT substr(setting, length(%s) + 2)"
                             "  FROM pg_roles, unnest(rolconfig) AS setting"
                             " WHERE rolname = 'registration' AND starts_with(setting, %s)",
@@ -205,7 +205,7 @@ class BreakablePostgres(servers.Postgres):
 
     @contextlib.contextmanager
     def locked(self, row, table="live_sessions", key="id"):
-        """Somebody, an administrator in psql, keeps a row to himself."""
+        """Another transaction, as of an administrator, locks a row."""
         connection = self.connect()
         connection.autocommit = False
         try:
@@ -218,7 +218,7 @@ class BreakablePostgres(servers.Postgres):
 
     @contextlib.contextmanager
     def slow(self, seconds, *sessions):
-        """Registering for these sessions takes that long."""
+        """Registering for these sessions takes that many seconds."""
         self.query(f"""
             CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
                 BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
@@ -232,7 +232,7 @@ class BreakablePostgres(servers.Postgres):
 
     @contextlib.contextmanager
     def refusing(self, patient):
-        """The database takes no registration of this patient, which only it knows."""
+        """A constraint that refuses this patient, which the module does not know."""
         self.query("ALTER TABLE live_registrations ADD CONSTRAINT refused"
                    " CHECK (patient_id <> %s)", patient)
         try:
@@ -242,8 +242,8 @@ class BreakablePostgres(servers.Postgres):
 
     @contextlib.contextmanager
     def canary(self):
-        """A connection nobody takes care of, opened before what the block does to the
-        server. It has to die of it: else the block would have broken nothing."""
+        """Opens an idle connection before the block, and checks that what the block does to
+        the server breaks it: otherwise the block would have broken nothing."""
         connection = psycopg2.connect(self.dsn("postgres"))
         try:
             yield
@@ -251,18 +251,18 @@ class BreakablePostgres(servers.Postgres):
                 connection.cursor().execute("SELECT 1")
             except psycopg2.Error:
                 return
-            raise AssertionError("a connection has survived what the test does")
+            raise AssertionError("a connection survived the fault")
         finally:
             connection.close()
 
 
 class Proxy:
-    """Between httpd and PostgreSQL. Its mode says what becomes of connections:
+    """A proxy between httpd and PostgreSQL. Its mode:
 
-    "forward"   they are passed on;
-    "hole"      what is open or is opened now stays open, but nothing is passed on;
-    "mute"      requests are passed on, and when an answer comes the connection is closed;
-    "refuse"    what is open or is opened now is closed.
+    "forward"   forwards connections
+    "hole"      accepts connections and forwards nothing
+    "mute"      forwards requests, and closes the connection when an answer arrives
+    "refuse"    closes all connections
     """
 
     def __init__(self, port, address="127.0.0.1", own_port=0):
@@ -329,8 +329,8 @@ class Proxy:
 
 
 class Meanwhile:
-    """Something that goes on in a thread of its own as long as the block lasts: go_on(),
-    which returns when `ended` is set. What it raises is raised at the end of the block."""
+    """A context manager that runs go_on() in a thread until the block ends. go_on() returns
+    when `ended` is set; its exceptions are raised at the end of the block."""
 
     def __enter__(self):
         self.ended = threading.Event()
@@ -343,7 +343,7 @@ class Meanwhile:
 
 
 class Caller(requests.Session):
-    """Sends requests to an httpd without TLS, each answer with its time in `seconds`."""
+    """Sends requests to an httpd without TLS; each answer has its duration in `seconds`."""
 
     def __init__(self, httpd, host="localhost"):
         super().__init__()
@@ -365,7 +365,7 @@ class Caller(requests.Session):
                          json={"patient_id": patient or new_uuid()})
 
     def register_many(self, session, count):
-        """All at once; the answers."""
+        """Sends concurrent requests; the answers."""
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda _: self.register(session), range(count)))
 
@@ -374,11 +374,11 @@ def statuses(answers):
     return [answer.status_code for answer in answers]
 
 
-# --- Fixtures, to be imported ---------------------------------------------------------------
+# --- Fixtures, to be imported --------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def own_postgres(tmp_path_factory):
-    # Commits that survive a crash of the server, which tests else do without.
+    # Commits have to survive a crash of the server, unlike in other tests.
     postgres = BreakablePostgres(tmp_path_factory.mktemp("breakable"),
                                  settings=("synchronous_commit = on",))
     postgres.start()
@@ -404,22 +404,21 @@ def proxy(postgres_to_break):
 
 @pytest.fixture
 def caller(start_httpd, postgres_to_break):
-    """caller(): a Caller of an httpd of its own, whose database is the breakable one.
+    """caller(): a Caller of its own httpd, whose database is the breakable one.
 
-    The arguments are those of faults.database; `inside` is more of the same section.
-    Requests are not combined unless that is asked for, so that as many connections are in
-    use as there are requests.
+    The arguments are those of database(); `inside` is more of the same section. Requests are
+    not batched unless `batching`, so that each uses a connection.
     """
-    def make(port=None, inside="", combining=False, **options):
+    def make(port=None, inside="", batching=False, **options):
         dsn = postgres_to_break.dsn(**({"port": port} if port else {}))
         site = CHILD + MOUNTS + database(dsn, **options) + inside
-        if not combining:
+        if not batching:
             site += "\nRegistrationBatchSize 1\n"
         return Caller(start_httpd(site, modules=MODULES))
     return make
 
 
-# --- What is checked again and again -------------------------------------------------------
+# --- Common checks -------------------------------------------------------------------------
 
 def check_unavailable(answer, api="live", seconds=TIMEOUT + 2 * GRACE):
     check_error(answer, api, 503)
@@ -427,13 +426,13 @@ def check_unavailable(answer, api="live", seconds=TIMEOUT + 2 * GRACE):
 
 
 def check_recovers(one, session):
-    """Nobody does anything, and soon there is an answer again."""
+    """Checks that requests soon succeed again, without intervention."""
     servers.wait_until(lambda: one.register(session).status_code == 201, RECOVERY,
                        "the service did not come back")
 
 
 def warm_up(one, postgres, count=4):
-    """Has `count` connections made by holding up as many requests; their backends."""
+    """Opens `count` connections with as many concurrent requests; their backends."""
     session = postgres.live_session()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with postgres.locked(session):

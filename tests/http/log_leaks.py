@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests' clients have sent, and whether a server has written any of it in a log.
+"""Finds values that clients sent in servers' logs.
 
-Everything a client sends may be somebody's name, address or password, so none of it belongs
-in a log: the strings of the bodies, the values of queries, tokens, Idempotency-Keys. Clients
-only note what they send; it is taken apart once, when all tests are done.
+Values that clients send may be personal data or secrets, so logs must not contain them: strings
+of bodies, values of queries, tokens, Idempotency-Keys. Clients record what they send; it is
+parsed once, after all tests.
 """
 
 import base64
@@ -15,49 +15,49 @@ import urllib.parse
 
 import requests
 
-# What says nothing of anybody. What is shorter, or a single word like "second", is in every
-# log by chance; names, addresses and keys that tests make have digits in them.
+# Strings without personal data. Shorter strings and single words like "second" are in each log
+# by chance; names, addresses and keys that tests generate contain digits.
 WORD = re.compile("[a-z]+")
 SHORTEST = 6
 EXEMPT = {"PENDING", "CONFIRMED", "CANCELLED", "WAITING_LIST", "ATTENDED",
           "families:create", "createdAt", "updatedAt", "startDate", "eventName", "firstName",
           "lastName", "created_at", "example.org"}
 
-# Enough of a body to have all its fields in; a large one is made of one of them.
+# Enough of a body for all its fields.
 MOST = 16384
 
-bodies = set()      # octets: what followed the headers, or all that was sent
+bodies = set()      # octets after the headers, or of the whole request
 headers = set()
 queries = set()
-forgotten = set()   # what a test had a server log on purpose
+forgotten = set()   # logged on purpose
 
-TELLING = ("Authorization", "Idempotency-Key", "Referer")
+SENSITIVE = ("Authorization", "Idempotency-Key", "Referer")
 
-# The page that a browser comes from; its address may name a person.
+# The page of the browser; its URL may name a person.
 REFERER = f"https://app.example.org/?who={secrets.token_hex(8)}@example.org"
 
-STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?')   # with a colon it is a key
-HEADER = re.compile(rf"(?im)^(?:{'|'.join(TELLING)}): *([^\r\n]*)")
+STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?')   # with a colon: a key
+HEADER = re.compile(rf"(?im)^(?:{'|'.join(SENSITIVE)}): *([^\r\n]*)")
 
 
-def note(octets):
-    """For clients that make the whole request themselves."""
+def record(octets):
+    """Records the octets of clients that build the whole request themselves."""
     bodies.add(bytes(octets[:MOST]))
 
 
 def forget(*texts):
-    """These are in a log because a test wanted to see them there."""
+    """Exempts texts that a test logs on purpose."""
     forgotten.update(texts)
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """Notes what a client of requests sends."""
+    """Records what a client of requests sends."""
 
     def send(self, request, *args, **options):
         if isinstance(request.body, (str, bytes)):
             body = request.body[:MOST]
             bodies.add(body.encode() if isinstance(body, str) else body)
-        headers.update(request.headers[name] for name in TELLING if name in request.headers)
+        headers.update(request.headers[name] for name in SENSITIVE if name in request.headers)
         queries.add(request.url.partition("?")[2])
         return super().send(request, *args, **options)
 
@@ -74,7 +74,7 @@ def values_in(text):
 
 
 def claims(token):
-    """The strings in a token, when it is one. Scopes say nothing of anybody."""
+    """The strings in a JWT, except scopes; none if the text is not a JWT."""
     try:
         payload = token.split(".")[1]
         content = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -84,14 +84,14 @@ def claims(token):
 
 
 def strings():
-    """All strings that were sent and would tell something."""
+    """All sent strings that may be personal."""
     texts = [octets.decode(errors="replace") for octets in bodies]
     lines = [line.decode(errors="replace") if isinstance(line, bytes) else line
              for line in headers]
     found = {one for text in texts for one in values_in(text)}
     found.update(value for query in queries for _, value in urllib.parse.parse_qsl(query))
     for line in {*lines, *(line for text in texts for line in HEADER.findall(text))}:
-        token = line.partition(" ")[2]   # behind the scheme
+        token = line.partition(" ")[2]   # after the scheme
         found.update([line, line.strip('"'), token, *claims(token)])
     return {one for one in found if len(one) >= SHORTEST and len(set(one)) > 2
             and not WORD.fullmatch(one)
@@ -99,12 +99,12 @@ def strings():
 
 
 def messages(lines, prefix):
-    """What the lines say, each once, without what precedes a message."""
+    """The distinct messages of log lines, without prefix."""
     return "\n".join({re.sub(prefix, "", line) for line in lines})
 
 
 def found_in(text, sent):
-    """Those strings that are in the text, and not as a part of words."""
+    """The strings that the text contains as whole words."""
     beginnings = {text[at:at + SHORTEST] for at in range(len(text))}
     return {one for one in sent if one[:SHORTEST] in beginnings and one in text
             and re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text)}
@@ -112,9 +112,9 @@ def found_in(text, sent):
 
 # --- Logs ----------------------------------------------------------------------------------
 
-# Each kind: the name of its files, the lines that count, and what precedes their message.
-# The access log is not among them: it has the paths, which is what it is for. The module's own
-# lines count at every level.
+# For each kind of log: its file name, a pattern for relevant lines, and their prefix. The
+# access log is not included: it contains paths by purpose. The module's own lines count at each
+# level.
 KINDS = {
     "error.log": (r"^(?!\[[^]]*\] \[(?!registration:)\w*:(debug|trace\d)\])",
                   r"^(\[[^]]*\] )*"),
@@ -124,7 +124,7 @@ KINDS = {
 
 
 def leaks(directory):
-    """What was sent and is in a log below this directory: which log, and what."""
+    """The sent strings found in logs below a directory, with log and line."""
     sent = strings()
     for name, (wanted, prefix) in KINDS.items():
         for path in pathlib.Path(directory).rglob(name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading Prometheus' text format."""
+"""Parses Prometheus' text format."""
 
 import re
 
@@ -24,7 +24,7 @@ def get(client, path="/metrics"):
 
 
 def requests_of(samples, operation):
-    """{status: how many} of one operation."""
+    """The number of requests of one operation, by status."""
     return {int(code): count for (name, labels), count in samples.items()
             if name == "registration_requests_total"
             for op, code in [re.fullmatch('operation="(.*)",code="(.*)"', labels).groups()]
@@ -32,5 +32,5 @@ def requests_of(samples, operation):
 
 
 def one(samples, name, labels=""):
-    """A sample; 0 where it is not there yet."""
+    """The value of a sample, 0 if it does not exist."""
     return samples.get((f"registration_{name}", labels), 0)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs to which some files of the machine are others: they run in a mount namespace of
-their own.
+"""Programs that see other files than the machine's: they run in a private mount namespace.
 """
 
 import socket
@@ -12,8 +11,8 @@ import servers
 
 
 def command(*lines):
-    """A command to run another with, after these lines of shell. Skips the test where
-    nothing can be mounted."""
+    """A command that runs another one after these shell lines. Skips the test if this user may
+    not mount."""
     script = " && ".join([*lines, 'exec "$@"'])
     inside = ["unshare", "--mount", *([] if servers.IS_ROOT else ["--map-root-user"]),
               "sh", "-c", script, "sh"]
@@ -24,9 +23,9 @@ def command(*lines):
 
 
 class Names:
-    """What programs resolve that run `within`: the names of a file, which can change while
-    they run. For any other name they ask a name server that does not answer, and give up
-    after ten seconds."""
+    """Host names for programs that run `within`: the lines of a hosts file that can change
+    while they run. For other names the resolver queries a name server that does not answer,
+    and gives up after ten seconds."""
 
     def __init__(self, directory, server):
         self.hosts = directory / "hosts"

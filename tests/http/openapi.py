@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the APIs, src/api/openapi.json, to hold what is answered against."""
+"""openapi.json, to check answers against it."""
 
 import json
 import re
@@ -13,17 +13,17 @@ import servers
 DOCUMENT = json.loads((servers.ROOT / "src" / "api" / "openapi.json").read_text())
 METHODS = ("get", "post", "put", "delete")
 
-# What `default` stands for: statuses of httpd and its other modules.
+# Statuses of httpd and other modules, described by `default`.
 OTHERS = (400, 408, 411, 414, 417, 421, 426, 429, 431, 501, 505)
 
-# Longer bodies are not held against their schema, which would take long: lists of hundreds.
+# Longer bodies are not validated, which would take long.
 MOST = 100_000
 
 RESOLVER = jsonschema.RefResolver("", DOCUMENT)
 
 
 def resolved(node):
-    """What a $ref stands for."""
+    """The target of a $ref, or the node itself."""
     while "$ref" in node:
         node = RESOLVER.resolve(node["$ref"])[1]
     return node
@@ -45,7 +45,7 @@ OPERATIONS = {operation.id: operation for operation in _operations()}
 
 
 def find(method, path):
-    """The operation that a request asks for, or None."""
+    """The operation of a request, or None."""
     method = "GET" if method == "HEAD" else method
     found = [operation for operation in OPERATIONS.values()
              if operation.method == method and operation.pattern.fullmatch(path)]
@@ -56,7 +56,7 @@ CHARSET = {"text/csv": "; charset=utf-8; header=present"}
 
 
 def content(response, media_type="application/json"):
-    """The schema and the examples of a response; None where it has no body."""
+    """The media type of a response, with schema and examples; None without body."""
     return response["content"][media_type] if "content" in response else None
 
 
@@ -74,8 +74,8 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 @FORMATS.checks("date-time")
 def _is_timestamp(value):
-    """As Timestamp is described. Its schema has no pattern: generators hold one against the
-    language's own way to write a time."""
+    """As Timestamp is described. Its schema has no pattern, which generators would compare
+    with the language's own notation of a time."""
     return not isinstance(value, str) or bool(TIMESTAMP.fullmatch(value))
 
 
@@ -96,7 +96,7 @@ def check_headers(answer, response):
 
 
 def check(answer):
-    """Is an answer of requests one that the description has for its request?"""
+    """Checks that an answer of requests conforms to the description of its operation."""
     path = urllib.parse.urlsplit(answer.request.url).path
     operation = find(answer.request.method, path)
     if not operation:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Good and bad values of the kinds that several APIs have in common, and whole bodies."""
+"""Valid and invalid values for fields of several APIs, and whole bodies."""
 
 import secrets
 
@@ -22,8 +22,7 @@ def family(institution, children, **more):
 
 
 def trimmed(text):
-    """As trim() of ECMA-262 leaves it, with which the families API's own service trims a
-    username."""
+    """As trim() of ECMA-262, with which the original families service trims usernames."""
     return text.strip("\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
                       "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff")
 
@@ -31,7 +30,7 @@ def trimmed(text):
 # --- E-mail: the grammar of the HTML standard's input type=email ---------------------------
 
 def email_of_length(length):
-    """Labels of 63 characters are the longest there may be."""
+    """An address of that length, with labels of the maximum length 63."""
     domain = ".".join(["d" * 63] * 3)
     return "l" * (length - len(domain) - 1) + "@" + domain
 
@@ -51,7 +50,7 @@ BAD_EMAILS = [
 
 # --- Text ----------------------------------------------------------------------------------
 
-# Kept as given, to the code point.
+# Stored code point for code point.
 TEXTS = [
     "O'Brien", 'say "x"', "back\\slash", "</script>", "%s %n $1", "'; DROP TABLE x; --",
     "{curly,\"array\"}", "NULL", " both ends ", "é", "e\u0301", "Ångström",
@@ -79,7 +78,7 @@ BAD_DATES = [
     "J2451545", "2000-Jan-01", "2000-01-01 BC"]
 
 
-# --- Bodies with every field there is ------------------------------------------------------
+# --- Bodies with all fields ----------------------------------------------------------------
 
 def full_live():
     return {"patient_id": secrets.token_hex(8), "guest_email": new_email(), "role": "host"}
@@ -100,10 +99,10 @@ def full_event(occurrence):
                        "phone": "+19195551212", "note": "a", "nested": {"list": ["b"]}}}
 
 
-# --- Their strings -------------------------------------------------------------------------
+# --- Strings of a body ---------------------------------------------------------------------
 
 def leaves(value, path=()):
-    """Where the strings of a body are, each as the keys that lead to it."""
+    """The path of keys to each string of a body."""
     if isinstance(value, str):
         yield path
     items = value.items() if isinstance(value, dict) else (
@@ -113,7 +112,7 @@ def leaves(value, path=()):
 
 
 def with_leaf(value, path, text):
-    """The body with another string there."""
+    """The body with another string at that path."""
     if not path:
         return text
     copy = value.copy()
@@ -122,7 +121,7 @@ def with_leaf(value, path, text):
 
 
 def strings_in(value):
-    """All strings of an answer, keys too."""
+    """All strings of an answer, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -43,7 +43,7 @@ def transactions(postgres, session):
     ("RegistrationBatchSize 1", 40, 40)])
 def test_queued_requests_share_a_transaction(
         caller, postgres_to_break, pool, directive, fewest, most):
-    one = caller(inside=directive, combining=True)
+    one = caller(inside=directive, batching=True)
     session = postgres_to_break.live_session()
     answers = register_while_locked(one, postgres_to_break, pool, session,
                                     [new_uuid() for _ in range(40)])
@@ -52,7 +52,7 @@ def test_queued_requests_share_a_transaction(
 
 
 def test_each_request_of_batch_gets_its_own_answer(caller, postgres_to_break, pool):
-    one = caller(combining=True)
+    one = caller(batching=True)
     session = postgres_to_break.live_session(max_participants=20)
     patients = [new_uuid() for _ in range(15)]
     answers = register_while_locked(one, postgres_to_break, pool, session, patients + patients)
@@ -67,18 +67,18 @@ def test_each_request_of_batch_gets_its_own_answer(caller, postgres_to_break, po
 def test_request_refused_by_constraint_fails_alone(caller, postgres_to_break, pool,
                                                    expect_log):
     expect_log("violates check constraint")
-    one, session = caller(combining=True), postgres_to_break.live_session()
+    one, session = caller(batching=True), postgres_to_break.live_session()
     patients = [new_uuid() for _ in range(20)]
     with postgres_to_break.refusing(patients[7]):
         answers = register_while_locked(one, postgres_to_break, pool, session, patients)
     assert statuses(answers) == [201] * 7 + [400] + [201] * 12
 
 
-@pytest.mark.parametrize("combining", [True, False])
+@pytest.mark.parametrize("batching", [True, False])
 def test_locked_row_delays_only_requests_for_that_row(caller, postgres_to_break, pool,
-                                                      combining):
+                                                      batching):
     """They wait on one connection, whatever their number, and succeed after the lock."""
-    one = caller(most=4, timeout=10, combining=combining)
+    one = caller(most=4, timeout=10, batching=batching)
     locked = postgres_to_break.live_session()
     others = [postgres_to_break.live_session() for _ in range(5)]
     with postgres_to_break.locked(locked):
@@ -100,7 +100,7 @@ def test_locked_row_delays_only_requests_for_that_row(caller, postgres_to_break,
 def test_repeated_lock_wait_of_one_client_does_not_delay_another(
         caller, postgres_to_break, pool):
     """With two clients, the smallest load in which one could delay the other."""
-    one = caller(combining=True)
+    one = caller(batching=True)
     locked, *others = (postgres_to_break.live_session() for _ in range(6))
     ended = threading.Event()
 
@@ -129,7 +129,7 @@ def test_repeated_lock_wait_of_one_client_does_not_delay_another(
 def test_locked_occurrence_delays_updates_of_others_only_briefly(
         caller, postgres_to_break, pool):
     """An update names a registration, so each call has to find out whose row is locked."""
-    one = caller(timeout=10, combining=True)
+    one = caller(timeout=10, batching=True)
 
     def occurrence():
         made = new_uuid()
@@ -154,7 +154,7 @@ def test_locked_occurrence_delays_updates_of_others_only_briefly(
 
 
 def test_lock_timeout_is_503_and_logged(caller, postgres_to_break, pool):
-    one = caller(timeout=3, combining=True)
+    one = caller(timeout=3, batching=True)
     session = postgres_to_break.live_session()
     with postgres_to_break.locked(session):
         answers = [pool.submit(one.register, session) for _ in range(10)]
@@ -170,7 +170,7 @@ def test_lock_timeout_is_503_and_logged(caller, postgres_to_break, pool):
 def test_outage_delays_no_batched_request_beyond_timeout(caller, proxy, postgres_to_break,
                                                          pool, outage):
     """48 requests are queued: one thread waits for the database, 47 wait for that thread."""
-    one = caller(proxy.port, combining=True)
+    one = caller(proxy.port, batching=True)
     session = postgres_to_break.live_session()
     assert statuses(one.register_many(session, 48)) == [201] * 48
     with contextlib.ExitStack() as stack:
@@ -204,7 +204,7 @@ SLOW_TO_CONNECT = {"more": "connect_timeout=7", "timeout": 8}
 def test_slow_first_connection_fails_no_batched_request(caller, proxy, postgres_to_break,
                                                         pool):
     """The queued requests may use their whole timeout for it."""
-    one = caller(proxy.port, combining=True, **SLOW_TO_CONNECT)
+    one = caller(proxy.port, batching=True, **SLOW_TO_CONNECT)
     session = postgres_to_break.live_session()
     proxy.change("hole")
     answers = [pool.submit(one.register, session) for _ in range(30)]
@@ -215,7 +215,7 @@ def test_slow_first_connection_fails_no_batched_request(caller, proxy, postgres_
 
 
 def test_restart_between_requests_fails_no_request(caller, postgres_to_break):
-    one = caller(combining=True)
+    one = caller(batching=True)
     session = postgres_to_break.live_session()
     for mode in ("fast", "immediate"):
         assert statuses(one.register_many(session, 20)) == [201] * 20
@@ -288,7 +288,7 @@ def test_serialization_failure_is_retried(caller, postgres_to_break, pool, expec
         return failure in postgres_to_break.log.text()
 
     with postgres_to_break.setting("default_transaction_isolation", "repeatable read"):
-        one = caller(timeout=10, combining=True)
+        one = caller(timeout=10, batching=True)
         servers.wait_until(is_provoked, 10, "there was no serialization failure")
 
 

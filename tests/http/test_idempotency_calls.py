@@ -198,7 +198,7 @@ def register_while_locked(one, postgres, pool, session, patients):
 
 
 def test_keyed_requests_share_a_transaction(caller, postgres_to_break, pool):
-    one, session = caller(combining=True), postgres_to_break.live_session()
+    one, session = caller(batching=True), postgres_to_break.live_session()
     answers = register_while_locked(one, postgres_to_break, pool, session,
                                     [new_uuid() for _ in range(CROWD)])
     assert statuses(answers) == [201] * CROWD
@@ -211,7 +211,7 @@ def test_keyed_requests_share_a_transaction(caller, postgres_to_break, pool):
 def test_keyed_request_refused_by_constraint_fails_alone(caller, postgres_to_break, pool,
                                                          expect_log):
     expect_log("violates check constraint")
-    one, session = caller(combining=True), postgres_to_break.live_session()
+    one, session = caller(batching=True), postgres_to_break.live_session()
     patients = [new_uuid() for _ in range(20)]
     with postgres_to_break.refusing(patients[7]):
         answers = register_while_locked(one, postgres_to_break, pool, session, patients)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections on which a test decides about every octet, and about when it is sent."""
+"""Raw connections, on which a test sends any octets at any time."""
 
 import http.client
 import io
@@ -13,16 +13,16 @@ import log_leaks
 
 
 class KeptOpen(io.BufferedReader):
-    """What is read from, one answer after the other: none of them may close it."""
+    """A reader for consecutive answers, which an answer must not close."""
 
     def close(self):
         pass
 
 
 class Wire:
-    """One connection to an httpd. Answers are read in the order they come.
+    """A raw connection to an httpd. Answers are read in order.
 
-    Without an authority's certificate it is plain TCP.
+    Without the certificate of an authority it is plain TCP.
     """
 
     def __init__(self, httpd, authority=None, timeout=30, receive_buffer=None):
@@ -39,11 +39,11 @@ class Wire:
         self.file = KeptOpen(self.socket.makefile("rb", buffering=0))
 
     def send(self, octets):
-        log_leaks.note(octets)
+        log_leaks.record(octets)
         self.socket.sendall(octets)
 
     def send_no_more(self):
-        """Ends sending and goes on reading; below TLS, whose own end would be for both."""
+        """Closes the sending side, below TLS, whose shutdown would end reading too."""
         socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     def answer(self, method="GET"):
@@ -54,7 +54,7 @@ class Wire:
                                      body=response.read())
 
     def is_continued(self):
-        """Is 100 what comes next? Then it is read."""
+        """Is the next answer 100? Then it is consumed."""
         if not self.file.peek(12).startswith(b"HTTP/1.1 100"):
             return False
         while self.file.readline() != b"\r\n":
@@ -62,7 +62,7 @@ class Wire:
         return True
 
     def is_ended(self):
-        """Has the server closed the connection without another octet?"""
+        """Has the server closed the connection without sending more?"""
         try:
             return self.file.read(1) == b""
         except (ConnectionResetError, ssl.SSLEOFError):
@@ -77,7 +77,7 @@ class Wire:
 
 @pytest.fixture
 def wire(httpd, certificates):
-    """wire(): a Wire to the shared httpd; wire(httpd): to another one over TLS."""
+    """wire(): a Wire to the shared httpd; wire(httpd): to another httpd, over TLS."""
     made = []
 
     def make(httpd=httpd, authority=certificates.authority, **options):
@@ -89,9 +89,9 @@ def wire(httpd, certificates):
 
 
 def message(method, path, body=None, token=None, version="HTTP/1.1", **headers):
-    """A whole request. A header is named with _ for -; one given as None is left out.
+    """A whole request. `_` in a header's name stands for `-`; None omits the header.
 
-    A body comes with its Content-Length unless the headers say otherwise.
+    A body gets a Content-Length unless the headers say otherwise.
     """
     lines = {"Host": "localhost", "Referer": log_leaks.REFERER}
     if token:
@@ -105,6 +105,6 @@ def message(method, path, body=None, token=None, version="HTTP/1.1", **headers):
 
 
 def chunked(body, size=1000):
-    """A body in chunks, with the last one of no length."""
+    """A chunked body."""
     chunks = [body[at:at + size] for at in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
