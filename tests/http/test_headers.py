@@ -28,7 +28,7 @@ def unguarded(tmp_path_factory):
         "return coding && *coding && ap_cstr_casecmp(coding, \"identity\") != 0;",
         "return 0 && coding;",
         "return coding && ap_cstr_casecmp(coding, \"chunked\") != 0;", "return 0 && coding;",
-        "w->status == 503 && writes ?", "w->status == 503 && writes < 2 ?",
+        "texts->status == 503 && writes ?", "texts->status == 503 && writes < 2 ?",
         "    *id = reg_id_uuid(r->pool);\n    return OK;\n", "    return id ? DECLINED : OK;\n",
         "other = reg_json_other_key(request->json, known);", "other = known[3];")
 
