@@ -58,19 +58,19 @@ const char *reg_events_check_status(const char *value)
     return "must be one of PENDING, CONFIRMED, CANCELLED, WAITING_LIST, ATTENDED";
 }
 
-/* The id of the path, which must be a UUID here. */
+/* The id in the path, which must be a UUID. */
 static const char *read_id(const reg_request_t *request, reg_problems_t *problems)
 {
     const char *id = request->captures[0];
-    const char *wrong = reg_check_uuid(id);
+    const char *error = reg_check_uuid(id);
 
-    if (wrong) {
-        reg_problems_add(problems, "id", wrong);
+    if (error) {
+        reg_problems_add(problems, "id", error);
     }
     return id;
 }
 
-/* The flag withTrashed, all that the query string may have. */
+/* The flag withTrashed, the only query parameter of these routes. */
 static const char *read_with_trashed(const reg_request_t *request,
                                      reg_problems_t *problems)
 {
@@ -82,25 +82,25 @@ static const char *read_with_trashed(const reg_request_t *request,
     return reg_query_flag(&query, "withTrashed");
 }
 
-/* The text of `fields` as the client wrote it, NULL when missing. */
+/* The text of `fields` as the client wrote it; NULL if it is missing. */
 static const char *read_fields(const reg_request_t *request, reg_problems_t *problems)
 {
     return reg_field_free(problems, request->json, "", "fields",
                           reg_json_raw(request->pool, request->body, "fields", NULL));
 }
 
-/* A text among the registrant's own fields, NULL unless it is there and well-formed. What
- * they hold is otherwise their own business. */
-static const char *read_own(const reg_request_t *request, const char *key,
-                            reg_check_t *check)
+/* A text of `fields`; NULL if it is missing or invalid. `fields` is free JSON, so an
+ * invalid value in it is no problem. */
+static const char *read_fields_text(const reg_request_t *request, const char *key,
+                                    reg_check_t *check)
 {
     reg_problems_t ignored = {.pool = request->pool};
 
     return reg_field(&ignored, reg_json_get(request->json, "fields"), "", key, check);
 }
 
-/* The most bytes of `fields`, for an operation. */
-static const char *most_bytes(const reg_request_t *request)
+/* The most bytes of `fields`, as a parameter. */
+static const char *max_fields_value(const reg_request_t *request)
 {
     return apr_itoa(request->pool, request->settings->max_fields);
 }
@@ -121,8 +121,7 @@ static reg_reply_t *refuse_condition(reg_request_t *request)
     return reg_reply_error(request, error);
 }
 
-/* The reply to an answer. */
-static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
+static reg_reply_t *reply_to_answer(reg_request_t *request, const reg_answer_t *answer)
 {
     const char *not_found = request->method == REG_METHOD_POST ? "Occurrence not found"
                                                                : "Registration not found";
@@ -151,8 +150,8 @@ static reg_reply_t *reply_to(reg_request_t *request, const reg_answer_t *answer)
     return reg_reply_answer(request, answer, rules);
 }
 
-/* The address of the registration that a body shows. Its id is not always the one made
- * for this request: a repeated request is answered with the first one's. */
+/* Sets Location to the registration in the body. Its id may differ from the id generated
+ * for this request: a repeated request has the answer of the first one. */
 static void set_location(reg_request_t *request, reg_reply_t *reply)
 {
     const char *id = reg_json_plain(request->pool,
@@ -164,7 +163,7 @@ static void set_location(reg_request_t *request, reg_reply_t *reply)
     }
 }
 
-/* The reply to a read in the place of one whose conditions do not hold. */
+/* The reply to a read: 412 or 304 depending on its conditions, else the given reply. */
 static reg_reply_t *apply_conditions(reg_request_t *request, reg_reply_t *reply,
                                      const char *etag)
 {
@@ -175,11 +174,12 @@ static reg_reply_t *apply_conditions(reg_request_t *request, reg_reply_t *reply,
                                                           : reply;
 }
 
-/* Calls an operation, unless something is wrong with the request. A success carries the
- * entity tag, or is 304 where the client has what it would get. The conditions of a write
- * are the operation's: it compares them under its lock. */
-static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems,
-                          const reg_operation_t *operation, const char *const *values)
+/* Calls an operation, unless the request is invalid. A success has the entity tag, or is
+ * 304. The operation itself checks the conditions of a write, under its lock. */
+static reg_reply_t *serve_registration(reg_request_t *request,
+                                       const reg_problems_t *problems,
+                                       const reg_operation_t *operation,
+                                       const char *const *values)
 {
     reg_answer_t answer;
     reg_reply_t *reply;
@@ -192,7 +192,7 @@ static reg_reply_t *serve(reg_request_t *request, const reg_problems_t *problems
         return refuse_condition(request);
     }
     reg_call(request, operation, values, &answer);
-    reply = reply_to(request, &answer);
+    reply = reply_to_answer(request, &answer);
     if (reply->status >= 300) {
         return reply;
     }
@@ -221,15 +221,15 @@ reg_reply_t *reg_events_create(reg_request_t *request)
                             reg_id_lower(request->pool, occurrence),
                             user,
                             read_fields(request, &problems),
-                            reg_id_uuid(request->pool), /* of the user, if it is new */
-                            read_own(request, "email", reg_check_email),
-                            read_own(request, "firstName", reg_check_text),
-                            read_own(request, "lastName", reg_check_text),
-                            read_own(request, "phone", reg_check_text),
+                            reg_id_uuid(request->pool), /* of a new user */
+                            read_fields_text(request, "email", reg_check_email),
+                            read_fields_text(request, "firstName", reg_check_text),
+                            read_fields_text(request, "lastName", reg_check_text),
+                            read_fields_text(request, "phone", reg_check_text),
                             request->organization,
-                            most_bytes(request)};
+                            max_fields_value(request)};
 
-    return serve(request, &problems, &events_create, values);
+    return serve_registration(request, &problems, &events_create, values);
 }
 
 reg_reply_t *reg_events_get(reg_request_t *request)
@@ -239,7 +239,7 @@ reg_reply_t *reg_events_get(reg_request_t *request)
     const char *values[] = {id, read_with_trashed(request, &problems),
                             request->organization};
 
-    return serve(request, &problems, &events_get, values);
+    return serve_registration(request, &problems, &events_get, values);
 }
 
 reg_reply_t *reg_events_update(reg_request_t *request)
@@ -255,9 +255,9 @@ reg_reply_t *reg_events_update(reg_request_t *request)
                             request->organization,
                             reg_id_uuid(request->pool),
                             reg_etag_excluded(request->pool, request->if_none_match),
-                            most_bytes(request)};
+                            max_fields_value(request)};
 
-    return serve(request, &problems, &events_update, values);
+    return serve_registration(request, &problems, &events_update, values);
 }
 
 reg_reply_t *reg_events_delete(reg_request_t *request)
@@ -271,5 +271,5 @@ reg_reply_t *reg_events_delete(reg_request_t *request)
                             reg_id_uuid(request->pool),
                             reg_etag_excluded(request->pool, request->if_none_match)};
 
-    return serve(request, &problems, &events_delete, values);
+    return serve_registration(request, &problems, &events_delete, values);
 }

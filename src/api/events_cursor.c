@@ -10,7 +10,7 @@
 #include <apr_strings.h>
 #include <string.h>
 
-/* Whether a text is a moment as the answers show one, which the database can read. */
+/* Whether a text is a point in time in the format of the answers. */
 static const char *check_moment(const char *value)
 {
     static const char form[] = "dddd-dd-ddTdd:dd:dd.dddZ";
@@ -39,8 +39,8 @@ static const char *check_nothing(const char *value)
     return NULL;
 }
 
-/* What a list can be sorted by, and where an item has it: a key, or one of an object
- * inside. Nothing is taken from an item where it is personal. */
+/* The orders of a list, and the place of their value in an item: a key, or a key of an
+ * object in it. A personal value is not taken into the cursor. */
 static const struct order_t {
     const char *sort;
     const char *object, *key;
@@ -58,8 +58,8 @@ static const struct order_t {
 
 #define ORDERS (sizeof(orders) / sizeof(orders[0]))
 
-/* The order by a field that passed reg_events_check_sort(). */
-static const struct order_t *order_of(const char *sort)
+/* The order of a field that reg_events_check_sort() accepts. */
+static const struct order_t *find_order(const char *sort)
 {
     size_t i = 0;
 
@@ -85,9 +85,9 @@ const char *reg_events_check_sort(const char *value)
            "updatedAt, status, startDate, eventName, firstName, lastName, email";
 }
 
-/* The place with this id and value. */
-static reg_position_t place(const struct order_t *order, const char *id,
-                            const char *value)
+/* A position with this id and value. */
+static reg_position_t make_position(const struct order_t *order, const char *id,
+                                    const char *value)
 {
     int is_time = order->check == check_moment;
 
@@ -97,7 +97,7 @@ static reg_position_t place(const struct order_t *order, const char *id,
 
 reg_position_t reg_events_position(apr_pool_t *pool, const char *sort, const char *item)
 {
-    const struct order_t *order = order_of(sort);
+    const struct order_t *order = find_order(sort);
     const char *id = reg_json_plain(pool, reg_json_raw(pool, item, "id", NULL));
     const char *value = NULL;
 
@@ -107,7 +107,7 @@ reg_position_t reg_events_position(apr_pool_t *pool, const char *sort, const cha
     else if (order->key) {
         value = reg_json_raw(pool, item, order->key, NULL);
     }
-    return place(order, id ? id : "", reg_json_plain(pool, value));
+    return make_position(order, id ? id : "", reg_json_plain(pool, value));
 }
 
 const char *reg_events_cursor(apr_pool_t *pool, const char *sort, const char *descending,
@@ -120,8 +120,8 @@ const char *reg_events_cursor(apr_pool_t *pool, const char *sort, const char *de
     return apr_pencode_base64(pool, text, APR_ENCODE_STRING, APR_ENCODE_BASE64URL, NULL);
 }
 
-/* What of a text follows a line; NULL when it does not begin with that. */
-static const char *behind_line(const char *text, const char *line)
+/* The text after its first line; NULL if that is another line. */
+static const char *skip_line(const char *text, const char *line)
 {
     apr_size_t length = strlen(line);
 
@@ -133,12 +133,12 @@ static const char *behind_line(const char *text, const char *line)
 int reg_events_cursor_read(apr_pool_t *pool, const char *cursor, const char *sort,
                            const char *descending, reg_position_t *position)
 {
-    const struct order_t *order = order_of(sort);
+    const struct order_t *order = find_order(sort);
     apr_size_t length = 0;
     const char *text = apr_pdecode_base64(pool, cursor, APR_ENCODE_STRING,
                                           APR_ENCODE_BASE64URL, &length);
     const char *id = text && strlen(text) == length && reg_utf8_is_valid(text)
-                         ? behind_line(behind_line(text, sort), descending)
+                         ? skip_line(skip_line(text, sort), descending)
                          : NULL;
     const char *value = id ? strchr(id, '\n') : NULL;
 
@@ -149,6 +149,6 @@ int reg_events_cursor_read(apr_pool_t *pool, const char *cursor, const char *sor
     if (!id || reg_check_uuid(id) || (value && (!order->check || order->check(value)))) {
         return 0;
     }
-    *position = place(order, id, value);
+    *position = make_position(order, id, value);
     return 1;
 }

@@ -21,7 +21,7 @@ static const struct {
     [REG_FORM_NDJSON] = {"application/x-ndjson; charset=utf-8", NULL},
 };
 
-/* The columns of the table: a key, or one of an object inside. */
+/* The columns of the table: a key of an item, or a key of an object in it. */
 static const struct {
     const char *object, *key;
 } columns[] = {
@@ -64,8 +64,8 @@ void reg_form_set_headers(reg_reply_t *reply, reg_form_t form)
     }
 }
 
-/* What the database has written, not as JSON; NULL for null, or where there is none. */
-static const char *value_of(apr_pool_t *pool, const char *item, size_t column)
+/* The value of a column as plain text; NULL if it is null or missing. */
+static const char *read_column(apr_pool_t *pool, const char *item, size_t column)
 {
     const char *object = columns[column].object, *key = columns[column].key;
 
@@ -73,46 +73,47 @@ static const char *value_of(apr_pool_t *pool, const char *item, size_t column)
                                        : reg_json_raw(pool, item, key, NULL));
 }
 
-/* The next item of an array; NULL when there is none. */
-static const char *next_item(apr_pool_t *pool, const char **rest)
+/* The next item of an array; NULL if there is none. */
+static const char *read_item(apr_pool_t *pool, const char **rest)
 {
-    const char *item = *rest + (**rest != '\0'); /* behind the bracket or the line feed */
+    const char *item = *rest + (**rest != '\0'); /* after the bracket or the line feed */
     apr_size_t length = strcspn(item, "\n");
 
     *rest = item + length;
     return length > 1 ? apr_pstrmemdup(pool, item, length - 1) : NULL;
 }
 
-/* The last item of an array; NULL when there is none. */
-static const char *last_item(apr_pool_t *pool, const char *array)
+/* The last item of an array; NULL if there is none. */
+static const char *read_last_item(apr_pool_t *pool, const char *array)
 {
     const char *rest = strrchr(array, '\n');
 
-    return next_item(pool, rest ? &rest : &array);
+    return read_item(pool, rest ? &rest : &array);
 }
 
-static void push(apr_array_header_t *pieces, const char *piece)
+static void append_piece(apr_array_header_t *pieces, const char *piece)
 {
     APR_ARRAY_PUSH(pieces, const char *) = piece;
 }
 
-static void put_headings(apr_array_header_t *pieces)
+static void append_headings(apr_array_header_t *pieces)
 {
     for (size_t i = 0; i < COLUMNS; i++) {
         if (columns[i].object) {
-            push(pieces, columns[i].object);
-            push(pieces, ".");
+            append_piece(pieces, columns[i].object);
+            append_piece(pieces, ".");
         }
-        push(pieces, columns[i].key);
-        push(pieces, i + 1 < COLUMNS ? "," : REG_CSV_LINE_END);
+        append_piece(pieces, columns[i].key);
+        append_piece(pieces, i + 1 < COLUMNS ? "," : REG_CSV_LINE_END);
     }
 }
 
-static void put_row(apr_array_header_t *pieces, const char *item)
+static void append_row(apr_array_header_t *pieces, const char *item)
 {
     for (size_t i = 0; i < COLUMNS; i++) {
-        push(pieces, reg_csv_field(pieces->pool, value_of(pieces->pool, item, i)));
-        push(pieces, i + 1 < COLUMNS ? "," : REG_CSV_LINE_END);
+        append_piece(pieces,
+                     reg_csv_field(pieces->pool, read_column(pieces->pool, item, i)));
+        append_piece(pieces, i + 1 < COLUMNS ? "," : REG_CSV_LINE_END);
     }
 }
 
@@ -122,20 +123,20 @@ const char *reg_form_items(apr_pool_t *pool, reg_form_t form, const char *array,
     apr_array_header_t *pieces = apr_array_make(pool, 64, sizeof(const char *));
     const char *rest = array, *item;
 
-    *last = last_item(pool, array);
+    *last = read_last_item(pool, array);
     if (form == REG_FORM_JSON) {
         return array;
     }
     if (begins && form == REG_FORM_CSV) {
-        put_headings(pieces);
+        append_headings(pieces);
     }
-    while ((item = next_item(pool, &rest)) != NULL) {
+    while ((item = read_item(pool, &rest)) != NULL) {
         if (form == REG_FORM_CSV) {
-            put_row(pieces, item);
+            append_row(pieces, item);
         }
         else {
-            push(pieces, item);
-            push(pieces, "\n");
+            append_piece(pieces, item);
+            append_piece(pieces, "\n");
         }
     }
     return apr_array_pstrcat(pool, pieces, '\0');

@@ -7,20 +7,20 @@
 #include <string.h>
 #include <sys/param.h>
 
-/* Bytes of parameters that are repeated in each link, and not only in the next page's. */
-#define MOST_REPEATED 2000
+/* Longer parameters are repeated only in the link to the next page. */
+#define MAX_REPEATED 2000
 
 const char *const reg_events_parameters[] = {
     "limit", "sort",         "eventId",     "occurrenceId", "status", "search",
     "bom",   "categories[]", "withTrashed", "page",         "after",  NULL};
 
-static int is_of_page(const char *name)
+static int is_page_parameter(const char *name)
 {
     return strcmp(name, "page") == 0 || strcmp(name, "after") == 0;
 }
 
-/* The value of a parameter, that of a list separated by commas; NULL when it has none. */
-static const char *value_of(reg_query_t *query, const char *name)
+/* The value of a parameter, a list with commas; NULL if it has none. */
+static const char *format_parameter(reg_query_t *query, const char *name)
 {
     const char *value;
 
@@ -34,16 +34,16 @@ static const char *value_of(reg_query_t *query, const char *name)
     return value && *value ? value : NULL;
 }
 
-/* All parameters but the page, ready to have that put behind them. Escaped, so that none
- * can end the link, or look like its end to a client that splits the header too simply.
- */
-static const char *other_parameters(reg_query_t *query)
+/* All parameters except the page's, each with & after it. They are escaped, so that no
+ * value can end the link, also for a client that only splits the header at commas. */
+static const char *join_parameters(reg_query_t *query)
 {
     apr_pool_t *pool = query->pairs->pool;
     apr_array_header_t *pieces = apr_array_make(pool, 32, sizeof(const char *));
 
     for (const char *const *name = reg_events_parameters; *name; name++) {
-        const char *value = is_of_page(*name) ? NULL : value_of(query, *name);
+        const char *value =
+            is_page_parameter(*name) ? NULL : format_parameter(query, *name);
 
         if (value) {
             APR_ARRAY_PUSH(pieces, const char *) =
@@ -56,9 +56,9 @@ static const char *other_parameters(reg_query_t *query)
     return apr_array_pstrcat(pool, pieces, '\0');
 }
 
-/* The page before. Before one beyond the last that is the last; where that is not known,
- * there is no telling. */
-static apr_int64_t page_before(const reg_page_t *page, apr_int64_t last)
+/* The previous page; the last page for a page after it, or 0 if the last page is unknown.
+ */
+static apr_int64_t find_previous(const reg_page_t *page, apr_int64_t last)
 {
     if (last) {
         return MIN(page->page - 1, last);
@@ -69,17 +69,17 @@ static apr_int64_t page_before(const reg_page_t *page, apr_int64_t last)
 const char *reg_events_links(const reg_request_t *request, reg_query_t *query,
                              const reg_page_t *page)
 {
-    const char *parameters = other_parameters(query);
-    int is_short = strlen(parameters) <= MOST_REPEATED;
+    const char *parameters = join_parameters(query);
+    int is_short = strlen(parameters) <= MAX_REPEATED;
     apr_int64_t last =
         page->total ? MAX((apr_atoi64(page->total) + page->limit - 1) / page->limit, 1)
                     : 0;
     const struct {
         const char *relation;
-        apr_int64_t page; /* 0 where there is none */
+        apr_int64_t page; /* 0: none */
         const char *after;
     } relations[] = {{"first", is_short, NULL},
-                     {"prev", is_short ? page_before(page, last) : 0, NULL},
+                     {"prev", is_short ? find_previous(page, last) : 0, NULL},
                      {"next", page->after ? MIN((apr_int64_t)page->page + 1, INT_MAX) : 0,
                       page->after},
                      {"last", is_short ? last : 0, NULL}};

@@ -9,20 +9,19 @@
 typedef struct {
     int limit, page;
     int is_empty;
-    const char
-        *after; /* the cursor behind its last registration; NULL: nothing follows */
-    const char *total; /* how many registrations the list has; NULL: not known */
+    const char *after; /* the cursor after its last registration; NULL: no page follows */
+    const char *total; /* the number of registrations in the list; NULL: unknown */
 } reg_page_t;
 
-/** The parameters of a list, up to NULL; a list among them has [] behind its name. */
+/** The query parameters of a list, up to NULL; a list among them has [] after its name.
+ */
 extern const char *const reg_events_parameters[];
 
 /**
- * The Link header of a page (RFC 8288): first, prev, next and, where the total is known,
- * last. Each link repeats the parameters that are known, each once. Where these are long
- * there is only the next page, so that the header is hardly longer than the request's
- * line.
- * @param query of which every parameter is right.
+ * The Link header of a page (RFC 8288): first, prev, next and, if the total is known,
+ * last. Each link repeats the known parameters once. If these are long, only next is
+ * there, so that the header is not much longer than the request line.
+ * @param query valid in all parameters.
  */
 const char *reg_events_links(const reg_request_t *request, reg_query_t *query,
                              const reg_page_t *page);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Event registrations: GET of the collection, a page of what matches; as a table for a
- * spreadsheet (text/csv) or an object a line (application/x-ndjson) all of it, unless a
- * page is asked for.
+ * Event registrations: GET of the collection. The answer is a page of the registrations
+ * that match; as text/csv or application/x-ndjson it is the whole list, unless the
+ * request has a page.
  */
 
 #include "audit.h"
@@ -22,7 +22,8 @@
 #include <sys/param.h>
 
 #define PARAMETERS 15
-/* Of those, the page's number, the order, and the place that the page begins behind. */
+/* Indexes of the page's number, the order, and the position after which the page begins.
+ */
 #define PAGE 1
 #define SORT 2
 #define DESCENDING 3
@@ -36,20 +37,20 @@ static const reg_operation_t events_search = {.name = "events_search",
                                               .alone = 1,
                                               .audited = 1};
 
-static const reg_rule_t rules[] = {
+static const reg_rule_t search_rules[] = {
     {REG_FOUND, {.status = 200}}, {REG_MORE, {.status = 200}}, {0, {0}}};
 
 #define DEFAULT_LIMIT 10
-/* Registrations of a whole list that are read at a time: more is hardly faster, and takes
+/* Registrations of a whole list in a chunk. A larger chunk is not much faster and takes
  * more memory. */
-#define PART 250
+#define CHUNK 250
 #define DEFAULT_SORT "createdAt DESC"
 
 #define INVALID_AFTER                                                                    \
     "must be from a link to the next page, of a list in the same order; begin again "    \
     "without it"
 
-/* Of a whole list. What it is sorted by must not change while it is read. */
+/* The order of a whole list: by a value that does not change while the list is read. */
 static const char *check_whole_sort(const char *value)
 {
     return strcmp(value, "createdAt") == 0 || strncmp(value, "createdAt ", 10) == 0
@@ -57,35 +58,35 @@ static const char *check_whole_sort(const char *value)
                : "must be createdAt, perhaps with ASC or DESC, unless there is a limit";
 }
 
-/* A list as the operation takes it: separated by blanks, NULL when it is empty. */
-static const char *joined(const apr_array_header_t *list)
+/* A list as a parameter: separated by blanks; NULL if it is empty. */
+static const char *join_list(const apr_array_header_t *list)
 {
     return list->nelts ? apr_array_pstrcat(list->pool, list, ' ') : NULL;
 }
 
-/* A list that is asked for. */
+/* A list, as requested. */
 typedef struct {
     reg_request_t *request;
     reg_query_t query;
     reg_form_t form;
-    int with_mark; /* a table begins with a byte order mark */
-    int whole;     /* not only a page */
+    int with_mark; /* the table begins with a byte order mark */
+    int whole;     /* the whole list, not a page */
     int limit, page;
     const char *values[PARAMETERS];
-    /* Where a whole list goes on; it is sorted by createdAt. */
+    /* The position of the next chunk of a whole list, which is sorted by createdAt. */
     char after_time[32], after_id[40];
 } list_t;
 
-/* Has the list begin behind a place. */
-static void begin_behind(list_t *list, const reg_position_t *position)
+/* Has the list begin after a position. */
+static void set_position(list_t *list, const reg_position_t *position)
 {
     list->values[AFTER_TIME] = position->time;
     list->values[AFTER_ID] = position->id;
     list->values[AFTER_TEXT] = position->text;
 }
 
-/* The cursor `after`, which says instead of the page's number where the page begins. */
-static void read_after(list_t *list)
+/* Reads the cursor `after`, which replaces the page's number. */
+static void read_cursor(list_t *list)
 {
     const char *cursor = reg_query_value(&list->query, "after");
     reg_position_t position;
@@ -99,7 +100,7 @@ static void read_after(list_t *list)
         reg_problems_add(list->query.problems, "after", INVALID_AFTER);
         return;
     }
-    begin_behind(list, &position);
+    set_position(list, &position);
     list->values[PAGE] = "1";
 }
 
@@ -113,7 +114,7 @@ static void read_parameters(list_t *list)
     list->whole = list->form != REG_FORM_JSON && !reg_query_has(query, "limit")
                   && !reg_query_has(query, "page") && !reg_query_has(query, "after");
     list->limit = reg_query_number(query, "limit", most,
-                                   MIN(list->whole ? PART : DEFAULT_LIMIT, most));
+                                   MIN(list->whole ? CHUNK : DEFAULT_LIMIT, most));
     list->page = reg_query_number(query, "page", INT_MAX, 1);
     sort = reg_query_get(query, "sort",
                          list->whole ? check_whole_sort : reg_events_check_sort);
@@ -130,22 +131,23 @@ static void read_parameters(list_t *list)
         reg_query_get(query, "occurrenceId", reg_check_uuid),
         reg_query_get(query, "status", reg_events_check_status),
         search && *search ? search : NULL,
-        joined(reg_query_list(query, "categories", reg_check_uuid)),
+        join_list(reg_query_list(query, "categories", reg_check_uuid)),
         reg_query_flag(query, "withTrashed"),
         list->request->organization,
-        NULL, /* the place is read_after()'s */
+        NULL, /* the position is set by read_cursor() */
         NULL,
         NULL,
         list->whole ? "true" : "false"};
 
     memcpy(list->values, values, sizeof(values));
     list->with_mark = strcmp(reg_query_flag(query, "bom"), "true") == 0;
-    read_after(list);
+    read_cursor(list);
     reg_query_refuse_misspelt(query, reg_events_parameters);
 }
 
-/* Has the next part of a whole list begin behind an item, which is gone by then. */
-static void go_behind(list_t *list, apr_pool_t *pool, const char *item)
+/* Has the next chunk of a whole list begin after an item. The position is copied, as the
+ * item's memory is freed before. */
+static void set_next_chunk(list_t *list, apr_pool_t *pool, const char *item)
 {
     reg_position_t position = reg_events_position(pool, list->values[SORT], item);
 
@@ -153,15 +155,15 @@ static void go_behind(list_t *list, apr_pool_t *pool, const char *item)
                 sizeof(list->after_time));
     apr_cpystrn(list->after_id, position.id, sizeof(list->after_id));
     position = (reg_position_t){.id = list->after_id, .time = list->after_time};
-    begin_behind(list, &position);
+    set_position(list, &position);
 }
 
-static reg_more_t read_on;
+static reg_more_t read_chunk;
 
-/* Puts what was found into the reply; of a whole list, what follows is read when that has
- * been sent. @return the last item, if others follow; else NULL. */
-static const char *take(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
-                        const reg_answer_t *answer)
+/* Sets the reply's body to the items of an answer. The next chunk of a whole list is read
+ * after this one has been sent. @return the last item if more items follow, else NULL. */
+static const char *set_items(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
+                             const reg_answer_t *answer)
 {
     int begins = !list->values[AFTER_ID] || !list->whole;
     const char *last;
@@ -175,31 +177,30 @@ static const char *take(list_t *list, reg_reply_t *reply, apr_pool_t *pool,
         return NULL;
     }
     if (list->whole && last) {
-        go_behind(list, pool, last);
-        reply->more = read_on;
+        set_next_chunk(list, pool, last);
+        reply->more = read_chunk;
         reply->more_data = list;
     }
     return last;
 }
 
-static int read_on(reg_reply_t *reply, apr_pool_t *pool)
+static int read_chunk(reg_reply_t *reply, apr_pool_t *pool)
 {
     list_t *list = reply->more_data;
-    reg_request_t part = *list->request; /* whose memory goes with the part */
+    reg_request_t chunk = *list->request; /* its pool is the chunk's */
     reg_answer_t answer;
 
-    part.pool = pool;
-    reg_call(&part, &events_search, list->values, &answer);
-    list->request->outcome = part.outcome;
-    list->request->stats = part.stats; /* of all parts */
+    chunk.pool = pool;
+    reg_call(&chunk, &events_search, list->values, &answer);
+    list->request->outcome = chunk.outcome;
+    list->request->stats = chunk.stats; /* of all chunks */
     if ((answer.outcome != REG_FOUND && answer.outcome != REG_MORE) || !answer.body) {
         return 0;
     }
-    take(list, reply, pool, &answer);
+    set_items(list, reply, pool, &answer);
     return 1;
 }
 
-/* Tells a client where the other pages are. */
 static void set_links(list_t *list, reg_reply_t *reply, const reg_answer_t *answer,
                       const char *last)
 {
@@ -242,11 +243,11 @@ reg_reply_t *reg_events_search(reg_request_t *request)
         reg_problems_add(&problems, "after", INVALID_AFTER);
         return reg_reply_problems(request, &reg_events_invalid, &problems);
     }
-    reply = reg_reply_answer(request, &answer, rules);
+    reply = reg_reply_answer(request, &answer, search_rules);
     if (reply->status != 200) {
         return reply;
     }
-    last = take(list, reply, request->pool, &answer);
+    last = set_items(list, reply, request->pool, &answer);
     reg_form_set_headers(reply, list->form);
     if (!list->whole) {
         set_links(list, reply, &answer, last);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Families (OCARIoT): POST /v1/families. The words are the real service's own, and the
- * first check that fails answers. */
+/* Families (OCARIoT): POST /v1/families. The texts are those of OCARIoT's own service.
+ * The first check that fails answers the request. */
 
 #include "check.h"
 #include "call.h"
@@ -16,20 +16,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/** bcrypt reads no more of a password than this. */
+/* bcrypt ignores further bytes of a password. */
 #define MAX_PASSWORD_BYTES 72
 
-/** Where the hash is among the operation's values. */
+/* The index of the hash among the operation's values. */
 #define HASH 2
 
 static const reg_operation_t families_register =
     REG_KEYED_OPERATION("families_register", 5, 1, 1U << 0 | 1U << HASH, 0);
 
-/* A family as the request has it. */
+/* A family, as the request has it. */
 typedef struct {
     const char *username, *password, *institution;
     const reg_json_t *children;       /* as sent; NULL when missing */
-    apr_array_header_t *children_ids; /* in lower case, none twice */
+    apr_array_header_t *children_ids; /* in lower case, without duplicates */
 } family_t;
 
 typedef enum {
@@ -132,8 +132,8 @@ static reg_reply_t *check_password(reg_request_t *request, family_t *family)
     return NULL;
 }
 
-/* The id in lower case if it is one. */
-static const char *lower_id(reg_request_t *request, const char *id)
+/* Converts a valid id to lower case. */
+static const char *normalize_id(reg_request_t *request, const char *id)
 {
     return reg_check_object_id(id) ? id : reg_id_lower(request->pool, id);
 }
@@ -146,11 +146,11 @@ static reg_reply_t *check_institution(reg_request_t *request, family_t *family)
     if (value && (!id || reg_check_object_id(id))) {
         return refuse_family(request, INSTITUTION_FORMAT, "");
     }
-    family->institution = id ? lower_id(request, id) : NULL;
+    family->institution = id ? normalize_id(request, id) : NULL;
     return NULL;
 }
 
-/* By the ids, what is equal in the order of the array that the pointers point into. */
+/* Compares ids; equal ids keep the order of the array that the pointers point into. */
 static int compare_children(const void *a, const void *b)
 {
     const char **first = *(const char ***)a, **second = *(const char ***)b;
@@ -159,9 +159,9 @@ static int compare_children(const void *a, const void *b)
     return order ? order : (first > second) - (first < second);
 }
 
-/* Drops ids that are there already, the first kept. Sorted and not hashed, as anybody can
- * make ids that collide in an apr_hash_t, and would have a core at work for seconds. */
-static void drop_repeated(reg_request_t *request, apr_array_header_t *ids)
+/* Removes duplicate ids and keeps the first of them. It sorts, as a client can generate
+ * ids that collide in an apr_hash_t, which would keep a processor busy for seconds. */
+static void remove_duplicates(reg_request_t *request, apr_array_header_t *ids)
 {
     apr_size_t count = (apr_size_t)ids->nelts;
     const char **id = (const char **)ids->elts;
@@ -188,7 +188,7 @@ static void drop_repeated(reg_request_t *request, apr_array_header_t *ids)
     }
 }
 
-/* Collects the children's ids, each once. */
+/* Collects the children's ids without duplicates. */
 static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
 {
     apr_size_t count = reg_json_length(family->children);
@@ -199,9 +199,9 @@ static reg_reply_t *collect_children(reg_request_t *request, family_t *family)
         if (!id || !*id) {
             return refuse_family(request, CHILD_TYPE, "");
         }
-        APR_ARRAY_PUSH(family->children_ids, const char *) = lower_id(request, id);
+        APR_ARRAY_PUSH(family->children_ids, const char *) = normalize_id(request, id);
     }
-    drop_repeated(request, family->children_ids);
+    remove_duplicates(request, family->children_ids);
     return NULL;
 }
 
@@ -256,11 +256,11 @@ static reg_reply_t *check_missing(reg_request_t *request, family_t *family)
     return missing ? refuse_family(request, FIELDS_MISSING, missing) : NULL;
 }
 
-/* The order in which the API's own service looks at them. */
-static reg_reply_t *(*const checks[])(reg_request_t *, family_t *) = {
+/* In the order of OCARIoT's own service. */
+static reg_reply_t *(*const family_checks[])(reg_request_t *, family_t *) = {
     check_username, check_password, check_institution, check_children, check_missing};
 
-/* bcrypt of the password; NULL when the library refuses, which is a bug. */
+/* The bcrypt hash of the password; NULL if the library fails, which is a bug. */
 static const char *hash_password(reg_request_t *request, const char *password)
 {
     unsigned char salt[16];
@@ -275,9 +275,9 @@ static const char *hash_password(reg_request_t *request, const char *password)
     return apr_pstrdup(request->pool, hash);
 }
 
-/* Adds the hash to the values of a family that was found acceptable, when it is this
- * request's turn. A request that had to wait asks the database again before: of many that
- * ask for the same, one is hashed. */
+/* Adds the password's hash to the values, when the host permits this request to hash. A
+ * request that has waited for that family_checks the family again first: of many requests
+ * for the same family only one is hashed. */
 static void add_hash(reg_request_t *request, const char *password, const char **values,
                      reg_answer_t *answer)
 {
@@ -303,7 +303,7 @@ static void add_hash(reg_request_t *request, const char *password, const char **
     request->host->end_hashing(request, took);
 }
 
-static reg_reply_t *reply(reg_request_t *request, const reg_answer_t *answer)
+static reg_reply_t *reply_to_family(reg_request_t *request, const reg_answer_t *answer)
 {
     const reg_rule_t rules[] = {
         {REG_CREATED, {.status = 201}},
@@ -329,15 +329,15 @@ reg_reply_t *reg_families_register(reg_request_t *request)
     family_t family = {0};
     reg_answer_t answer;
 
-    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-        reg_reply_t *refusal = checks[i](request, &family);
+    for (size_t i = 0; i < sizeof(family_checks) / sizeof(family_checks[0]); i++) {
+        reg_reply_t *refusal = family_checks[i](request, &family);
 
         if (refusal) {
             return refusal;
         }
     }
 
-    /* Without a hash it is only checked, as nothing else here costs so much. */
+    /* Without a hash the operation only family_checks the family: a hash takes long. */
     const char *values[] = {reg_id_object_id(request->pool), family.username, NULL,
                             family.institution,
                             apr_array_pstrcat(request->pool, family.children_ids, ',')};
@@ -349,5 +349,5 @@ reg_reply_t *reg_families_register(reg_request_t *request)
     if (answer.outcome == REG_ACCEPTABLE) {
         reg_call(request, &families_register, values, &answer);
     }
-    return reply(request, &answer);
+    return reply_to_family(request, &answer);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Group members (Pattern Health): POST /api/v1/groups/{group}/members, POST
- * /api/v1/users, and GET of every href an answer holds. A null counts as a missing key
- * here. */
+ * /api/v1/users, and GET of every href in an answer. In this API a null is a missing key.
+ */
 
 #include "check.h"
 #include "call.h"
@@ -30,20 +30,20 @@ static const reg_operation_t groups_get_member = {.name = "groups_get_member",
         .status = 422, .message = "The group member is not valid."                       \
     }
 
-static const reg_error_t invalid = INVALID_MEMBER;
+static const reg_error_t group_invalid = INVALID_MEMBER;
 
-static const reg_rule_t rules[] = {
+static const reg_rule_t group_rules[] = {
     {REG_CREATED, {.status = 201}},
     {REG_FOUND, {.status = 200}},
     {REG_NOT_FOUND, {.status = 404, .message = "There is no such group, plan or user."}},
     {REG_BAD_DATA, INVALID_MEMBER},
     {0, {0}}};
 
-/* One message, so that guesses do not tell the codes that exist from others. */
+/* One message for all refused codes, so that a guess does not tell which codes exist. */
 static const char code_message[] =
     "is not a valid invite code: unknown, of another group, expired or used up";
 
-/* Why a code was refused, as groups_register names it in its detail: for the metrics. */
+/* Reasons of a refused code, named by groups_register's detail; for the metrics. */
 static const struct {
     const char *name;
     reg_code_refusal_t reason;
@@ -54,11 +54,11 @@ static const struct {
     {"code_used_up", REG_CODE_USED_UP},
 };
 
-/* What only the database knows, as groups_register names it in its detail. No message:
- * that of a size, which names the limit. */
+/* Problems that only the database can find, named by groups_register's detail. A NULL
+ * message is reg_check_size_message(). */
 static const struct {
     const char *name, *field, *message;
-} faults[] = {
+} detail_problems[] = {
     {"code_", "inviteCode", code_message},
     {"email_taken", "groupMember.user.email", "is already registered"},
     {"time_zone_unknown", "groupMember.user.timeZone", "must be an IANA time zone"},
@@ -68,7 +68,7 @@ static const struct {
     {"attributes_too_large", "groupMember.attributes", NULL},
 };
 
-/* A new member, as the request has it; what is missing is NULL. */
+/* A new member, as the request has it; a missing value is NULL. */
 typedef struct {
     const char *code;
     const char *birth_date, *email, *first_name, *gender, *last_name, *locale, *mobile,
@@ -113,7 +113,7 @@ static void read_user(const reg_json_t *user, member_t *member, reg_problems_t *
     member->mobile = reg_field(problems, user, prefix, "mobileNumber", reg_check_phone);
     member->time_zone = reg_field(problems, user, prefix, "timeZone", reg_check_name);
     if (!member->time_zone) {
-        /* The page's list of result attributes spells it so. */
+        /* The spelling of the API page's list of result attributes. */
         member->time_zone = reg_field(problems, user, prefix, "timezone", reg_check_name);
     }
 }
@@ -155,7 +155,7 @@ static void read_plan_settings(const reg_json_t *settings, member_t *member,
     }
 }
 
-/* All that can be told from the body alone. */
+/* Reads and checks the body. */
 static void read_member(reg_request_t *request, member_t *member,
                         reg_problems_t *problems)
 {
@@ -180,27 +180,28 @@ static void read_member(reg_request_t *request, member_t *member,
                        member, problems);
 }
 
-/* Where the hrefs of an answer begin. */
-static const char *groups_path(const reg_request_t *request)
+/* The path that the hrefs of an answer begin with. */
+static const char *find_groups_path(const reg_request_t *request)
 {
     return request->api == REG_API_GROUPS ? request->mount
                                           : request->settings->groups_path;
 }
 
-/* The problems that the database named. */
-static void add_faults(const reg_request_t *request, reg_problems_t *problems,
-                       const char *detail)
+/* Adds the problems that the database found. */
+static void add_detail_problems(const reg_request_t *request, reg_problems_t *problems,
+                                const char *detail)
 {
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-        if (detail && strstr(detail, faults[i].name)) {
-            reg_problems_add(problems, faults[i].field,
-                             faults[i].message ? faults[i].message
-                                               : reg_check_size_message(request));
+    for (size_t i = 0; i < sizeof(detail_problems) / sizeof(detail_problems[0]); i++) {
+        if (detail && strstr(detail, detail_problems[i].name)) {
+            reg_problems_add(problems, detail_problems[i].field,
+                             detail_problems[i].message
+                                 ? detail_problems[i].message
+                                 : reg_check_size_message(request));
         }
     }
 }
 
-/* So that guesses are seen by an administrator. */
+/* Counts refused codes, so that an administrator notices guessing. */
 static void count_code_refusal(const reg_request_t *request, const char *detail)
 {
     for (size_t i = 0; i < sizeof(code_refusals) / sizeof(code_refusals[0]); i++) {
@@ -220,12 +221,12 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
 
     read_member(request, &m, &problems);
     if (problems.list) {
-        return reg_reply_problems(request, &invalid, &problems);
+        return reg_reply_problems(request, &group_invalid, &problems);
     }
     if (!group || !reg_check_uuid(group)) {
         const char *values[] = {reg_id_uuid(request->pool),
                                 reg_id_lower(request->pool, group),
-                                groups_path(request),
+                                find_groups_path(request),
                                 m.code,
                                 m.email,
                                 m.birth_date,
@@ -245,22 +246,23 @@ reg_reply_t *reg_groups_register(reg_request_t *request)
     }
     if (answer.outcome == REG_INVALID) {
         count_code_refusal(request, answer.detail);
-        add_faults(request, &problems, answer.detail);
-        return reg_reply_problems(request, &invalid, &problems);
+        add_detail_problems(request, &problems, answer.detail);
+        return reg_reply_problems(request, &group_invalid, &problems);
     }
-    reply = reg_reply_answer(request, &answer, rules);
+    reply = reg_reply_answer(request, &answer, group_rules);
     if (reply->status == 201 && answer.detail) {
         apr_table_setn(reply->headers, "Location", answer.detail);
     }
     return reply;
 }
 
-/* GET of a group, or of what is in one: the captures are its id and the id inside. */
-static reg_reply_t *get(reg_request_t *request, const reg_operation_t *operation)
+/* GET of a group, or of a plan or a member. The captures are the group's id and the id of
+ * the plan or the member. */
+static reg_reply_t *get_by_id(reg_request_t *request, const reg_operation_t *operation)
 {
     const char *group = request->captures[0];
     const char *id = request->captures[1];
-    const char *path = groups_path(request);
+    const char *path = find_groups_path(request);
     const char *inside[] = {id, group, path};
     const char *alone[] = {group, path};
     reg_answer_t answer = {.outcome = REG_NOT_FOUND};
@@ -268,20 +270,20 @@ static reg_reply_t *get(reg_request_t *request, const reg_operation_t *operation
     if (!reg_check_uuid(group) && (!id || !reg_check_uuid(id))) {
         reg_call(request, operation, id ? inside : alone, &answer);
     }
-    return reg_reply_answer(request, &answer, rules);
+    return reg_reply_answer(request, &answer, group_rules);
 }
 
 reg_reply_t *reg_groups_get_group(reg_request_t *request)
 {
-    return get(request, &groups_get_group);
+    return get_by_id(request, &groups_get_group);
 }
 
 reg_reply_t *reg_groups_get_plan(reg_request_t *request)
 {
-    return get(request, &groups_get_plan);
+    return get_by_id(request, &groups_get_plan);
 }
 
 reg_reply_t *reg_groups_get_member(reg_request_t *request)
 {
-    return get(request, &groups_get_member);
+    return get_by_id(request, &groups_get_member);
 }

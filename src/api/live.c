@@ -15,9 +15,9 @@
 static const reg_operation_t live_register =
     REG_KEYED_OPERATION("live_register", 5, 1, 1U << 0, 0);
 
-static const reg_error_t invalid = {.status = 400};
+static const reg_error_t live_invalid = {.status = 400};
 
-static const reg_rule_t rules[] = {
+static const reg_rule_t live_rules[] = {
     {REG_CREATED, {.status = 201}},
     {REG_NOT_FOUND, {.status = 404, .message = "There is no such session."}},
     {REG_NOT_JOINABLE,
@@ -38,8 +38,9 @@ static const char *check_role(const char *value)
                : "must be one of host, participant, guest";
 }
 
-/* Who is registered when the body names no person: the caller, by the rules of a
- * patient_id. A body with another key, like patientId, was meant for another person. */
+/* The patient_id for a body without a person: the caller's name, if it is a valid
+ * patient_id. A body with an unknown key, like patientId, is refused: it may be meant for
+ * another person. */
 static const char *read_caller(const reg_request_t *request, reg_problems_t *problems)
 {
     static const char *const known[] = {"patient_id", "guest_email", "role", NULL};
@@ -79,7 +80,7 @@ reg_reply_t *reg_live_register(reg_request_t *request)
         patient = read_caller(request, &problems);
     }
     if (problems.list) {
-        return reg_reply_problems(request, &invalid, &problems);
+        return reg_reply_problems(request, &live_invalid, &problems);
     }
     if (!role) {
         role = patient ? "participant" : "guest";
@@ -91,5 +92,5 @@ reg_reply_t *reg_live_register(reg_request_t *request)
 
         reg_call(request, &live_register, values, &answer);
     }
-    return reg_reply_answer(request, &answer, rules);
+    return reg_reply_answer(request, &answer, live_rules);
 }

@@ -101,7 +101,7 @@ reg_reply_t *reg_monitoring_status(reg_request_t *request)
 }
 
 /* It scans two tables. The TTL is the interval at which the page asks. */
-static const reg_operation_t status = {
+static const reg_operation_t status_operation = {
     .name = "status", .parameters = 1, .cache_ttl = apr_time_from_sec(2)};
 
 /* A 200 also while the database does not answer, when operators need the page most. */
@@ -110,7 +110,7 @@ reg_reply_t *reg_monitoring_status_data(reg_request_t *request)
     const char *values[] = {""};
     reg_answer_t answer;
 
-    reg_call(request, &status, values, &answer);
+    reg_call(request, &status_operation, values, &answer);
     return reply_uncached(
         request,
         apr_pstrcat(request->pool, "{\"metrics\":",

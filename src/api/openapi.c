@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The description of the APIs (OpenAPI 3.1): GET of what openapi.json holds. */
+/* The description of the APIs (OpenAPI 3.1): GET of openapi.json. */
 
 #include "embed.h"
 #include "etag.h"
