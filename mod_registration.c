@@ -2,7 +2,7 @@
 
 /**
  * mod_registration: registration APIs served from PostgreSQL. The module record, its
- * hooks and the handler; src/registration.h tells how the rest fits together.
+ * hooks and the handler.
  */
 
 #include "caller.h"
@@ -54,14 +54,14 @@ static int handler(request_rec *r)
     return status;
 }
 
-/* Before anybody logs anything of a request, its logs get the id that its answer has. */
-static int settle_id(request_rec *r)
+/* Sets the request's id before any module logs, so that logs and answer have the same. */
+static int set_request_id(request_rec *r)
 {
     if (reg_server_conf(r->server)->mounted) {
         reg_request_id(r);
         if (r->proto_num < HTTP_VERSION(1, 1)
             && apr_table_get(r->headers_in, "Transfer-Encoding")) {
-            /* Nobody knows where such a request ends (RFC 9112, section 6.1). */
+            /* The end of such a request is unknown (RFC 9112, section 6.1). */
             r->connection->keepalive = AP_CONN_CLOSE;
         }
     }
@@ -69,10 +69,10 @@ static int settle_id(request_rec *r)
 }
 
 /*
- * What is mounted is no file. It is not to be looked for in the file system, where the
- * <Directory> sections, mod_dir and a limit on the length of names would have their say.
- * httpd forgets which <Location> the URI has matched between the two hooks, so the first
- * marks the request as ours, by the address of this name.
+ * A mounted path is not a file. httpd must not map it to the file system, where
+ * <Directory> sections, mod_dir and a limit on the length of names would apply. httpd
+ * forgets the matching <Location> between the hooks translate_name and map_to_storage, so
+ * the first one marks the request with the address of this name.
  */
 static const char handler_name[] = "registration";
 
@@ -81,7 +81,7 @@ static int translate_name(request_rec *r)
     if (!is_mounted(r) || !reg_request_path(r, reg_dir_conf(r))) {
         return DECLINED;
     }
-    r->filename = r->uri; /* httpd wants one */
+    r->filename = r->uri; /* httpd requires one */
     r->handler = handler_name;
     return OK;
 }
@@ -91,10 +91,10 @@ static int map_to_storage(request_rec *r)
     return r->handler == handler_name ? OK : DECLINED;
 }
 
-/* Not post_config, which `httpd -t` does not reach: what this refuses would then stop a
- * running server at its next restart. */
-static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                        server_rec *main_server)
+/* Not in post_config, which `httpd -t` does not run: a configuration that it accepts
+ * would then stop a running server at its next restart. */
+static int configure_pools(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                           server_rec *main_server)
 {
     (void)plog;
     (void)ptemp;
@@ -103,14 +103,14 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 
 static void register_hooks(apr_pool_t *pool)
 {
-    ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(configure_pools, NULL, NULL, APR_HOOK_MIDDLE);
     reg_metrics_memory_register(pool);
     reg_request_metrics_register(pool);
     reg_caller_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_hashing_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_read_request(settle_id, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_post_read_request(set_request_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_generate_log_id(reg_request_make_id, NULL, NULL, APR_HOOK_LAST);
     ap_hook_translate_name(translate_name, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(map_to_storage, NULL, NULL, APR_HOOK_FIRST);
