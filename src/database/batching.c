@@ -190,9 +190,9 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
                       apr_pool_t *pool, const reg_operation_t *operation,
                       reg_item_t *item, apr_time_t deadline)
 {
-    const char *key = item->values[operation->key];
+    const char *competed_for = item->values[operation->key];
     reg_batch_request_t request = {.item = item,
-                                   .key = {.key = key ? key : ""},
+                                   .key = {.key = competed_for ? competed_for : ""},
                                    .size = count_bytes(operation, item)};
     reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL, 0};
     apr_time_t start_by = deadline - REG_CALL_TIME;
