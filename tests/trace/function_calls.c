@@ -10,7 +10,9 @@
  * The address is the function's in the module, as addr2line takes it.
  */
 
+#ifndef _GNU_SOURCE /* APR's flags define it */
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
