@@ -268,6 +268,7 @@ install: $(MODULE)
 	    install -D -m 644 conf/registration.conf $(DESTDIR)$(CONFDIR)/registration.conf
 	install -D -m 644 conf/example-site.conf $(DESTDIR)$(SHAREDIR)/example-site.conf
 	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
+	install -D -m 644 conf/registration-alerts.yml $(DESTDIR)$(SHAREDIR)/registration-alerts.yml
 	install -m 644 conf/registration-maintain.service conf/registration-maintain.timer \
 	    $(DESTDIR)$(SHAREDIR)
 	install -D -m 755 conf/registration-keys $(DESTDIR)/usr/bin/registration-keys
