@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log tags, request ids and notes: how an administrator finds a message and a request."""
+"""Request ids and notes: how an administrator finds a request. Log tags: test_log_tags.py."""
 
 import collections
 import re
@@ -15,41 +15,6 @@ from faults import (CHILD, MODULES, OUTAGE, Caller, database,   # noqa: F401
                     own_postgres, postgres_to_break)
 from faults import MOUNTS as SITE
 from wire import wire   # noqa: F401, a fixture
-
-TAG = re.compile(r"REG0\d{3}")
-LOGGING = re.compile(r"\b(?:ap_log_r?error|report)\(([^;]*?\"[^;]*)\);", re.S)
-
-
-def sources():
-    return [(path.name, path.read_text()) for path in
-            [*(servers.ROOT / "src").rglob("*.[ch]"), servers.ROOT / "mod_registration.c"]]
-
-
-def used(texts):
-    """How often each tag is in the sources."""
-    return collections.Counter(tag for _, text in texts for tag in TAG.findall(text))
-
-
-def untagged(texts):
-    """Calls that log a text without a tag."""
-    return [f"{name}: {call}" for name, text in texts for call in LOGGING.findall(text)
-            if '"%s"' not in call and not TAG.search(call)]
-
-
-def listed():
-    return TAG.findall((servers.ROOT / "conf" / "registration.conf").read_text())
-
-
-def test_each_message_has_a_unique_documented_tag():
-    assert set(used(sources()).values()) == {1}
-    assert untagged(sources()) == []
-    assert sorted(listed()) == sorted(used(sources()))
-
-
-def test_control_missing_and_duplicate_tags_are_found():
-    wrong = [*sources(), ("new.c", 'report(call, "no tag");\nf("REG0101: again");')]
-    assert used(wrong)["REG0101"] == 2
-    assert untagged(wrong) == ['new.c: call, "no tag"']
 
 
 # --- The request id ------------------------------------------------------------------------
