@@ -237,8 +237,8 @@ static reg_verdict_t prepare_operation(const reg_call_t *call,
                    ? apr_psprintf(call->pool, "idempotent('%s', ", operation->wrapped)
                    : apr_psprintf(call->pool, "%s(", operation->name);
     /* The lock timeout is set for this transaction only, as other modules may use the
-     * session. A condition without a column is evaluated before the function is called.
-     */
+     * session. A condition without a column is evaluated before the function is
+     * called. */
     statement = apr_psprintf(call->pool,
                              "SELECT item, outcome, detail, body FROM registration.%s%s) "
                              "WHERE (SELECT set_config('lock_timeout', $%d, true)) "

@@ -29,13 +29,13 @@ typedef struct {
     apr_interval_time_t hash_took; /* the last one */
     int taken_meanwhile;           /* the second call finds it registered */
     int parameters;                /* of the last call */
-    const char *called;        /* "live_register(<id>, …, NULL)", or NULL; without what
-                                * the audit is told */
-    const char *const *values; /* of that call, what the audit is told behind them */
+    const char *called; /* "live_register(<id>, …, NULL)", or NULL; without the audit
+                           parameters */
+    const char *const *values; /* of that call, followed by the audit parameters */
     int has_no_thread;         /* for a whole list */
 } fake_host_t;
 
-/* An id made here is shown as <id>, since nobody knows it beforehand; so is a hash. */
+/* A generated id is shown as <id> and a hash as <hash>, as they are not predictable. */
 static inline const char *shown(const char *value)
 {
     char seconds[9] = "";

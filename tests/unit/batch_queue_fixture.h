@@ -3,8 +3,8 @@
 #define REGISTRATION_BATCH_QUEUE_FIXTURE_H
 
 /**
- * A queue, requests in threads of their own in front of it, and behind it a backend that
- * notes the batches it is given and stalls while it is told to.
+ * A queue, clients in threads that put requests into it, and a backend in place of a
+ * database that records its batches and can stall.
  */
 
 #include "unit.h"
@@ -15,35 +15,34 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define A_MOMENT apr_time_from_msec(1)
+#define POLL_INTERVAL apr_time_from_msec(1)
 
-/* So long that a client that waits for it has been forgotten. */
-#define FOR_EVER apr_time_from_sec(30)
+/* A client that waits for so long was never woken. */
+#define LONG_TIMEOUT apr_time_from_sec(30)
 
 #define MOST_CLIENTS 20
 
 /* The most bytes of a batch. */
 #define BYTES 100
 
-/* What stands in for a database: notes what it is given, and stalls while it is told to.
- */
+/* The backend: records its batches, and stalls if a test wants that. */
 typedef struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    enum { RUNS, STALLS, STALLS_TO_THE_DEADLINE } mode;
+    enum { RUNS, STALLS, STALLS_UNTIL_DEADLINE } mode;
     int passes;                /* stalling batches that may end all the same */
     int running, most_running; /* batches, now and at any time */
     int batches;
     int largest;
-    int strays;     /* requests that were meant for another database */
+    int misplaced;  /* requests that were meant for another database */
     char order[64]; /* the requests' numbers, a blank between two batches */
     size_t length;
-    apr_time_t deadline; /* of the last batch */
-    int preparing;       /* leaders that began to get ready */
-    int is_unready;      /* they cannot yet */
+    apr_time_t start_by; /* of the last batch */
+    int preparing;       /* leaders that have begun to prepare */
+    int is_unready;      /* they wait */
 } backend_t;
 
-/* A request, and what became of it. */
+/* A request and its result. */
 typedef struct {
     const backend_t *backend; /* where it is to be run */
     int number;
@@ -55,8 +54,8 @@ typedef struct {
 /* A thread with a request. */
 typedef struct {
     pthread_t thread;
-    struct line_t *line;
-    apr_interval_time_t patience;
+    struct fixture_t *fixture;
+    apr_interval_time_t timeout;
     apr_size_t size;
     request_t request;
     int was_run;
@@ -65,26 +64,26 @@ typedef struct {
 } client_t;
 
 /* A queue, the backend behind it and the clients in front of it. */
-typedef struct line_t {
+typedef struct fixture_t {
     reg_batch_queue_t *queue;
     backend_t backend;
     client_t clients[MOST_CLIENTS];
     int count;
-} line_t;
+} fixture_t;
 
-static inline void note(backend_t *backend, char c)
+static inline void append_to_order(backend_t *backend, char c)
 {
     if (backend->length < sizeof(backend->order) - 1) {
         backend->order[backend->length++] = c;
     }
 }
 
-static inline void stall(backend_t *backend, apr_time_t deadline)
+static inline void stall(backend_t *backend, apr_time_t start_by)
 {
-    if (backend->mode == STALLS_TO_THE_DEADLINE) {
+    if (backend->mode == STALLS_UNTIL_DEADLINE) {
         pthread_mutex_unlock(&backend->mutex);
-        while (apr_time_now() < deadline) {
-            apr_sleep(A_MOMENT);
+        while (apr_time_now() < start_by) {
+            apr_sleep(POLL_INTERVAL);
         }
         pthread_mutex_lock(&backend->mutex);
         return;
@@ -96,7 +95,7 @@ static inline void stall(backend_t *backend, apr_time_t deadline)
 }
 
 static inline void run(void *leader, void *const *requests, int count,
-                       apr_time_t deadline)
+                       apr_time_t start_by)
 {
     backend_t *backend = leader;
 
@@ -109,25 +108,25 @@ static inline void run(void *leader, void *const *requests, int count,
         backend->largest = count;
     }
     if (backend->batches++ > 0) {
-        note(backend, ' ');
+        append_to_order(backend, ' ');
     }
-    backend->deadline = deadline;
+    backend->start_by = start_by;
     for (int i = 0; i < count; i++) {
         request_t *request = requests[i];
 
-        note(backend, (char)('0' + request->number));
-        backend->strays += request->backend != backend;
+        append_to_order(backend, (char)('0' + request->number));
+        backend->misplaced += request->backend != backend;
         request->runs++;
         request->outcome = request->fails ? -1 : 1;
     }
     pthread_cond_broadcast(&backend->changed);
-    stall(backend, deadline);
+    stall(backend, start_by);
     backend->running--;
     pthread_mutex_unlock(&backend->mutex);
 }
 
-/* Gets ready: notes that it begins to, and stalls while it is told to. */
-static inline int prepare(void *leader, apr_time_t deadline)
+/* Prepares a batch: counts it, and waits while the backend is unready. */
+static inline int prepare(void *leader, apr_time_t start_by)
 {
     backend_t *backend = leader;
     int is_ready;
@@ -135,9 +134,9 @@ static inline int prepare(void *leader, apr_time_t deadline)
     pthread_mutex_lock(&backend->mutex);
     backend->preparing++;
     pthread_cond_broadcast(&backend->changed);
-    while (backend->is_unready && apr_time_now() < deadline) {
+    while (backend->is_unready && apr_time_now() < start_by) {
         pthread_mutex_unlock(&backend->mutex);
-        apr_sleep(A_MOMENT);
+        apr_sleep(POLL_INTERVAL);
         pthread_mutex_lock(&backend->mutex);
     }
     is_ready = !backend->is_unready;
@@ -152,15 +151,15 @@ static inline reg_batch_queue_t *make_queue(apr_pool_t *pool, int batch, int par
     return reg_batch_queue_make(pool, &settings);
 }
 
-static inline void make_line(line_t *line, apr_pool_t *pool, int batch)
+static inline void make_fixture(fixture_t *fixture, apr_pool_t *pool, int batch)
 {
-    *line = (line_t){.queue = make_queue(pool, batch, 2)};
-    pthread_mutex_init(&line->backend.mutex, NULL);
-    pthread_cond_init(&line->backend.changed, NULL);
-    line->backend.mode = STALLS;
+    *fixture = (fixture_t){.queue = make_queue(pool, batch, 2)};
+    pthread_mutex_init(&fixture->backend.mutex, NULL);
+    pthread_cond_init(&fixture->backend.changed, NULL);
+    fixture->backend.mode = STALLS;
 }
 
-static inline void *join(void *data)
+static inline void *run_client(void *data)
 {
     client_t *client = data;
     apr_pool_t *pool;
@@ -168,42 +167,43 @@ static inline void *join(void *data)
 
     apr_pool_create(&pool, NULL);
     client->was_run =
-        reg_batch_queue_run(client->line->queue, pool, &client->request, client->size,
-                            &client->line->backend, start + client->patience);
+        reg_batch_queue_run(client->fixture->queue, pool, &client->request, client->size,
+                            &client->fixture->backend, start + client->timeout);
     client->took = apr_time_now() - start;
     apr_pool_destroy(pool);
     return NULL;
 }
 
-/* Begins the next client, whose number is how many were before it. */
-static inline client_t *begin_sized(line_t *line, apr_interval_time_t patience,
-                                    apr_size_t size)
+/* Starts the next client; its number is its index. */
+static inline client_t *start_client_of_size(fixture_t *fixture,
+                                             apr_interval_time_t timeout, apr_size_t size)
 {
-    client_t *client = &line->clients[line->count];
+    client_t *client = &fixture->clients[fixture->count];
 
-    *client = (client_t){.line = line,
-                         .patience = patience,
-                         .size = size,
-                         .request = {.backend = &line->backend, .number = line->count}};
-    assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
-    line->count++;
+    *client =
+        (client_t){.fixture = fixture,
+                   .timeout = timeout,
+                   .size = size,
+                   .request = {.backend = &fixture->backend, .number = fixture->count}};
+    assert_int_equal(0, pthread_create(&client->thread, NULL, run_client, client));
+    fixture->count++;
     return client;
 }
 
-static inline client_t *begin(line_t *line, apr_interval_time_t patience)
+static inline client_t *start_client(fixture_t *fixture, apr_interval_time_t timeout)
 {
-    return begin_sized(line, patience, 1);
+    return start_client_of_size(fixture, timeout, 1);
 }
 
-/* Waits until a client has got what it came for, or has given up. */
-static inline void await(client_t *client)
+/* Waits until a client has returned. */
+static inline void join_client(client_t *client)
 {
     pthread_join(client->thread, NULL);
     client->has_left = 1;
 }
 
 /* Waits until that many batches have begun. */
-static inline void await_batches(backend_t *backend, int batches)
+static inline void await_batch_count(backend_t *backend, int batches)
 {
     pthread_mutex_lock(&backend->mutex);
     while (backend->batches < batches) {
@@ -212,60 +212,61 @@ static inline void await_batches(backend_t *backend, int batches)
     pthread_mutex_unlock(&backend->mutex);
 }
 
-/* Waits until that many requests wait to be taken. */
+/* Waits until that many requests are queued. */
 static inline void await_length(reg_batch_queue_t *queue, int length)
 {
     while (reg_batch_queue_length(queue) != length) {
-        apr_sleep(A_MOMENT);
+        apr_sleep(POLL_INTERVAL);
     }
 }
 
-/* One more client, in its place in the queue. */
-static inline client_t *line_up_one(line_t *line, apr_interval_time_t patience)
+/* Starts one more client and waits until it is queued. */
+static inline client_t *queue_client(fixture_t *fixture, apr_interval_time_t timeout)
 {
-    int length = reg_batch_queue_length(line->queue);
-    client_t *client = begin(line, patience);
+    int length = reg_batch_queue_length(fixture->queue);
+    client_t *client = start_client(fixture, timeout);
 
-    await_length(line->queue, length + 1);
+    await_length(fixture->queue, length + 1);
     return client;
 }
 
-/* Clients 1 to `count` in this order, behind client 0, whose batch stalls. */
-static inline void line_up(line_t *line, apr_pool_t *pool, int batch, int count)
+/* Queues clients 1 to `count` in this order; the batch of client 0 stalls. */
+static inline void queue_clients(fixture_t *fixture, apr_pool_t *pool, int batch,
+                                 int count)
 {
-    make_line(line, pool, batch);
-    begin(line, FOR_EVER);
-    await_batches(&line->backend, 1);
+    make_fixture(fixture, pool, batch);
+    start_client(fixture, LONG_TIMEOUT);
+    await_batch_count(&fixture->backend, 1);
     for (int i = 0; i < count; i++) {
-        line_up_one(line, FOR_EVER);
+        queue_client(fixture, LONG_TIMEOUT);
     }
 }
 
-/* Lets the batch that stalls end; the next one stalls again. */
-static inline void let_one_go_on(line_t *line)
+/* Ends the batch that stalls; the next one stalls again. */
+static inline void finish_one_batch(fixture_t *fixture)
 {
     int batches;
 
-    pthread_mutex_lock(&line->backend.mutex);
-    batches = line->backend.batches;
-    line->backend.passes++;
-    pthread_cond_broadcast(&line->backend.changed);
-    pthread_mutex_unlock(&line->backend.mutex);
-    await_batches(&line->backend, batches + 1);
+    pthread_mutex_lock(&fixture->backend.mutex);
+    batches = fixture->backend.batches;
+    fixture->backend.passes++;
+    pthread_cond_broadcast(&fixture->backend.changed);
+    pthread_mutex_unlock(&fixture->backend.mutex);
+    await_batch_count(&fixture->backend, batches + 1);
 }
 
-/* Lets nothing stall any more; all who have not left yet are run. */
-static inline void go_on(line_t *line)
+/* Ends all stalling; all requests that are still queued are run. */
+static inline void finish_all_batches(fixture_t *fixture)
 {
-    pthread_mutex_lock(&line->backend.mutex);
-    line->backend.mode = RUNS;
-    pthread_cond_broadcast(&line->backend.changed);
-    pthread_mutex_unlock(&line->backend.mutex);
-    for (int i = 0; i < line->count; i++) {
-        if (!line->clients[i].has_left) {
-            await(&line->clients[i]);
-            assert_true(line->clients[i].was_run);
-            assert_int_equal(line->clients[i].request.runs, 1);
+    pthread_mutex_lock(&fixture->backend.mutex);
+    fixture->backend.mode = RUNS;
+    pthread_cond_broadcast(&fixture->backend.changed);
+    pthread_mutex_unlock(&fixture->backend.mutex);
+    for (int i = 0; i < fixture->count; i++) {
+        if (!fixture->clients[i].has_left) {
+            join_client(&fixture->clients[i]);
+            assert_true(fixture->clients[i].was_run);
+            assert_int_equal(fixture->clients[i].request.runs, 1);
         }
     }
 }

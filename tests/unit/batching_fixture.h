@@ -3,8 +3,8 @@
 #define REGISTRATION_BATCHING_FIXTURE_H
 
 /**
- * What a child process of httpd has for one database, and clients in threads of their
- * own. The database is a real PostgreSQL, by whose locks requests are told apart.
+ * The batching of one database as in a child process of httpd, and clients in threads.
+ * The database is a real PostgreSQL with real locks.
  */
 
 #include "retry_fixture.h"
@@ -18,14 +18,14 @@
 #define MOST_CONNECTIONS 8
 
 /* Time for some calls to find a row locked. */
-#define A_WHILE apr_time_from_msec(3 * REG_LOCK_TIMEOUT)
+#define SEVERAL_LOCK_TIMEOUTS apr_time_from_msec(3 * REG_LOCK_TIMEOUT)
 
 /* A request for a row. Its text is its key as well: what it competes for. */
 #define ROW(id)                                                                          \
     "UPDATE marks SET value = value + 1 WHERE id = " #id                                 \
     " RETURNING $1, 'updated', NULL, NULL"
 
-/* A request that lasts until the administrator lets it end. */
+/* A request that runs until a test deletes the row of `stalled`. */
 #define STALLED "SELECT $1, 'created', NULL, stall()"
 
 /* A thread with a request. */
@@ -34,18 +34,18 @@ typedef struct {
     struct service_t *service;
     const reg_operation_t *operation;
     const char *values[2];
-    apr_interval_time_t patience;
+    apr_interval_time_t timeout;
     reg_item_t item;
     int created;
 } client_t;
 
-/* What a child process of httpd has for one database, and its clients. */
+/* The batching of one database as in a child process of httpd, and its clients. */
 typedef struct service_t {
     database_t *database;
-    PGconn *observer; /* an administrator who is in no transaction */
+    PGconn *observer; /* an administrator's connection without a transaction */
     reg_batching_t *batching;
     reg_connections_t connections;
-    pthread_mutex_t mutex; /* of who uses which connection */
+    pthread_mutex_t mutex; /* of is_used and used */
     reg_connection_t list[MOST_CONNECTIONS];
     int is_used[MOST_CONNECTIONS];
     int used;
@@ -102,7 +102,7 @@ static inline int make_service(void **state)
     service_t *service;
     database_t *database;
 
-    make_store(state);
+    make_retry_fixture(state);
     database = *state;
     service = *state = apr_pcalloc(database->pool, sizeof(*service));
     service->database = database;
@@ -131,26 +131,26 @@ static inline int destroy_service(void **state)
     PQfinish(service->observer);
     pthread_mutex_destroy(&service->mutex);
     *state = service->database;
-    return destroy_store(state) || used;
+    return destroy_retry_fixture(state) || used;
 }
 
-#define DISPATCH_TEST(function)                                                          \
+#define BATCHING_TEST(function)                                                          \
     cmocka_unit_test_setup_teardown(function, make_service, destroy_service)
 
-static inline void *join(void *data)
+static inline void *run_client(void *data)
 {
     client_t *client = data;
     service_t *service = client->service;
 
     apr_pool_create(&client->item.pool, NULL);
     reg_batching_run(service->batching, &service->connections, client->item.pool,
-                     client->operation, &client->item, apr_time_now() + client->patience);
+                     client->operation, &client->item, apr_time_now() + client->timeout);
     apr_pool_destroy(client->item.pool);
     return NULL;
 }
 
-static inline client_t *begin(service_t *service, const reg_operation_t *operation,
-                              const char *value, apr_interval_time_t patience)
+static inline client_t *start_client(service_t *service, const reg_operation_t *operation,
+                                     const char *value, apr_interval_time_t timeout)
 {
     client_t *client = &service->clients[service->count++];
 
@@ -158,23 +158,23 @@ static inline client_t *begin(service_t *service, const reg_operation_t *operati
     *client = (client_t){.service = service,
                          .operation = operation,
                          .values = {value, NULL},
-                         .patience = patience};
+                         .timeout = timeout};
     client->item.values = client->values;
-    assert_int_equal(0, pthread_create(&client->thread, NULL, join, client));
+    assert_int_equal(0, pthread_create(&client->thread, NULL, run_client, client));
     return client;
 }
 
-static inline client_t *begin_many(service_t *service, int count, const char *script)
+static inline client_t *start_clients(service_t *service, int count, const char *script)
 {
     client_t *first = &service->clients[service->count];
 
     for (int i = 0; i < count; i++) {
-        begin(service, &run_operation, script, SOON);
+        start_client(service, &run_operation, script, SOON);
     }
     return first;
 }
 
-static inline void await(client_t *clients, int count, reg_outcome_t outcome)
+static inline void await_outcomes(client_t *clients, int count, reg_outcome_t outcome)
 {
     for (int i = 0; i < count; i++) {
         pthread_join(clients[i].thread, NULL);
@@ -196,8 +196,8 @@ static inline void assert_waiting(const client_t *clients, int count)
         assert_true(apr_time_now() < end);                                               \
     }
 
-/* How many connections wait for a lock. */
-static inline int held_up(const service_t *service)
+/* The number of connections that wait for a lock. */
+static inline int count_lock_waits(const service_t *service)
 {
     return sql_number(service->observer,
                       "SELECT count(*) FROM pg_stat_activity"
@@ -205,15 +205,15 @@ static inline int held_up(const service_t *service)
                       "   AND datname = current_database()");
 }
 
-/* The most connections that are seen to wait for a lock in a while, which lasts until one
- * is. */
-static inline int most_held_up(const service_t *service)
+/* The maximum number of connections that wait for a lock at the same time, observed for
+ * some lock timeouts and until one waits. */
+static inline int max_lock_waits(const service_t *service)
 {
-    apr_time_t end = apr_time_now() + A_WHILE;
+    apr_time_t end = apr_time_now() + SEVERAL_LOCK_TIMEOUTS;
     int most = 0;
 
     while (apr_time_now() < (most > 0 ? end : end + SOON)) {
-        int now = held_up(service);
+        int now = count_lock_waits(service);
 
         most = now > most ? now : most;
         apr_sleep(apr_time_from_msec(2));

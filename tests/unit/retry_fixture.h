@@ -86,7 +86,7 @@ static const char schema_of_the_tests[] =
     "        RETURN QUERY EXECUTE scripts[i] USING i;"
     "    END LOOP; END $$;"
 
-    /* The way an array is to come in, and out again. */
+    /* Returns its arguments, element by element. */
     "CREATE FUNCTION registration.echo(details text[], bodies text[])"
     "    RETURNS TABLE (item integer, outcome text, detail text, body text)"
     "    LANGUAGE sql AS $$"
@@ -101,7 +101,7 @@ static const char schema_of_the_tests[] =
     "    END IF;"
     "    RETURN 'created'; END $$;"
 
-    /* Tells the client something, and with it whatever the server had kept back. */
+    /* Sends a warning, which flushes the server's output buffer. */
     "CREATE FUNCTION tell() RETURNS void LANGUAGE plpgsql AS"
     "    $$ BEGIN RAISE WARNING 'SECRET'; END $$;"
 
@@ -131,7 +131,7 @@ static const char schema_of_the_tests[] =
 
 static inline const char *database_name(apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "unit_store_%d", (int)getpid());
+    return apr_psprintf(pool, "unit_retry_%d", (int)getpid());
 }
 
 /** An administrator's connection, to the database of the tests or to another. */
@@ -258,7 +258,7 @@ static inline PGconn *connect_service(apr_pool_t *pool)
     return pg;
 }
 
-static inline int make_store(void **state)
+static inline int make_retry_fixture(void **state)
 {
     apr_pool_t *pool;
     database_t *database;
@@ -277,7 +277,7 @@ static inline int make_store(void **state)
     return 0;
 }
 
-static inline int destroy_store(void **state)
+static inline int destroy_retry_fixture(void **state)
 {
     database_t *database = *state;
     int held = database->checked_out;
@@ -288,8 +288,8 @@ static inline int destroy_store(void **state)
     return held; /* whatever is checked out is checked in again */
 }
 
-#define STORE_TEST(function)                                                             \
-    cmocka_unit_test_setup_teardown(function, make_store, destroy_store)
+#define RETRY_TEST(function)                                                             \
+    cmocka_unit_test_setup_teardown(function, make_retry_fixture, destroy_retry_fixture)
 
 /*
  * Calls
@@ -323,15 +323,15 @@ static inline const char *outcome_name(reg_outcome_t outcome)
     return names[outcome];
 }
 
-/** A way to make a call. */
-typedef void way_t(const reg_call_t *call);
+/** A function that makes a call. */
+typedef void call_function_t(const reg_call_t *call);
 
-/** Calls an operation for so many requests, in one of the database's ways. @return the
- *  answers. */
-static inline const reg_answer_t *call_as(way_t *way, database_t *database,
+/** Calls an operation for `count` requests by one of the functions. @return the answers.
+ */
+static inline const reg_answer_t *call_as(call_function_t *function, database_t *database,
                                           const reg_operation_t *operation,
                                           const char *const *const *values, int count,
-                                          apr_interval_time_t patience)
+                                          apr_interval_time_t timeout)
 {
     reg_item_t *items = apr_pcalloc(database->pool, (size_t)count * sizeof(*items));
     reg_item_t **list = apr_pcalloc(database->pool, (size_t)count * sizeof(*list));
@@ -344,13 +344,13 @@ static inline const reg_answer_t *call_as(way_t *way, database_t *database,
                                 .answer = {REG_FAULT, "unset", "unset"}};
         list[i] = &items[i];
     }
-    way(&(reg_call_t){.connections = &database->connections,
-                      .pool = database->pool,
-                      .operation = operation,
-                      .items = list,
-                      .count = count,
-                      .start_by = apr_time_now() + patience - REG_CALL_TIME,
-                      .held = &held});
+    function(&(reg_call_t){.connections = &database->connections,
+                           .pool = database->pool,
+                           .operation = operation,
+                           .items = list,
+                           .count = count,
+                           .start_by = apr_time_now() + timeout - REG_CALL_TIME,
+                           .held = &held});
     if (held) {
         fixture_checkin(database, held);
     }
@@ -363,9 +363,9 @@ static inline const reg_answer_t *call_as(way_t *way, database_t *database,
 static inline const reg_answer_t *call(database_t *database,
                                        const reg_operation_t *operation,
                                        const char *const *const *values, int count,
-                                       apr_interval_time_t patience)
+                                       apr_interval_time_t timeout)
 {
-    return call_as(reg_retry_call, database, operation, values, count, patience);
+    return call_as(reg_retry_call, database, operation, values, count, timeout);
 }
 
 /**
@@ -373,7 +373,7 @@ static inline const reg_answer_t *call(database_t *database,
  * @return their answers: "created detail body", a missing detail or body left out, and
  *         "; " between them.
  */
-static inline const char *run_all(database_t *database, apr_interval_time_t patience,
+static inline const char *run_all(database_t *database, apr_interval_time_t timeout,
                                   const char *const *scripts)
 {
     const char *const *values[16] = {NULL};
@@ -384,7 +384,7 @@ static inline const char *run_all(database_t *database, apr_interval_time_t pati
     for (; scripts[count]; count++) {
         values[count] = &scripts[count];
     }
-    answers = call(database, &run_operation, values, count, patience);
+    answers = call(database, &run_operation, values, count, timeout);
     for (int i = 0; i < count; i++) {
         text = apr_pstrcat(
             database->pool, text, i ? "; " : "", outcome_name(answers[i].outcome),
@@ -395,12 +395,12 @@ static inline const char *run_all(database_t *database, apr_interval_time_t pati
 }
 
 /** The same for a single script. */
-static inline const char *run(database_t *database, apr_interval_time_t patience,
+static inline const char *run(database_t *database, apr_interval_time_t timeout,
                               const char *script)
 {
     const char *const scripts[] = {script, NULL};
 
-    return run_all(database, patience, scripts);
+    return run_all(database, timeout, scripts);
 }
 
 /** How often run() was called in the database. */

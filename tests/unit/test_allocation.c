@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* An allocator that fails at the Nth call, for every N: what is read is what was sent, or
- * is not read at all. Each N has a process of its own, as some of them end it. */
+/* An allocator that fails at the Nth call, for every N: a request is read unchanged or
+ * refused. Each N has a process of its own, as some of them abort it. */
 
 #include "api_fixture.h"
 
@@ -46,7 +46,7 @@ static const struct {
     {REG_API_EVENTS, REG_METHOD_POST, "", "{\"a\":\"" LONG "\""},
 };
 
-/* Which allocations fail: the nth, all from it on, or those of more bytes than that. */
+/* Which allocations fail: the Nth, all from the Nth on, or all of more than N bytes. */
 enum { ONE, ALL, LARGE, MODES };
 static const char *const modes[] = {"allocation N fails", "all from the Nth on fail",
                                     "all of more than N bytes fail"};
@@ -73,7 +73,7 @@ static void fail_at(int which, int n)
     allocations = 0;
 }
 
-/* What a request comes to: what is called, status and body. */
+/* The result of a request: operation called, status and body. */
 static const char *served(apr_pool_t *pool, size_t i, int *status)
 {
     fake_host_t host = {.pool = pool, .answer = {REG_CREATED, "1", "{\"id\":\"x\"}"}};
@@ -85,10 +85,10 @@ static const char *served(apr_pool_t *pool, size_t i, int *status)
                         reply->status, reply->body);
 }
 
-/* As a process's exit status none that it could have for another reason. */
+/* Exit statuses that a process cannot have for another reason. */
 enum { SAME = 100, REFUSED, OTHER, ENDED };
 
-/* Runs a function in a process of its own, and says how that ended. */
+/* Runs a function in a process of its own. @return its exit status, or ENDED. */
 static int apart(int (*run)(apr_pool_t *, size_t, const char *), apr_pool_t *pool,
                  size_t i, const char *expected)
 {
@@ -120,7 +120,7 @@ static int serve(apr_pool_t *pool, size_t i, const char *expected)
                                                                      : OTHER;
 }
 
-static void a_request_is_served_as_it_was_sent_or_not_at_all(void **state)
+static void request_failing_allocation_is_served_unchanged_or_refused(void **state)
 {
     for (size_t i = 0; i < LENGTH(requests); i++) {
         const char *expected;
@@ -158,7 +158,7 @@ static int parse(apr_pool_t *pool, size_t i, const char *text)
     return read && strcmp(read, LONG) == 0 ? SAME : OTHER;
 }
 
-static void jansson_itself_reads_what_was_not_sent(void **state)
+static void control_jansson_failing_allocation_reads_other_text(void **state)
 {
     int others = 0;
 
@@ -172,8 +172,8 @@ static void jansson_itself_reads_what_was_not_sent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_request_is_served_as_it_was_sent_or_not_at_all),
-        POOL_TEST(jansson_itself_reads_what_was_not_sent),
+        POOL_TEST(request_failing_allocation_is_served_unchanged_or_refused),
+        POOL_TEST(control_jansson_failing_allocation_reads_other_text),
     };
 
     json_set_alloc_funcs(allocate, free);

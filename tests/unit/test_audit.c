@@ -4,8 +4,8 @@
 #define ID "11111111-1111-4111-8111-111111111111"
 #define OBJECT_ID "5a62be07de34500146d9c544"
 
-/* Every request that changes something, how many values of its own it gives, and how many
- * of later versions. */
+/* Every request that writes, the number of its own values, and of values of later
+ * versions. */
 static const struct {
     reg_api_t api;
     reg_method_t method;
@@ -27,7 +27,7 @@ static const struct {
     {REG_API_EVENTS, REG_METHOD_DELETE, "/" ID, NULL, 5, 1},
 };
 
-/* Sends each of them, and looks at what the audit is told. */
+/* Serves each request and checks its audit parameters. */
 static void serve_all(apr_pool_t *pool, const char *user, const char *id, const char *key,
                       const char *noted_user, const char *noted_id)
 {
@@ -51,26 +51,26 @@ static void serve_all(apr_pool_t *pool, const char *user, const char *id, const 
     }
 }
 
-static void the_audit_is_told_who_asks_and_in_which_request(void **state)
+static void audited_operation_gets_caller_and_request_id(void **state)
 {
     serve_all(*state, "me", "Zq1", NULL, "me", "Zq1");
     serve_all(*state, "me", "Zq1", "key", "me", "Zq1");
     serve_all(*state, "\xC3\xA9", "\xC3\xA9", NULL, "\xC3\xA9", "\xC3\xA9");
 }
 
-static void what_is_not_known_is_null(void **state)
+static void unknown_caller_and_request_id_are_null(void **state)
 {
     serve_all(*state, NULL, NULL, NULL, NULL, NULL);
     serve_all(*state, NULL, NULL, "key", NULL, NULL);
 }
 
-static void what_is_no_utf8_is_escaped(void **state)
+static void invalid_utf8_is_percent_encoded(void **state)
 {
     serve_all(*state, "m\xE9", "\xFF", NULL, "m%e9", "%ff");
 }
 
-/* Or the same request, sent again, would be another. */
-static void it_is_no_part_of_what_is_asked_for(void **state)
+/* Otherwise a repeated request would be refused as another request. */
+static void fingerprint_other_caller_is_equal(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
     const char *first;
@@ -90,7 +90,7 @@ static void it_is_no_part_of_what_is_asked_for(void **state)
     }
 }
 
-static void who_only_reads_is_not_noted(void **state)
+static void read_operation_has_no_audit_parameters(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "1", "{}"}};
     reg_request_t *request =
@@ -104,11 +104,11 @@ static void who_only_reads_is_not_noted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(the_audit_is_told_who_asks_and_in_which_request),
-        POOL_TEST(what_is_not_known_is_null),
-        POOL_TEST(what_is_no_utf8_is_escaped),
-        POOL_TEST(it_is_no_part_of_what_is_asked_for),
-        POOL_TEST(who_only_reads_is_not_noted),
+        POOL_TEST(audited_operation_gets_caller_and_request_id),
+        POOL_TEST(unknown_caller_and_request_id_are_null),
+        POOL_TEST(invalid_utf8_is_percent_encoded),
+        POOL_TEST(fingerprint_other_caller_is_equal),
+        POOL_TEST(read_operation_has_no_audit_parameters),
     };
 
     return RUN_TESTS(tests);

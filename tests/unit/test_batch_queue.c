@@ -4,170 +4,170 @@
 
 #include "batch_queue_fixture.h"
 
-static void one_request_is_run_at_once_and_alone(void **state)
+static void single_request_runs_at_once_and_alone(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    make_line(&line, *state, 8);
-    begin(&line, FOR_EVER);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0");
+    make_fixture(&fixture, *state, 8);
+    start_client(&fixture, LONG_TIMEOUT);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0");
 }
 
-static void what_arrives_meanwhile_is_carried_together_and_in_order(void **state)
+static void requests_queued_during_batch_share_next_batches_in_order(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    line_up(&line, *state, 8, 6);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 1234 56"); /* half of all, the rest */
+    queue_clients(&fixture, *state, 8, 6);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order,
+                "0 1234 56"); /* half of all, the rest */
 }
 
-static void undivided_all_who_wait_are_carried_together(void **state)
+static void requests_queued_with_one_part_share_one_batch(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    make_line(&line, *state, 8);
-    line.queue = make_queue(*state, 8, 1);
-    begin(&line, FOR_EVER);
-    await_batches(&line.backend, 1);
+    make_fixture(&fixture, *state, 8);
+    fixture.queue = make_queue(*state, 8, 1);
+    start_client(&fixture, LONG_TIMEOUT);
+    await_batch_count(&fixture.backend, 1);
     for (int i = 0; i < 6; i++) {
-        line_up_one(&line, FOR_EVER);
+        queue_client(&fixture, LONG_TIMEOUT);
     }
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 123456");
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 123456");
 }
 
-static void a_batch_is_no_larger_than_it_may_be(void **state)
+static void batch_over_size_limit_is_split(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    line_up(&line, *state, 2, 7);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12 34 56 7");
+    queue_clients(&fixture, *state, 2, 7);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12 34 56 7");
 }
 
-/* One by itself may be larger. */
-static void a_batch_has_no_more_bytes_than_it_may(void **state)
+/* A single request may be larger. */
+static void batch_over_byte_limit_is_split(void **state)
 {
     static const apr_size_t sizes[] = {BYTES / 2, BYTES / 2, 1, 2 * BYTES, BYTES, 1};
-    line_t line;
+    fixture_t fixture;
 
-    make_line(&line, *state, 8);
-    line.queue = make_queue(*state, 8, 1);
-    begin(&line, FOR_EVER);
-    await_batches(&line.backend, 1);
+    make_fixture(&fixture, *state, 8);
+    fixture.queue = make_queue(*state, 8, 1);
+    start_client(&fixture, LONG_TIMEOUT);
+    await_batch_count(&fixture.backend, 1);
     for (size_t i = 0; i < LENGTH(sizes); i++) {
-        begin_sized(&line, FOR_EVER, sizes[i]);
-        await_length(line.queue, (int)i + 1);
+        start_client_of_size(&fixture, LONG_TIMEOUT, sizes[i]);
+        await_length(fixture.queue, (int)i + 1);
     }
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12 3 4 5 6");
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12 3 4 5 6");
 }
 
-static void who_was_run_leaves_while_others_wait(void **state)
+static void followers_of_finished_batch_leave_while_others_wait(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    line_up(&line, *state, 2, 5);
-    let_one_go_on(&line);
-    await(&line.clients[0]);
-    let_one_go_on(&line);
-    await(&line.clients[1]);
-    await(&line.clients[2]);
-    assert_int_equal(reg_batch_queue_length(line.queue), 1);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12 34 5");
+    queue_clients(&fixture, *state, 2, 5);
+    finish_one_batch(&fixture);
+    join_client(&fixture.clients[0]);
+    finish_one_batch(&fixture);
+    join_client(&fixture.clients[1]);
+    join_client(&fixture.clients[2]);
+    assert_int_equal(reg_batch_queue_length(fixture.queue), 1);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12 34 5");
 }
 
-static void a_failure_is_one_request_s_own(void **state)
+static void failed_request_in_batch_fails_alone(void **state)
 {
-    for (int culprit = 1; culprit <= 3; culprit++) { /* The first of them leads. */
-        line_t line;
+    for (int failing = 1; failing <= 3; failing++) { /* The first one leads. */
+        fixture_t fixture;
 
-        line_up(&line, *state, 8, 5);
-        line.clients[culprit].request.fails = 1;
-        go_on(&line);
-        assert_text("batches", line.backend.order, "0 123 45");
+        queue_clients(&fixture, *state, 8, 5);
+        fixture.clients[failing].request.fails = 1;
+        finish_all_batches(&fixture);
+        assert_text("batches", fixture.backend.order, "0 123 45");
         for (int i = 0; i <= 5; i++) {
-            assert_int_equal(line.clients[i].request.outcome, i == culprit ? -1 : 1);
+            assert_int_equal(fixture.clients[i].request.outcome, i == failing ? -1 : 1);
         }
     }
 }
 
-/* As two virtual hosts have them, each with a database of its own. */
-static void one_queue_does_not_hold_up_another(void **state)
+/* Like the queues of two virtual hosts, each with a database of its own. */
+static void stalled_queue_delays_no_other_queue(void **state)
 {
-    line_t stalled, other;
+    fixture_t stalled, other;
 
-    line_up(&stalled, *state, 8, 3);
-    line_up(&other, *state, 8, 5);
-    go_on(&other);
+    queue_clients(&stalled, *state, 8, 3);
+    queue_clients(&other, *state, 8, 5);
+    finish_all_batches(&other);
     assert_text("other", other.backend.order, "0 123 45");
     assert_text("stalled", stalled.backend.order, "0");
-    go_on(&stalled);
+    finish_all_batches(&stalled);
     assert_text("stalled", stalled.backend.order, "0 12 3");
-    assert_int_equal(other.backend.strays + stalled.backend.strays, 0);
+    assert_int_equal(other.backend.misplaced + stalled.backend.misplaced, 0);
 }
 
 #define THREADS 32
 #define ROUNDS 500
 
-/* A thread that has many requests run, now here and now there, some of which cannot wait.
- */
+/* A thread that runs many requests in two queues; some have a short timeout. */
 typedef struct {
     pthread_t thread;
-    line_t *lines; /* two */
+    fixture_t *fixtures; /* two */
     int wrong;
-} busy_t;
+} looping_t;
 
-static void *keep_busy(void *data)
+static void *run_many(void *data)
 {
-    busy_t *busy = data;
+    looping_t *looping = data;
 
     for (int i = 0; i < ROUNDS; i++) {
-        line_t *line = &busy->lines[i % 5 == 0];
-        request_t request = {.backend = &line->backend, .fails = i % 3 == 0};
-        apr_interval_time_t patience = i % 7 == 0 ? 50 : FOR_EVER;
+        fixture_t *fixture = &looping->fixtures[i % 5 == 0];
+        request_t request = {.backend = &fixture->backend, .fails = i % 3 == 0};
+        apr_interval_time_t timeout = i % 7 == 0 ? 50 : LONG_TIMEOUT;
         apr_pool_t *pool;
         int was_run;
 
         apr_pool_create(&pool, NULL);
         was_run =
-            reg_batch_queue_run(line->queue, pool, &request, 1 + (apr_size_t)i % BYTES,
-                                &line->backend, apr_time_now() + patience);
-        busy->wrong += request.runs != was_run || (!was_run && i % 7 != 0)
-                       || (was_run && request.outcome != (request.fails ? -1 : 1));
+            reg_batch_queue_run(fixture->queue, pool, &request, 1 + (apr_size_t)i % BYTES,
+                                &fixture->backend, apr_time_now() + timeout);
+        looping->wrong += request.runs != was_run || (!was_run && i % 7 != 0)
+                          || (was_run && request.outcome != (request.fails ? -1 : 1));
         apr_pool_destroy(pool);
     }
     return NULL;
 }
 
-static void everything_is_run_once_whatever_the_interleaving(void **state)
+static void requests_of_many_threads_run_exactly_once(void **state)
 {
     static const int sizes[] = {1, 2, 3, 8, 64};
 
     for (size_t s = 0; s < LENGTH(sizes); s++) {
-        busy_t busy[THREADS];
-        line_t lines[2];
+        looping_t looping[THREADS];
+        fixture_t fixtures[2];
 
         for (int i = 0; i < 2; i++) {
-            make_line(&lines[i], *state, sizes[s]);
-            lines[i].backend.mode = RUNS;
+            make_fixture(&fixtures[i], *state, sizes[s]);
+            fixtures[i].backend.mode = RUNS;
         }
         for (int i = 0; i < THREADS; i++) {
-            busy[i] = (busy_t){.lines = lines};
-            assert_int_equal(0,
-                             pthread_create(&busy[i].thread, NULL, keep_busy, &busy[i]));
+            looping[i] = (looping_t){.fixtures = fixtures};
+            assert_int_equal(
+                0, pthread_create(&looping[i].thread, NULL, run_many, &looping[i]));
         }
         for (int i = 0; i < THREADS; i++) {
-            pthread_join(busy[i].thread, NULL);
-            assert_int_equal(busy[i].wrong, 0);
+            pthread_join(looping[i].thread, NULL);
+            assert_int_equal(looping[i].wrong, 0);
         }
         for (int i = 0; i < 2; i++) {
-            assert_in_range(lines[i].backend.largest, 1, sizes[s]);
-            assert_in_range(lines[i].backend.most_running, 1, 1);
-            assert_int_equal(lines[i].backend.strays, 0);
+            assert_in_range(fixtures[i].backend.largest, 1, sizes[s]);
+            assert_in_range(fixtures[i].backend.most_running, 1, 1);
+            assert_int_equal(fixtures[i].backend.misplaced, 0);
         }
     }
 }
@@ -175,17 +175,17 @@ static void everything_is_run_once_whatever_the_interleaving(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(one_request_is_run_at_once_and_alone),
-        POOL_TEST(what_arrives_meanwhile_is_carried_together_and_in_order),
-        POOL_TEST(undivided_all_who_wait_are_carried_together),
-        POOL_TEST(a_batch_is_no_larger_than_it_may_be),
-        POOL_TEST(a_batch_has_no_more_bytes_than_it_may),
-        POOL_TEST(who_was_run_leaves_while_others_wait),
-        POOL_TEST(a_failure_is_one_request_s_own),
-        POOL_TEST(one_queue_does_not_hold_up_another),
-        POOL_TEST(everything_is_run_once_whatever_the_interleaving),
+        POOL_TEST(single_request_runs_at_once_and_alone),
+        POOL_TEST(requests_queued_during_batch_share_next_batches_in_order),
+        POOL_TEST(requests_queued_with_one_part_share_one_batch),
+        POOL_TEST(batch_over_size_limit_is_split),
+        POOL_TEST(batch_over_byte_limit_is_split),
+        POOL_TEST(followers_of_finished_batch_leave_while_others_wait),
+        POOL_TEST(failed_request_in_batch_fails_alone),
+        POOL_TEST(stalled_queue_delays_no_other_queue),
+        POOL_TEST(requests_of_many_threads_run_exactly_once),
     };
 
-    alarm(600); /* A forgotten client would wait for ever, and this program with it. */
+    alarm(600); /* A client that is never woken would hang this program. */
     return RUN_TESTS(tests);
 }

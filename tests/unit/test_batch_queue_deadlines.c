@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Requests that leave at their deadline, and leaders that cannot run a batch yet. */
+/* Requests that leave at their start_by, and leaders that wait to prepare. */
 
 #include "batch_queue_fixture.h"
 
-/* Longer than it takes to line up some clients, also on a machine that is busy. */
-#define PATIENCE apr_time_from_sec(3)
+/* Longer than it takes to queue some clients, also on a busy machine. */
+#define SHORT_TIMEOUT apr_time_from_sec(3)
 
-static void set_unready(line_t *line, int is_unready)
+static void set_unready(fixture_t *fixture, int is_unready)
 {
-    pthread_mutex_lock(&line->backend.mutex);
-    line->backend.is_unready = is_unready;
-    pthread_mutex_unlock(&line->backend.mutex);
+    pthread_mutex_lock(&fixture->backend.mutex);
+    fixture->backend.is_unready = is_unready;
+    pthread_mutex_unlock(&fixture->backend.mutex);
 }
 
 static void await_preparing(backend_t *backend, int count)
@@ -23,152 +23,152 @@ static void await_preparing(backend_t *backend, int count)
     pthread_mutex_unlock(&backend->mutex);
 }
 
-/* Client 0 leads, and cannot get ready yet. */
-static void begin_unready(line_t *line, apr_pool_t *pool, apr_interval_time_t patience)
+/* Client 0 leads and waits to prepare. */
+static void start_unready_leader(fixture_t *fixture, apr_pool_t *pool,
+                                 apr_interval_time_t timeout)
 {
-    make_line(line, pool, 8);
-    line->queue = make_queue(pool, 8, 1);
-    line->backend.mode = RUNS;
-    set_unready(line, 1);
-    begin(line, patience);
-    await_preparing(&line->backend, 1);
+    make_fixture(fixture, pool, 8);
+    fixture->queue = make_queue(pool, 8, 1);
+    fixture->backend.mode = RUNS;
+    set_unready(fixture, 1);
+    start_client(fixture, timeout);
+    await_preparing(&fixture->backend, 1);
 }
 
-/* While a leader cannot get ready, other requests leave at their deadline, and requests
- * that come meanwhile are in its batch. */
-static void no_request_is_taken_before_the_leader_is_ready(void **state)
+/* While a leader prepares, other requests leave at their start_by, and requests that
+ * arrive join its batch. */
+static void leader_preparing_takes_no_request(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    begin_unready(&line, *state, FOR_EVER);
-    line_up_one(&line, FOR_EVER);
-    line_up_one(&line, PATIENCE);
-    line_up_one(&line, FOR_EVER);
-    await(&line.clients[2]);
-    assert_false(line.clients[2].was_run);
-    assert_in_range(line.clients[2].took, PATIENCE, FOR_EVER / 2);
-    line_up_one(&line, FOR_EVER);
-    set_unready(&line, 0);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0134");
+    start_unready_leader(&fixture, *state, LONG_TIMEOUT);
+    queue_client(&fixture, LONG_TIMEOUT);
+    queue_client(&fixture, SHORT_TIMEOUT);
+    queue_client(&fixture, LONG_TIMEOUT);
+    join_client(&fixture.clients[2]);
+    assert_false(fixture.clients[2].was_run);
+    assert_in_range(fixture.clients[2].took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
+    queue_client(&fixture, LONG_TIMEOUT);
+    set_unready(&fixture, 0);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0134");
 }
 
-static void who_cannot_get_ready_passes_the_turn_on(void **state)
+static void leader_failing_to_prepare_passes_lead(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    begin_unready(&line, *state, PATIENCE);
-    line_up_one(&line, FOR_EVER);
-    line_up_one(&line, FOR_EVER);
-    await(&line.clients[0]);
-    assert_false(line.clients[0].was_run);
-    assert_int_equal(line.clients[0].request.runs, 0);
-    await_preparing(&line.backend, 2);
-    set_unready(&line, 0);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "12");
+    start_unready_leader(&fixture, *state, SHORT_TIMEOUT);
+    queue_client(&fixture, LONG_TIMEOUT);
+    queue_client(&fixture, LONG_TIMEOUT);
+    join_client(&fixture.clients[0]);
+    assert_false(fixture.clients[0].was_run);
+    assert_int_equal(fixture.clients[0].request.runs, 0);
+    await_preparing(&fixture.backend, 2);
+    set_unready(&fixture, 0);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "12");
 }
 
-/* Who has led a batch does not stay for the next one, nor do those it has led. */
 /* From the head of the queue, from its middle and from its end. */
-static void who_has_not_been_taken_leaves_at_the_deadline(void **state)
+static void queued_request_at_deadline_leaves(void **state)
 {
-    line_t line;
-    client_t *impatient;
-
-    line_up(&line, *state, 8, 0);
-    for (int i = 1; i <= 6; i++) {
-        line_up_one(&line, i == 1 || i == 4 || i == 6 ? PATIENCE : FOR_EVER);
-    }
-    for (int i = 1; i <= 6; i++) {
-        impatient = &line.clients[i];
-        if (impatient->patience == PATIENCE) {
-            await(impatient); /* while the backend stalls */
-            assert_false(impatient->was_run);
-            assert_int_equal(impatient->request.runs, 0);
-            assert_in_range(impatient->took, PATIENCE, FOR_EVER / 2);
-        }
-    }
-    line_up_one(&line, FOR_EVER);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 235 7");
-}
-
-static void who_has_been_taken_stays_until_it_was_run(void **state)
-{
-    line_t line;
+    fixture_t fixture;
     client_t *client;
 
-    line_up(&line, *state, 8, 0);
-    line_up_one(&line, PATIENCE);
-    client = line_up_one(&line, PATIENCE);
-    let_one_go_on(&line);
-    apr_sleep(PATIENCE + apr_time_from_msec(100));
-    assert_int_equal(pthread_tryjoin_np(client->thread, NULL), EBUSY);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12");
+    queue_clients(&fixture, *state, 8, 0);
+    for (int i = 1; i <= 6; i++) {
+        queue_client(&fixture, i == 1 || i == 4 || i == 6 ? SHORT_TIMEOUT : LONG_TIMEOUT);
+    }
+    for (int i = 1; i <= 6; i++) {
+        client = &fixture.clients[i];
+        if (client->timeout == SHORT_TIMEOUT) {
+            join_client(client); /* while the backend stalls */
+            assert_false(client->was_run);
+            assert_int_equal(client->request.runs, 0);
+            assert_in_range(client->took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
+        }
+    }
+    queue_client(&fixture, LONG_TIMEOUT);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 235 7");
 }
 
-static void a_batch_s_deadline_is_its_earliest(void **state)
+static void taken_request_at_deadline_waits_for_batch(void **state)
+{
+    fixture_t fixture;
+    client_t *client;
+
+    queue_clients(&fixture, *state, 8, 0);
+    queue_client(&fixture, SHORT_TIMEOUT);
+    client = queue_client(&fixture, SHORT_TIMEOUT);
+    finish_one_batch(&fixture);
+    apr_sleep(SHORT_TIMEOUT + apr_time_from_msec(100));
+    assert_int_equal(pthread_tryjoin_np(client->thread, NULL), EBUSY);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12");
+}
+
+static void batch_start_by_is_earliest_of_requests(void **state)
 {
     apr_time_t start = apr_time_now();
-    line_t line;
+    fixture_t fixture;
 
-    line_up(&line, *state, 8, 1);
-    line_up_one(&line, apr_time_from_sec(20));
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12");
-    assert_in_range(line.backend.deadline, start + apr_time_from_sec(20),
+    queue_clients(&fixture, *state, 8, 1);
+    queue_client(&fixture, apr_time_from_sec(20));
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12");
+    assert_in_range(fixture.backend.start_by, start + apr_time_from_sec(20),
                     start + apr_time_from_sec(25));
 }
 
-/* Neither one that leads nor one that would be led. */
-static void no_request_s_time_is_cut_to_less_than_half(void **state)
+/* Neither the leader's nor a follower's time. */
+static void batch_never_takes_half_of_a_request_s_time(void **state)
 {
     const apr_interval_time_t half = apr_time_from_sec(10);
-    line_t line;
+    fixture_t fixture;
 
-    line_up(&line, *state, 8, 0);
-    line_up_one(&line, half);
-    line_up_one(&line, half);
+    queue_clients(&fixture, *state, 8, 0);
+    queue_client(&fixture, half);
+    queue_client(&fixture, half);
     for (int i = 0; i < 4; i++) {
-        line_up_one(&line, FOR_EVER);
+        queue_client(&fixture, LONG_TIMEOUT);
     }
-    line_up_one(&line, half);
-    go_on(&line);
-    assert_text("batches", line.backend.order, "0 12 3456 7");
+    queue_client(&fixture, half);
+    finish_all_batches(&fixture);
+    assert_text("batches", fixture.backend.order, "0 12 3456 7");
 }
 
-/* Leaders, followers and waiters, when a database answers no call before its deadline. */
-static void no_request_stays_longer_than_a_stalling_batch(void **state)
+/* Leaders and followers of a database that answers no call in time. */
+static void requests_of_stalled_backend_leave_at_deadline(void **state)
 {
-    line_t line;
+    fixture_t fixture;
 
-    make_line(&line, *state, 4);
-    line.backend.mode = STALLS_TO_THE_DEADLINE;
-    while (line.count < MOST_CLIENTS) {
-        begin(&line, apr_time_from_msec(300));
+    make_fixture(&fixture, *state, 4);
+    fixture.backend.mode = STALLS_UNTIL_DEADLINE;
+    while (fixture.count < MOST_CLIENTS) {
+        start_client(&fixture, apr_time_from_msec(300));
     }
     for (int i = 0; i < MOST_CLIENTS; i++) {
-        await(&line.clients[i]);
-        assert_in_range(line.clients[i].took, 0, FOR_EVER / 2);
-        assert_int_equal(line.clients[i].request.runs, line.clients[i].was_run);
+        join_client(&fixture.clients[i]);
+        assert_in_range(fixture.clients[i].took, 0, LONG_TIMEOUT / 2);
+        assert_int_equal(fixture.clients[i].request.runs, fixture.clients[i].was_run);
     }
-    assert_int_equal(line.backend.most_running, 1);
+    assert_int_equal(fixture.backend.most_running, 1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(no_request_is_taken_before_the_leader_is_ready),
-        POOL_TEST(who_cannot_get_ready_passes_the_turn_on),
-        POOL_TEST(who_has_not_been_taken_leaves_at_the_deadline),
-        POOL_TEST(who_has_been_taken_stays_until_it_was_run),
-        POOL_TEST(a_batch_s_deadline_is_its_earliest),
-        POOL_TEST(no_request_s_time_is_cut_to_less_than_half),
-        POOL_TEST(no_request_stays_longer_than_a_stalling_batch),
+        POOL_TEST(leader_preparing_takes_no_request),
+        POOL_TEST(leader_failing_to_prepare_passes_lead),
+        POOL_TEST(queued_request_at_deadline_leaves),
+        POOL_TEST(taken_request_at_deadline_waits_for_batch),
+        POOL_TEST(batch_start_by_is_earliest_of_requests),
+        POOL_TEST(batch_never_takes_half_of_a_request_s_time),
+        POOL_TEST(requests_of_stalled_backend_leave_at_deadline),
     };
 
-    alarm(600); /* A forgotten client would wait for ever, and this program with it. */
+    alarm(600); /* A client that is never woken would hang this program. */
     return RUN_TESTS(tests);
 }

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Which requests share a call, and how many connections they take up. */
+/* Which requests share a call, and how many connections they use. */
 
 #include "batching_fixture.h"
 
 static const reg_operation_t echo = {.name = "echo", .parameters = 2};
-static const reg_operation_t lone_run = {.name = "run", .parameters = 1, .alone = 1};
+static const reg_operation_t single_run = {.name = "run", .parameters = 1, .alone = 1};
 
 /*
  * Calls
  */
 
-static void requests_share_a_call_where_they_may(void **state)
+static void concurrent_requests_share_call_where_batched(void **state)
 {
     static const struct {
         const char *row;
@@ -21,7 +21,7 @@ static void requests_share_a_call_where_they_may(void **state)
     } rows[] = {
         {"combined", 64, &run_operation, 1},
         {"not combined", 1, &run_operation, 8},
-        {"alone", 64, &lone_run, 8},
+        {"alone", 64, &single_run, 8},
     };
     service_t *service = *state;
 
@@ -32,30 +32,31 @@ static void requests_share_a_call_where_they_may(void **state)
             reg_batching_make(service->database->pool, rows[i].batch, NULL);
         service->count = 0;
         for (int n = 0; n < 8; n++) {
-            begin(service, rows[i].operation, STALLED, SOON);
+            start_client(service, rows[i].operation, STALLED, SOON);
         }
         WAIT_FOR(runs(service->database) >= rows[i].at_once);
-        apr_sleep(apr_time_from_msec(100)); /* for those who have to queue up */
+        apr_sleep(apr_time_from_msec(100)); /* until the others are queued */
         assert_number(rows[i].row, runs(service->database), rows[i].at_once);
         sql(service->observer, "DELETE FROM stalled");
-        await(service->clients, 8, REG_CREATED);
+        await_outcomes(service->clients, 8, REG_CREATED);
         assert_number(rows[i].row, runs(service->database) == 8, rows[i].at_once == 8);
     }
 }
 
-static void an_operation_does_not_wait_for_another(void **state)
+static void stalled_operation_delays_no_other_operation(void **state)
 {
     service_t *service = *state;
     client_t *stalled;
 
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-    stalled = begin_many(service, 3, STALLED);
+    stalled = start_clients(service, 3, STALLED);
     WAIT_FOR(runs(service->database) >= 1);
-    await(begin(service, &echo, "x", SOON), 1, REG_FOUND);
-    await(begin(service, &echo, NULL, SOON), 1, REG_FOUND); /* has no key */
+    await_outcomes(start_client(service, &echo, "x", SOON), 1, REG_FOUND);
+    await_outcomes(start_client(service, &echo, NULL, SOON), 1,
+                   REG_FOUND); /* has no key */
     assert_waiting(stalled, 3);
     sql(service->observer, "DELETE FROM stalled");
-    await(stalled, 3, REG_CREATED);
+    await_outcomes(stalled, 3, REG_CREATED);
 }
 
 static void set_exhausted(service_t *service, int is_exhausted)
@@ -63,42 +64,42 @@ static void set_exhausted(service_t *service, int is_exhausted)
     __atomic_store_n(&service->is_exhausted, is_exhausted, __ATOMIC_SEQ_CST);
 }
 
-/* One of them waits for a connection, and the others neither for it nor with it. */
-static void who_waits_for_a_connection_leaves_at_its_own_deadline(void **state)
+/* Only the leader waits for a connection. */
+static void request_waiting_for_connection_leaves_at_own_deadline(void **state)
 {
     service_t *service = *state;
-    client_t *patient, *impatient;
+    client_t *late, *early;
     apr_time_t start = apr_time_now();
 
     set_exhausted(service, 1);
-    patient = begin_many(service, 3, ROW(1));
+    late = start_clients(service, 3, ROW(1));
     apr_sleep(apr_time_from_msec(50));
-    impatient = begin(service, &run_operation, ROW(1), apr_time_from_msec(300));
-    await(impatient, 1, REG_UNAVAILABLE);
+    early = start_client(service, &run_operation, ROW(1), apr_time_from_msec(300));
+    await_outcomes(early, 1, REG_UNAVAILABLE);
     assert_in_range(apr_time_now() - start, 0, SOON / 2);
-    assert_waiting(patient, 3);
+    assert_waiting(late, 3);
     set_exhausted(service, 0);
-    await(patient, 3, REG_UPDATED);
-    assert_in_range(runs(service->database), 1, 2); /* They were carried together. */
+    await_outcomes(late, 3, REG_UPDATED);
+    assert_in_range(runs(service->database), 1, 2); /* They shared a call. */
 }
 
-/* The one whose turn it is cannot wait as long as the next. */
-static void who_gets_no_connection_passes_the_turn_on(void **state)
+/* The leader's deadline is earlier than the next request's. */
+static void leader_without_connection_passes_lead(void **state)
 {
     service_t *service = *state;
-    client_t *impatient, *patient;
+    client_t *early, *late;
 
     set_exhausted(service, 1);
-    impatient = begin(service, &run_operation, ROW(1), apr_time_from_msec(300));
+    early = start_client(service, &run_operation, ROW(1), apr_time_from_msec(300));
     apr_sleep(apr_time_from_msec(50));
-    patient = begin_many(service, 3, ROW(1));
-    await(impatient, 1, REG_UNAVAILABLE);
-    assert_waiting(patient, 3);
+    late = start_clients(service, 3, ROW(1));
+    await_outcomes(early, 1, REG_UNAVAILABLE);
+    assert_waiting(late, 3);
     set_exhausted(service, 0);
-    await(patient, 3, REG_UPDATED);
+    await_outcomes(late, 3, REG_UPDATED);
 }
 
-static void more_operations_than_there_is_room_for_are_not_called(void **state)
+static void operation_over_maximum_is_unavailable(void **state)
 {
     service_t *service = *state;
     static reg_operation_t operations[REG_MAX_OPERATIONS + 1];
@@ -106,8 +107,8 @@ static void more_operations_than_there_is_room_for_are_not_called(void **state)
     for (int i = 0; i <= REG_MAX_OPERATIONS; i++) {
         operations[i] = run_operation;
         service->count = 0;
-        await(begin(service, &operations[i], CREATED, SOON), 1,
-              i < REG_MAX_OPERATIONS ? REG_CREATED : REG_UNAVAILABLE);
+        await_outcomes(start_client(service, &operations[i], CREATED, SOON), 1,
+                       i < REG_MAX_OPERATIONS ? REG_CREATED : REG_UNAVAILABLE);
     }
 }
 
@@ -115,12 +116,12 @@ static void more_operations_than_there_is_room_for_are_not_called(void **state)
  * Requests that take long
  */
 
-/* Behind one that takes long, and in one batch with another. Each of these is made again
- * by itself, and is done in the end. */
-static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **state)
+/* Requests queued behind a slow request, and in one batch with another slow request. They
+ * are retried one by one and succeed. */
+static void slow_request_in_batch_is_cancelled_and_retried_alone(void **state)
 {
     service_t *service = *state;
-    const apr_interval_time_t patience = apr_time_from_sec(15);
+    const apr_interval_time_t timeout = apr_time_from_sec(15);
     apr_time_t start = apr_time_now();
     client_t *slow, *quick;
 
@@ -128,46 +129,46 @@ static void one_that_takes_long_holds_up_others_for_a_part_of_their_time(void **
         sql(service->list[i].pg, "SET statement_timeout = 0");
     }
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
-    slow = begin(service, &run_operation, STALLED, patience);
+    slow = start_client(service, &run_operation, STALLED, timeout);
     WAIT_FOR(runs(service->database) == 1);
-    quick = begin_many(service, 3, ROW(1));
-    begin(service, &run_operation, STALLED, patience);
-    begin_many(service, 12, ROW(1));
+    quick = start_clients(service, 3, ROW(1));
+    start_client(service, &run_operation, STALLED, timeout);
+    start_clients(service, 12, ROW(1));
     for (int i = 0; i < 16; i++) {
         if (i != 3) {
-            await(&quick[i], 1, REG_UPDATED);
+            await_outcomes(&quick[i], 1, REG_UPDATED);
         }
     }
-    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), patience);
+    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), timeout);
     assert_waiting(slow, 1);
     assert_waiting(&quick[3], 1);
     sql(service->observer, "DELETE FROM stalled");
-    await(slow, 1, REG_CREATED);
-    await(&quick[3], 1, REG_CREATED);
+    await_outcomes(slow, 1, REG_CREATED);
+    await_outcomes(&quick[3], 1, REG_CREATED);
     assert_int_equal(value_of(service, 1), 15);
 }
 
-static void no_more_are_called_by_themselves_than_the_gate_lets_in(void **state)
+static void single_calls_over_semaphore_limit_wait(void **state)
 {
     service_t *service = *state;
-    reg_semaphore_t *gate = reg_semaphore_make(service->database->pool, 2);
+    reg_semaphore_t *semaphore = reg_semaphore_make(service->database->pool, 2);
     apr_time_t start = apr_time_now();
-    client_t *lone = service->clients;
+    client_t *single = service->clients;
 
-    service->batching = reg_batching_make(service->database->pool, 64, gate);
+    service->batching = reg_batching_make(service->database->pool, 64, semaphore);
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     for (int i = 0; i < 6; i++) {
-        begin(service, &lone_run, STALLED, SOON);
+        start_client(service, &single_run, STALLED, SOON);
     }
     WAIT_FOR(runs(service->database) == 2);
-    await(begin(service, &lone_run, STALLED, apr_time_from_msec(300)), 1,
-          REG_UNAVAILABLE);
+    await_outcomes(start_client(service, &single_run, STALLED, apr_time_from_msec(300)),
+                   1, REG_UNAVAILABLE);
     assert_in_range(apr_time_now() - start, apr_time_from_msec(300) - REG_CALL_TIME,
                     SOON / 2);
     assert_number("inside", runs(service->database), 2);
-    await(begin(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
+    await_outcomes(start_client(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);
     sql(service->observer, "DELETE FROM stalled");
-    await(lone, 6, REG_CREATED);
+    await_outcomes(single, 6, REG_CREATED);
 }
 
 /*
@@ -176,7 +177,8 @@ static void no_more_are_called_by_themselves_than_the_gate_lets_in(void **state)
 
 #define ROWS_OF_A_CLIENT 100
 
-/* A client that makes row after row, in a way that recognizes what it wrote. */
+/* Inserts rows one by one, with statements that recognize a row that was already
+ * written. */
 static void *make_rows(void *data)
 {
     client_t *client = data;
@@ -190,7 +192,7 @@ static void *make_rows(void *data)
                      " DO UPDATE SET value = 1 RETURNING $1, 'created', NULL, NULL",
                      id);
         client->values[0] = script;
-        join(client);
+        run_client(client);
         client->created += client->item.answer.outcome == REG_CREATED;
     }
     client->values[0] = NULL;
@@ -205,10 +207,8 @@ static void end_backends(const service_t *service)
                            "   AND datname = current_database()");
 }
 
-/* The database as all threads of a child process have it, on several connections at a
- * time.
- */
-static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
+/* Many threads, as in a child process, on several connections. */
+static void confirmed_writes_with_terminated_sessions_are_exactly_once(void **state)
 {
     service_t *service = *state;
     client_t *clients = service->clients;
@@ -217,7 +217,7 @@ static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
     service->batching = reg_batching_make(service->database->pool, 8, NULL);
     for (int i = 0; i < MOST_CLIENTS; i++) {
         clients[i] =
-            (client_t){.service = service, .operation = &run_operation, .patience = SOON};
+            (client_t){.service = service, .operation = &run_operation, .timeout = SOON};
         clients[i].item.values = clients[i].values;
         assert_int_equal(
             0, pthread_create(&clients[i].thread, NULL, make_rows, &clients[i]));
@@ -239,14 +239,14 @@ static void what_is_confirmed_is_done_while_connections_are_ended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DISPATCH_TEST(requests_share_a_call_where_they_may),
-        DISPATCH_TEST(an_operation_does_not_wait_for_another),
-        DISPATCH_TEST(who_waits_for_a_connection_leaves_at_its_own_deadline),
-        DISPATCH_TEST(who_gets_no_connection_passes_the_turn_on),
-        DISPATCH_TEST(more_operations_than_there_is_room_for_are_not_called),
-        DISPATCH_TEST(one_that_takes_long_holds_up_others_for_a_part_of_their_time),
-        DISPATCH_TEST(no_more_are_called_by_themselves_than_the_gate_lets_in),
-        DISPATCH_TEST(what_is_confirmed_is_done_while_connections_are_ended),
+        BATCHING_TEST(concurrent_requests_share_call_where_batched),
+        BATCHING_TEST(stalled_operation_delays_no_other_operation),
+        BATCHING_TEST(request_waiting_for_connection_leaves_at_own_deadline),
+        BATCHING_TEST(leader_without_connection_passes_lead),
+        BATCHING_TEST(operation_over_maximum_is_unavailable),
+        BATCHING_TEST(slow_request_in_batch_is_cancelled_and_retried_alone),
+        BATCHING_TEST(single_calls_over_semaphore_limit_wait),
+        BATCHING_TEST(confirmed_writes_with_terminated_sessions_are_exactly_once),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Hosts of one child process, each with its queues, that begin at the same time. No
- * database is to be had. */
+/* Virtual hosts of one child process that make their queues at the same time. There is no
+ * database. */
 
 #include "unit.h"
 
@@ -13,25 +13,26 @@
 #define ROUNDS 1000
 #define OPERATIONS 20
 
-/* A host whose first requests come at the same time as those of others. */
+/* A virtual host whose first requests come at the same time as the other hosts'
+ * requests. */
 typedef struct {
     pthread_t thread;
     reg_batching_t *batching;
     pthread_barrier_t *start;
 } host_t;
 
-static reg_connection_t *find_none(void *baton, apr_time_t deadline)
+static reg_connection_t *checkout_none(void *baton, apr_time_t deadline)
 {
     (void)baton;
     (void)deadline;
     return NULL;
 }
 
-static void *begin_host(void *data)
+static void *run_host(void *data)
 {
     static const reg_operation_t operations[OPERATIONS];
     static const char *const values[] = {"key"};
-    const reg_connections_t connections = {.checkout = find_none};
+    const reg_connections_t connections = {.checkout = checkout_none};
     host_t *host = data;
     apr_pool_t *pool;
 
@@ -47,9 +48,9 @@ static void *begin_host(void *data)
     return NULL;
 }
 
-/* They have the pool of their child process in common. Did they make their queues in it,
- * nearly each run of this would end with a fault, or never. */
-static void hosts_do_not_meet_in_a_pool(void **state)
+/* The hosts share the pool of their child process. If they made their queues in it,
+ * nearly every run of this test would crash or hang. */
+static void hosts_making_queues_at_once_use_separate_pools(void **state)
 {
     pthread_barrier_t start;
     host_t hosts[HOSTS];
@@ -65,7 +66,7 @@ static void hosts_do_not_meet_in_a_pool(void **state)
                 (host_t){.batching = reg_batching_make(pool, 64, NULL), .start = &start};
         }
         for (int i = 0; i < HOSTS; i++) {
-            pthread_create(&hosts[i].thread, NULL, begin_host, &hosts[i]);
+            pthread_create(&hosts[i].thread, NULL, run_host, &hosts[i]);
         }
         for (int i = 0; i < HOSTS; i++) {
             pthread_join(hosts[i].thread, NULL);
@@ -78,7 +79,7 @@ static void hosts_do_not_meet_in_a_pool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hosts_do_not_meet_in_a_pool),
+        cmocka_unit_test(hosts_making_queues_at_once_use_separate_pools),
     };
 
     return RUN_TESTS(tests);

@@ -12,13 +12,13 @@ static const reg_operation_t none = {.name = "none"};
 
 static const reg_answer_t found = {.outcome = REG_FOUND, .body = "[1]"};
 
-/* The body that is kept, NULL when none is. */
-static const char *kept_of(reg_cache_t *kept, apr_pool_t *pool,
-                           const reg_operation_t *operation)
+/* The cached body, or NULL. */
+static const char *get_cached(reg_cache_t *cache, apr_pool_t *pool,
+                              const reg_operation_t *operation)
 {
     reg_answer_t answer = {.outcome = REG_FAULT, .detail = "x"};
 
-    if (!reg_cache_get(kept, pool, operation, &answer)) {
+    if (!reg_cache_get(cache, pool, operation, &answer)) {
         assert_int_equal(answer.outcome, REG_FAULT);
         return NULL;
     }
@@ -27,64 +27,64 @@ static const char *kept_of(reg_cache_t *kept, apr_pool_t *pool,
     return answer.body;
 }
 
-static void the_last_answer_is_kept(void **state)
+static void answer_put_is_cached(void **state)
 {
-    reg_cache_t *kept = reg_cache_make(*state);
+    reg_cache_t *cache = reg_cache_make(*state);
     const reg_answer_t other = {.outcome = REG_FOUND, .body = "[2]"};
     const char *first;
 
-    assert_null(kept_of(kept, *state, &lasting));
-    reg_cache_put(kept, &lasting, &found);
-    first = kept_of(kept, *state, &lasting);
-    reg_cache_put(kept, &lasting, &other);
-    assert_text("the last", kept_of(kept, *state, &lasting), "[2]");
+    assert_null(get_cached(cache, *state, &lasting));
+    reg_cache_put(cache, &lasting, &found);
+    first = get_cached(cache, *state, &lasting);
+    reg_cache_put(cache, &lasting, &other);
+    assert_text("the last", get_cached(cache, *state, &lasting), "[2]");
     assert_text("what was given before", first, "[1]");
 }
 
-static void it_is_kept_as_long_as_it_cache_ttl(void **state)
+static void answer_after_ttl_is_expired(void **state)
 {
-    reg_cache_t *kept = reg_cache_make(*state);
+    reg_cache_t *cache = reg_cache_make(*state);
 
-    reg_cache_put(kept, &brief, &found);
+    reg_cache_put(cache, &brief, &found);
     apr_sleep(2);
-    assert_null(kept_of(kept, *state, &brief));
-    reg_cache_put(kept, &lasting, &found);
+    assert_null(get_cached(cache, *state, &brief));
+    reg_cache_put(cache, &lasting, &found);
     apr_sleep(2);
-    assert_non_null(kept_of(kept, *state, &lasting));
+    assert_non_null(get_cached(cache, *state, &lasting));
 }
 
-static void what_is_no_answer_for_all_is_not_kept(void **state)
+static void answer_without_ttl_or_not_found_is_not_cached(void **state)
 {
     static const reg_answer_t others[] = {{.outcome = REG_UNAVAILABLE},
                                           {.outcome = REG_FAULT, .body = "[3]"},
                                           {.outcome = REG_FOUND}};
-    reg_cache_t *kept = reg_cache_make(*state);
+    reg_cache_t *cache = reg_cache_make(*state);
 
-    reg_cache_put(kept, &none, &found);
-    assert_null(kept_of(kept, *state, &none));
+    reg_cache_put(cache, &none, &found);
+    assert_null(get_cached(cache, *state, &none));
     for (size_t i = 0; i < LENGTH(others); i++) {
-        reg_cache_put(kept, &lasting, &others[i]);
-        assert_null(kept_of(kept, *state, &lasting));
+        reg_cache_put(cache, &lasting, &others[i]);
+        assert_null(get_cached(cache, *state, &lasting));
     }
 }
 
-static void another_operation_does_not_get_it(void **state)
+static void answer_of_other_operation_is_not_returned(void **state)
 {
     static const reg_operation_t other = {.name = "other",
                                           .cache_ttl = apr_time_from_sec(1000)};
-    reg_cache_t *kept = reg_cache_make(*state);
+    reg_cache_t *cache = reg_cache_make(*state);
 
-    reg_cache_put(kept, &lasting, &found);
-    assert_null(kept_of(kept, *state, &other));
-    reg_cache_put(kept, &other, &found);
-    assert_null(kept_of(kept, *state, &lasting));
-    assert_non_null(kept_of(kept, *state, &other));
+    reg_cache_put(cache, &lasting, &found);
+    assert_null(get_cached(cache, *state, &other));
+    reg_cache_put(cache, &other, &found);
+    assert_null(get_cached(cache, *state, &lasting));
+    assert_non_null(get_cached(cache, *state, &other));
 }
 
-static void without_a_mutex_nothing_is_kept(void **state)
+static void cache_without_mutex_stores_nothing(void **state)
 {
     reg_cache_put(NULL, &lasting, &found);
-    assert_null(kept_of(NULL, *state, &lasting));
+    assert_null(get_cached(NULL, *state, &lasting));
 }
 
 #define THREADS 8
@@ -92,7 +92,8 @@ static void without_a_mutex_nothing_is_kept(void **state)
 
 static reg_cache_t *shared;
 
-/* Puts a text of one letter, and counts the texts of others that are none. */
+/* Puts a text of one letter again and again; counts texts read that have more than
+ * one. */
 static void *put_and_get(void *data)
 {
     char letters[] = "........";
@@ -115,7 +116,7 @@ static void *put_and_get(void *data)
     return NULL;
 }
 
-static void threads_get_whole_answers(void **state)
+static void answer_read_by_threads_is_whole(void **state)
 {
     pthread_t threads[THREADS];
     int numbers[THREADS];
@@ -134,12 +135,12 @@ static void threads_get_whole_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(the_last_answer_is_kept),
-        POOL_TEST(it_is_kept_as_long_as_it_cache_ttl),
-        POOL_TEST(what_is_no_answer_for_all_is_not_kept),
-        POOL_TEST(another_operation_does_not_get_it),
-        POOL_TEST(without_a_mutex_nothing_is_kept),
-        POOL_TEST(threads_get_whole_answers),
+        POOL_TEST(answer_put_is_cached),
+        POOL_TEST(answer_after_ttl_is_expired),
+        POOL_TEST(answer_without_ttl_or_not_found_is_not_cached),
+        POOL_TEST(answer_of_other_operation_is_not_returned),
+        POOL_TEST(cache_without_mutex_stores_nothing),
+        POOL_TEST(answer_read_by_threads_is_whole),
     };
 
     return RUN_TESTS(tests);

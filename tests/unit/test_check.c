@@ -13,7 +13,7 @@
  * Text
  */
 
-static void a_text_has_255_code_points_at_most(void **state)
+static void text_over_255_code_points_is_invalid(void **state)
 {
     const char *const good[] = {"", "a", repeated(*state, "a", 255),
                                 repeated(*state, "\xF0\x9F\x98\x80", 255), NULL};
@@ -24,7 +24,7 @@ static void a_text_has_255_code_points_at_most(void **state)
     assert_all(reg_check_text, bad, 0);
 }
 
-static void a_text_has_no_control_characters(void **state)
+static void text_with_control_characters_is_invalid(void **state)
 {
     /* U+0080 to U+009F are not refused. */
     static const char *const good[] = {" ",        "a b",          "\xC2\x80",
@@ -41,7 +41,7 @@ static void a_text_has_no_control_characters(void **state)
     assert_non_null(reg_check_text("\x7F"));
 }
 
-static void a_name_is_a_text_that_is_not_empty(void **state)
+static void name_without_characters_is_invalid(void **state)
 {
     const char *const good[] = {"a", " ", repeated(*state, "é", 255), NULL};
     const char *const bad[] = {"", "a\tb", repeated(*state, "é", 256), NULL};
@@ -50,7 +50,7 @@ static void a_name_is_a_text_that_is_not_empty(void **state)
     assert_all(reg_check_name, bad, 0);
 }
 
-static void white_space_is_what_javascript_trims(void **state)
+static void white_space_matches_javascript_trim(void **state)
 {
     static const char *const blank[] = {
         "",
@@ -124,7 +124,7 @@ static int is_well_formed(const unsigned char *p)
     return 1;
 }
 
-static void utf8_is_what_the_unicode_standard_says(void **state)
+static void utf8_validity_matches_unicode_standard(void **state)
 {
     /* Both sides of every border of the table. */
     static const unsigned char bytes[] = {
@@ -167,12 +167,12 @@ static const char *check_is_x(const char *value)
     return strcmp(value, "x") == 0 ? NULL : "must be x";
 }
 
-/* A field "k" of an object, read in each way, and what is said of it. */
+/* A field "k" of an object, read by each check, and the result. */
 static const struct {
     const char *json;
     int null_is_absent;
     const char *value;    /* as an optional or a required field */
-    const char *optional; /* what is wrong with it then */
+    const char *optional; /* the problem */
     const char *required;
 } fields[] = {
     {"{\"k\":\"x\"}", 0, "x", "", ""},
@@ -189,7 +189,7 @@ static const struct {
     {"{\"k\":{}}", 0, NULL, "p.k must be a string", "p.k must be a string"},
 };
 
-static void a_wrong_field_becomes_a_problem(void **state)
+static void invalid_field_becomes_problem(void **state)
 {
     for (size_t i = 0; i < LENGTH(fields); i++) {
         const char *row = fields[i].json, *error;
@@ -206,7 +206,7 @@ static void a_wrong_field_becomes_a_problem(void **state)
     }
 }
 
-static void a_field_of_no_object_is_missing(void **state)
+static void field_of_no_object_is_missing(void **state)
 {
     reg_problems_t problems = {.pool = *state};
 
@@ -217,7 +217,7 @@ static void a_field_of_no_object_is_missing(void **state)
     assert_text("required", problems_text(&problems), "k is required");
 }
 
-static void an_object_field_holds_an_object(void **state)
+static void object_field_of_other_type_is_invalid(void **state)
 {
     static const struct {
         const char *json;
@@ -243,7 +243,7 @@ static void an_object_field_holds_an_object(void **state)
     }
 }
 
-static void problems_keep_the_order_of_the_checks(void **state)
+static void problems_have_order_of_checks(void **state)
 {
     reg_problems_t problems = {.pool = *state};
     const char *error;
@@ -259,15 +259,15 @@ static void problems_keep_the_order_of_the_checks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_text_has_255_code_points_at_most),
-        POOL_TEST(a_text_has_no_control_characters),
-        POOL_TEST(a_name_is_a_text_that_is_not_empty),
-        POOL_TEST(white_space_is_what_javascript_trims),
-        POOL_TEST(utf8_is_what_the_unicode_standard_says),
-        POOL_TEST(a_wrong_field_becomes_a_problem),
-        POOL_TEST(a_field_of_no_object_is_missing),
-        POOL_TEST(an_object_field_holds_an_object),
-        POOL_TEST(problems_keep_the_order_of_the_checks),
+        POOL_TEST(text_over_255_code_points_is_invalid),
+        POOL_TEST(text_with_control_characters_is_invalid),
+        POOL_TEST(name_without_characters_is_invalid),
+        POOL_TEST(white_space_matches_javascript_trim),
+        POOL_TEST(utf8_validity_matches_unicode_standard),
+        POOL_TEST(invalid_field_becomes_problem),
+        POOL_TEST(field_of_no_object_is_missing),
+        POOL_TEST(object_field_of_other_type_is_invalid),
+        POOL_TEST(problems_have_order_of_checks),
     };
 
     return RUN_TESTS(tests);

@@ -9,8 +9,8 @@
 #include <time.h>
 
 /*
- * Whether a check says the same as a grammar, of texts made at random from pieces that
- * the grammar tells apart. The seed is fixed, so a failure comes again.
+ * Whether a check agrees with a grammar on random texts made of pieces that the grammar
+ * distinguishes. The seed is fixed, so failures are reproducible.
  */
 static void assert_follows(reg_check_t *check, const char *grammar,
                            const char *const *pieces, unsigned int piece_count)
@@ -35,7 +35,7 @@ static void assert_follows(reg_check_t *check, const char *grammar,
     assert_in_range(good, 500, 19500); /* or it would have shown nothing */
 }
 
-static void an_email_is_what_a_browser_takes(void **state)
+static void email_refused_by_browsers_is_invalid(void **state)
 {
     const char *label = repeated(*state, "a", 63);
     const char *long_domain = apr_pstrcat(*state, label, ".", label, ".", label, NULL);
@@ -57,7 +57,7 @@ static void an_email_is_what_a_browser_takes(void **state)
     assert_all(reg_check_email, bad, 0);
 }
 
-static void an_email_follows_the_html_standard(void **state)
+static void email_validity_matches_html_standard(void **state)
 {
     static const char grammar[] =
         "^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -69,7 +69,7 @@ static void an_email_follows_the_html_standard(void **state)
     assert_follows(reg_check_email, grammar, pieces, LENGTH(pieces));
 }
 
-static void a_phone_is_an_e164_number(void **state)
+static void phone_other_than_e164_is_invalid(void **state)
 {
     static const char *const good[] = {"+19195551212", "+4930123456", "+123456789012345",
                                        NULL};
@@ -93,7 +93,7 @@ static void a_phone_is_an_e164_number(void **state)
     assert_all(reg_check_phone, bad, 0);
 }
 
-static void a_date_is_written_as_yyyy_mm_dd(void **state)
+static void date_of_other_format_is_invalid(void **state)
 {
     static const char *const good[] = {"2000-01-01", "0001-01-01", "9999-12-31",
                                        "2024-02-29", "2000-02-29", NULL};
@@ -130,7 +130,7 @@ static void a_date_is_written_as_yyyy_mm_dd(void **state)
 }
 
 /* A date is real when the calendar of the C library gives it back unchanged. */
-static void a_date_is_one_of_the_calendar(void **state)
+static void date_outside_calendar_is_invalid(void **state)
 {
     static const int years[] = {1,    4,    100,  400,  1582, 1752, 1899, 1900,
                                 1969, 1970, 1999, 2000, 2023, 2024, 2100, 9999};
@@ -152,7 +152,7 @@ static void a_date_is_one_of_the_calendar(void **state)
     }
 }
 
-static void a_uuid_has_its_36_characters(void **state)
+static void uuid_of_other_form_is_invalid(void **state)
 {
     static const char *const good[] = {
         "123e4567-e89b-12d3-a456-426614174000", "987e6543-e21a-34b5-c678-426614174000",
@@ -177,7 +177,7 @@ static void a_uuid_has_its_36_characters(void **state)
     assert_all(reg_check_uuid, bad, 0);
 }
 
-static void an_object_id_has_24_hex_digits(void **state)
+static void object_id_without_24_hex_digits_is_invalid(void **state)
 {
     static const char *const good[] = {"507f191e810c19729de860ea",
                                        "507F191E810C19729DE860EA", NULL};
@@ -194,7 +194,7 @@ static void an_object_id_has_24_hex_digits(void **state)
     assert_all(reg_check_object_id, bad, 0);
 }
 
-static void a_locale_is_a_language_tag(void **state)
+static void locale_other_than_language_tag_is_invalid(void **state)
 {
     /* From RFC 5646, appendix A, and its list of grandfathered tags. */
     static const char *const good[] = {"de",
@@ -259,7 +259,7 @@ static void a_locale_is_a_language_tag(void **state)
     assert_all(reg_check_locale, bad, 0);
 }
 
-static void a_locale_follows_rfc_5646(void **state)
+static void locale_validity_matches_rfc_5646(void **state)
 {
     static const char grammar[] =
         "^(([a-z]{2,3}(-[a-z]{3}){0,3}|[a-z]{4,8})" /* language, extlang */
@@ -281,15 +281,15 @@ static void a_locale_follows_rfc_5646(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(an_email_is_what_a_browser_takes),
-        POOL_TEST(an_email_follows_the_html_standard),
-        POOL_TEST(a_phone_is_an_e164_number),
-        POOL_TEST(a_date_is_written_as_yyyy_mm_dd),
-        POOL_TEST(a_date_is_one_of_the_calendar),
-        POOL_TEST(a_uuid_has_its_36_characters),
-        POOL_TEST(an_object_id_has_24_hex_digits),
-        POOL_TEST(a_locale_is_a_language_tag),
-        POOL_TEST(a_locale_follows_rfc_5646),
+        POOL_TEST(email_refused_by_browsers_is_invalid),
+        POOL_TEST(email_validity_matches_html_standard),
+        POOL_TEST(phone_other_than_e164_is_invalid),
+        POOL_TEST(date_of_other_format_is_invalid),
+        POOL_TEST(date_outside_calendar_is_invalid),
+        POOL_TEST(uuid_of_other_form_is_invalid),
+        POOL_TEST(object_id_without_24_hex_digits_is_invalid),
+        POOL_TEST(locale_other_than_language_tag_is_invalid),
+        POOL_TEST(locale_validity_matches_rfc_5646),
     };
 
     return RUN_TESTS(tests);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the database does on a connection that is lost, slow, or not as it was left. */
+/* Calls on a connection that is lost, slow, or in another state than expected. */
 
 #include "retry_fixture.h"
 
@@ -8,11 +8,12 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* Of a call that takes too long, and how soon after it an answer must be there. */
-#define PATIENCE apr_time_from_msec(900)
+/* The timeout of a call that takes too long, and the time by which it must be
+ * answered. */
+#define TIMEOUT apr_time_from_msec(900)
 #define PROMPTLY apr_time_from_sec(5)
 
-/* A script that takes longer than anything here waits, and one that does not answer. */
+/* A script that takes longer than any timeout here. */
 #define SLOW "SELECT $1, 'created', NULL, pg_sleep(6)::text"
 
 static int backend(const database_t *database)
@@ -20,7 +21,7 @@ static int backend(const database_t *database)
     return PQbackendPID(database->connection.pg);
 }
 
-/* Ends the service's session, and waits until it has ended. */
+/* Terminates the service's session and waits until it has ended. */
 static void terminate_backend(database_t *database)
 {
     sql(database->administrator,
@@ -32,7 +33,7 @@ static void terminate_backend(database_t *database)
  * Preparing
  */
 
-static void an_operation_is_prepared_once(void **state)
+static void operation_called_often_is_prepared_once(void **state)
 {
     static const reg_operation_t echo = {.name = "echo", .parameters = 2};
     static const char *const values[] = {"d", "b"};
@@ -48,8 +49,8 @@ static void an_operation_is_prepared_once(void **state)
                      2);
 }
 
-/* What others can do to a session, or to what it has prepared, between two calls. */
-static void a_call_prepares_again_what_is_gone(void **state)
+/* Changes by other clients to a session or its prepared statements between two calls. */
+static void deallocated_statement_is_prepared_again(void **state)
 {
     static const struct {
         const char *by_service, *by_administrator;
@@ -85,7 +86,7 @@ static void a_call_prepares_again_what_is_gone(void **state)
     assert_text("reports", database->reports, "");
 }
 
-static void a_name_already_prepared_is_no_hindrance(void **state)
+static void statement_name_in_use_is_replaced(void **state)
 {
     database_t *database = *state;
 
@@ -93,7 +94,7 @@ static void a_name_already_prepared_is_no_hindrance(void **state)
     assert_text("call", run(database, SOON, CREATED), "created");
 }
 
-static void what_could_not_be_prepared_is_tried_again(void **state)
+static void failed_prepare_is_retried_by_next_call(void **state)
 {
     static const reg_operation_t late = {.name = "late", .parameters = 1};
     static const char *const values[] = {"x"};
@@ -114,7 +115,7 @@ static void what_could_not_be_prepared_is_tried_again(void **state)
  * Connections that are lost
  */
 
-static void a_connection_lost_before_a_call_costs_nobody_an_error(void **state)
+static void connection_lost_before_call_is_reconnected(void **state)
 {
     database_t *database = *state;
 
@@ -128,7 +129,7 @@ static void a_connection_lost_before_a_call_costs_nobody_an_error(void **state)
     assert_text("cut here", run(database, SOON, CREATED), "created");
 }
 
-static void a_connection_inside_a_transaction_is_not_used(void **state)
+static void connection_inside_transaction_is_reconnected(void **state)
 {
     static const char *const left[] = {"BEGIN", "BEGIN; SELECT 1/0"};
     database_t *database = *state;
@@ -147,7 +148,7 @@ static void a_connection_inside_a_transaction_is_not_used(void **state)
     }
 }
 
-static void an_unasked_message_is_no_farewell(void **state)
+static void connection_with_pending_notification_is_usable(void **state)
 {
     database_t *database = *state;
     int before;
@@ -161,12 +162,12 @@ static void an_unasked_message_is_no_farewell(void **state)
     assert_int_equal(backend(database), before);
 }
 
-/* Ends or cuts the session while a call is under way. */
+/* Terminates or disconnects the session during a call. */
 static void *terminate_soon(void *data)
 {
     database_t *database = data;
 
-    apr_sleep(PATIENCE);
+    apr_sleep(TIMEOUT);
     PQclear(PQexec(database->administrator,
                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                    " WHERE usename = 'registration' AND datname = current_database()"));
@@ -175,18 +176,17 @@ static void *terminate_soon(void *data)
 
 static void *cut_soon(void *data)
 {
-    apr_sleep(PATIENCE);
+    apr_sleep(TIMEOUT);
     shutdown(*(const int *)data, SHUT_RDWR);
     return NULL;
 }
 
-/* Takes longer than anything here waits, but only when it is called for the first time.
- */
+/* Takes longer than any timeout here, but only at its first call. */
 #define SLOW_ONCE                                                                        \
     "SELECT $1, 'created', NULL, CASE WHEN (SELECT last_value FROM runs) = 1"            \
     " THEN pg_sleep(6)::text END"
 
-static void a_call_whose_connection_broke_is_made_again(void **state)
+static void call_on_broken_connection_is_retried(void **state)
 {
     database_t *database = *state;
     pthread_t thread;
@@ -219,7 +219,7 @@ static void a_call_whose_connection_broke_is_made_again(void **state)
     assert_int_equal(runs(database), 1);
 }
 
-static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **state)
+static void call_breaking_every_connection_ends_at_deadline(void **state)
 {
     static const char *const scripts[] = {
         CREATED, "SELECT $1, pg_terminate_backend(pg_backend_pid())::text, NULL, NULL",
@@ -233,7 +233,7 @@ static void a_call_that_breaks_every_connection_ends_before_its_deadline(void **
     assert_in_range(apr_time_now() - start, 0, PROMPTLY);
 }
 
-static void only_a_call_that_was_sent_waits_for_a_connection(void **state)
+static void call_without_connection_waits_only_if_in_doubt(void **state)
 {
     database_t *database = *state;
 
@@ -252,16 +252,16 @@ static void only_a_call_that_was_sent_waits_for_a_connection(void **state)
     assert_int_equal(database->refusals, 2);
 }
 
-static void without_a_connection_nothing_is_done(void **state)
+static void call_without_connection_is_unavailable(void **state)
 {
     database_t *database = *state;
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
-    int nobody = socket(AF_INET, SOCK_STREAM, 0); /* bound, but not listening */
+    int unused = socket(AF_INET, SOCK_STREAM, 0); /* bound, but not listening */
 
-    assert_int_equal(0, bind(nobody, (struct sockaddr *)&address, length));
-    getsockname(nobody, (struct sockaddr *)&address, &length);
+    assert_int_equal(0, bind(unused, (struct sockaddr *)&address, length));
+    getsockname(unused, (struct sockaddr *)&address, &length);
     PQfinish(database->connection.pg);
     database->connection.pg =
         PQconnectdb(apr_psprintf(database->pool, "host=127.0.0.1 port=%d user=x dbname=x",
@@ -271,11 +271,11 @@ static void without_a_connection_nothing_is_done(void **state)
     assert_text("call", run(database, SOON, CREATED), "UNAVAILABLE");
     assert_int_equal(database->checkouts, 0);
     assert_text("reports", database->reports, "");
-    close(nobody);
+    close(unused);
 }
 
-/* A server that has become a standby, as far as a session can tell. */
-static void a_read_only_server_is_not_available(void **state)
+/* A session sees a read-only server as it sees a standby. */
+static void write_on_read_only_server_is_unavailable(void **state)
 {
     database_t *database = *state;
 
@@ -285,7 +285,7 @@ static void a_read_only_server_is_not_available(void **state)
                                               database_name(database->pool)));
     PQreset(database->connection.pg);
     assert_text("write",
-                run(database, PATIENCE,
+                run(database, TIMEOUT,
                     "INSERT INTO marks VALUES (1) RETURNING $1, 'created', NULL, NULL"),
                 "UNAVAILABLE");
     sql(database->administrator,
@@ -299,23 +299,23 @@ static void a_read_only_server_is_not_available(void **state)
  * Deadlines
  */
 
-/* Runs scripts that cannot be done in time, and looks at the clock. */
+/* Runs scripts that cannot end in time, and measures the time. */
 static void assert_late(database_t *database, const char *row, const char *const *scripts,
                         const char *answers)
 {
     apr_time_t start = apr_time_now();
 
-    assert_text(row, run_all(database, PATIENCE, scripts), answers);
+    assert_text(row, run_all(database, TIMEOUT, scripts), answers);
     assert_number(row, apr_time_now() - start < PROMPTLY, 1);
 }
 
-static void a_slow_call_is_answered_at_the_deadline(void **state)
+static void slow_call_is_unavailable_at_deadline(void **state)
 {
     static const char *const slow[] = {SLOW, NULL};
     static const char *const slow_batch[] = {CREATED, SLOW, CREATED, NULL};
     static const char *const locked[] = {
         "UPDATE marks SET value = 1 RETURNING $1, 'updated', NULL, NULL", NULL};
-    /* Time is up while its requests are called one by one. */
+    /* The deadline passes while its requests are retried one by one. */
     static const char *const refused[] = {"SELECT $1, fail('22000'), NULL, NULL",
                                           "SELECT $1, pg_sleep(0.2)::text, NULL, NULL",
                                           SLOW, CREATED, NULL};
@@ -335,7 +335,7 @@ static void a_slow_call_is_answered_at_the_deadline(void **state)
     assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
-static void a_deadline_that_has_passed_is_met(void **state)
+static void call_after_deadline_is_unavailable(void **state)
 {
     database_t *database = *state;
     apr_time_t start = apr_time_now();
@@ -345,7 +345,7 @@ static void a_deadline_that_has_passed_is_met(void **state)
     assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
-/* On a connection that is held already. */
+/* Calls on a connection that is already held. */
 static void call_held(const reg_call_t *call)
 {
     *call->held = call->connections->checkout(call->connections->baton, call->start_by);
@@ -353,7 +353,7 @@ static void call_held(const reg_call_t *call)
 }
 
 /* It would be cut off, which costs the connection. */
-static void a_call_without_time_is_not_begun(void **state)
+static void call_without_time_is_not_sent(void **state)
 {
     static const char *const values[] = {CREATED};
     const char *const *batch[] = {values};
@@ -375,8 +375,9 @@ static void a_call_without_time_is_not_begun(void **state)
     assert_int_equal(backend(database), before);
 }
 
-/* A server told to look whether its client is still there stops what nobody waits for. */
-static void a_late_call_is_hung_up_on(void **state)
+/* With client_connection_check_interval the server cancels a call whose client is
+ * gone. */
+static void call_at_deadline_is_disconnected(void **state)
 {
     database_t *database = *state;
     apr_time_t start = apr_time_now();
@@ -385,20 +386,19 @@ static void a_late_call_is_hung_up_on(void **state)
         backend(database));
 
     sql(database->connection.pg, "SET client_connection_check_interval = 100");
-    assert_text("late", run(database, PATIENCE, SLOW), "UNAVAILABLE");
+    assert_text("late", run(database, TIMEOUT, SLOW), "UNAVAILABLE");
     while (sql_number(database->administrator, alive) > 0) {
         assert_in_range(apr_time_now() - start, 0, PROMPTLY);
         apr_sleep(apr_time_from_msec(20));
     }
 }
 
-/* Like a machine that has stopped answering without closing anything. */
-static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
+/* Like a machine that has stopped answering without closing its connections. */
+static void frozen_server_is_unavailable_at_deadline(void **state)
 {
     database_t *database = *state;
     const char *const scripts[] = {CREATED, NULL};
-    /* More than the buffers between here and there can hold, so it cannot even be sent.
-     */
+    /* More than the socket buffers hold, so that sending blocks. */
     const char *const large[] = {apr_pstrcat(database->pool, CREATED " -- ",
                                              repeated(database->pool, "x", 32000000),
                                              NULL),
@@ -425,11 +425,11 @@ static void a_frozen_server_is_answered_for_at_the_deadline(void **state)
         kill(frozen, SIGCONT);
         assert_int_not_equal(backend(database), frozen);
         terminate_backend(
-            database); /* so that the next row begins with nothing prepared */
+            database); /* so that the next row starts without prepared statements */
     }
 }
 
-static void what_was_late_is_not_done_again(void **state)
+static void call_committed_after_deadline_is_not_repeated(void **state)
 {
     static const char *const scripts[] = {
         "INSERT INTO marks SELECT 1, 1 FROM pg_sleep(1) RETURNING $1, 'created', NULL, "
@@ -447,24 +447,24 @@ static void what_was_late_is_not_done_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(an_operation_is_prepared_once),
-        STORE_TEST(a_call_prepares_again_what_is_gone),
-        STORE_TEST(a_name_already_prepared_is_no_hindrance),
-        STORE_TEST(what_could_not_be_prepared_is_tried_again),
-        STORE_TEST(a_connection_lost_before_a_call_costs_nobody_an_error),
-        STORE_TEST(a_connection_inside_a_transaction_is_not_used),
-        STORE_TEST(an_unasked_message_is_no_farewell),
-        STORE_TEST(a_call_whose_connection_broke_is_made_again),
-        STORE_TEST(a_call_that_breaks_every_connection_ends_before_its_deadline),
-        STORE_TEST(only_a_call_that_was_sent_waits_for_a_connection),
-        STORE_TEST(without_a_connection_nothing_is_done),
-        STORE_TEST(a_read_only_server_is_not_available),
-        STORE_TEST(a_slow_call_is_answered_at_the_deadline),
-        STORE_TEST(a_deadline_that_has_passed_is_met),
-        STORE_TEST(a_call_without_time_is_not_begun),
-        STORE_TEST(a_late_call_is_hung_up_on),
-        STORE_TEST(a_frozen_server_is_answered_for_at_the_deadline),
-        STORE_TEST(what_was_late_is_not_done_again),
+        RETRY_TEST(operation_called_often_is_prepared_once),
+        RETRY_TEST(deallocated_statement_is_prepared_again),
+        RETRY_TEST(statement_name_in_use_is_replaced),
+        RETRY_TEST(failed_prepare_is_retried_by_next_call),
+        RETRY_TEST(connection_lost_before_call_is_reconnected),
+        RETRY_TEST(connection_inside_transaction_is_reconnected),
+        RETRY_TEST(connection_with_pending_notification_is_usable),
+        RETRY_TEST(call_on_broken_connection_is_retried),
+        RETRY_TEST(call_breaking_every_connection_ends_at_deadline),
+        RETRY_TEST(call_without_connection_waits_only_if_in_doubt),
+        RETRY_TEST(call_without_connection_is_unavailable),
+        RETRY_TEST(write_on_read_only_server_is_unavailable),
+        RETRY_TEST(slow_call_is_unavailable_at_deadline),
+        RETRY_TEST(call_after_deadline_is_unavailable),
+        RETRY_TEST(call_without_time_is_not_sent),
+        RETRY_TEST(call_at_deadline_is_disconnected),
+        RETRY_TEST(frozen_server_is_unavailable_at_deadline),
+        RETRY_TEST(call_committed_after_deadline_is_not_repeated),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);

@@ -3,7 +3,7 @@
 
 #include "csv.h"
 
-static void a_text_is_a_field_that_is_no_formula(void **state)
+static void text_with_formula_is_escaped(void **state)
 {
     static const struct {
         const char *text, *field;
@@ -56,7 +56,7 @@ static void a_text_is_a_field_that_is_no_formula(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_text_is_a_field_that_is_no_formula),
+        POOL_TEST(text_with_formula_is_escaped),
     };
 
     return RUN_TESTS(tests);

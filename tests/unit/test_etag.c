@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-static void a_tag_tells_version_and_answer_apart(void **state)
+static void etag_of_other_version_or_answer_differs(void **state)
 {
     const char *tag = reg_etag(*state, "7", "{\"a\":1}");
     char rest[64];
@@ -20,7 +20,7 @@ static void a_tag_tells_version_and_answer_apart(void **state)
     assert_string_not_equal(reg_etag(*state, "7", ""), tag);
 }
 
-static void if_none_match_compares_all_of_a_tag_weakly(void **state)
+static void if_none_match_compares_whole_tag_weakly(void **state)
 {
     static const char tag[] = "\"3-00ff\"";
     static const struct {
@@ -67,7 +67,7 @@ static void if_none_match_compares_all_of_a_tag_weakly(void **state)
     }
 }
 
-static void if_match_holds_for_the_same_tag_strongly(void **state)
+static void if_match_compares_tag_strongly(void **state)
 {
     static const char tag[] = "\"3-00ff\"";
     static const struct {
@@ -91,7 +91,7 @@ static void if_match_holds_for_the_same_tag_strongly(void **state)
     }
 }
 
-static void if_none_match_names_versions_that_a_write_may_not_find(void **state)
+static void if_none_match_of_write_lists_excluded_versions(void **state)
 {
     static const struct {
         const char *header, *versions;
@@ -109,7 +109,7 @@ static void if_none_match_names_versions_that_a_write_may_not_find(void **state)
     }
 }
 
-static void if_match_names_versions_whatever_the_answer(void **state)
+static void if_match_of_write_lists_versions_of_any_answer(void **state)
 {
     static const struct {
         const char *header, *versions;
@@ -153,7 +153,7 @@ static long most_memory(void)
 }
 
 /* httpd makes one header of up to a hundred fields of 8 KB. */
-static void many_tags_take_memory_in_proportion(void **state)
+static void list_of_many_tags_takes_linear_memory(void **state)
 {
     const char *header = repeated(*state, "\"1-0\",", 20000);
     long before = most_memory();
@@ -162,7 +162,7 @@ static void many_tags_take_memory_in_proportion(void **state)
     assert_in_range(most_memory() - before, 0, 50 * 1024);
 }
 
-static void a_tag_made_here_matches_itself(void **state)
+static void generated_etag_matches_itself(void **state)
 {
     const char *tag = reg_etag(*state, "41", "{}");
 
@@ -173,13 +173,13 @@ static void a_tag_made_here_matches_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_tag_tells_version_and_answer_apart),
-        POOL_TEST(if_none_match_compares_all_of_a_tag_weakly),
-        POOL_TEST(if_match_holds_for_the_same_tag_strongly),
-        POOL_TEST(if_none_match_names_versions_that_a_write_may_not_find),
-        POOL_TEST(if_match_names_versions_whatever_the_answer),
-        POOL_TEST(many_tags_take_memory_in_proportion),
-        POOL_TEST(a_tag_made_here_matches_itself),
+        POOL_TEST(etag_of_other_version_or_answer_differs),
+        POOL_TEST(if_none_match_compares_whole_tag_weakly),
+        POOL_TEST(if_match_compares_tag_strongly),
+        POOL_TEST(if_none_match_of_write_lists_excluded_versions),
+        POOL_TEST(if_match_of_write_lists_versions_of_any_answer),
+        POOL_TEST(list_of_many_tags_takes_linear_memory),
+        POOL_TEST(generated_etag_matches_itself),
     };
 
     return RUN_TESTS(tests);

@@ -36,8 +36,7 @@ static const struct {
     {NULL, FIELDS("{}"),
      "events_create(<id>, " OCCURRENCE ", u, {}, <id>, NULL, NULL, NULL, NULL, NULL)"},
 
-    /* What is in the fields is the registrant's own business; as a new user's, only what
-     * is well-formed is taken. */
+    /* Any fields are stored; only well-formed ones are used for a new user. */
     {NULL,
      FIELDS("{\"email\":\"no address\",\"firstName\":1,\"lastName\":null,\"phone\":[]}"),
      "events_create(<id>, " OCCURRENCE ", u, {\"email\":\"no address\",\"firstName\":1,"
@@ -53,7 +52,7 @@ static const struct {
      "\"x\":{\"email\":\"a@b\"}}, <id>, NULL, NULL, NULL, NULL, NULL)"},
 };
 
-static void a_registration_is_created(void **state)
+static void valid_event_registration_is_created(void **state)
 {
     for (size_t i = 0; i < LENGTH(good); i++) {
         fake_host_t host = {.pool = *state,
@@ -97,7 +96,7 @@ static const struct {
      "externalUserId fields occurrenceId"},
 };
 
-static void every_field_at_fault_is_named(void **state)
+static void invalid_event_fields_are_all_named(void **state)
 {
     fake_host_t host = {.pool = *state};
 
@@ -112,7 +111,7 @@ static void every_field_at_fault_is_named(void **state)
     }
 }
 
-static void an_external_user_id_has_255_characters_at_most(void **state)
+static void external_user_id_over_255_characters_is_invalid(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{}"}};
 
@@ -168,7 +167,7 @@ static const struct {
      "events_delete(" ID ", true, 3, " ORGANIZATION ", <id>)"},
 };
 
-static void a_request_is_handed_on(void **state)
+static void event_request_values_reach_operation(void **state)
 {
     static const reg_outcome_t outcomes[] = {[REG_METHOD_GET] = REG_FOUND,
                                              [REG_METHOD_PUT] = REG_UPDATED,
@@ -195,7 +194,7 @@ static void a_request_is_handed_on(void **state)
     }
 }
 
-static void what_is_wrong_with_a_request_is_named(void **state)
+static void invalid_event_request_names_fault(void **state)
 {
     static const struct {
         reg_method_t method;
@@ -237,7 +236,7 @@ static void what_is_wrong_with_a_request_is_named(void **state)
  * Outcomes
  */
 
-static void an_outcome_has_its_status_and_words(void **state)
+static void event_outcome_has_status_and_message(void **state)
 {
     static const struct {
         reg_method_t method;
@@ -282,7 +281,7 @@ static void an_outcome_has_its_status_and_words(void **state)
     }
 }
 
-static void a_get_of_what_the_client_has_is_answered_304(void **state)
+static void get_with_current_etag_is_304(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "3", "{\"a\":1}"}};
     const char *tag = header(
@@ -317,8 +316,8 @@ static void a_get_of_what_the_client_has_is_answered_304(void **state)
     }
 }
 
-/* The operation compares it: what was done is told, whatever the client has. */
-static void a_change_is_never_answered_304(void **state)
+/* The operation compares the tag; its result is returned whatever tag the client has. */
+static void write_with_current_etag_is_never_304(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_UPDATED, "3", "{\"a\":1}"}};
     reg_request_t *request =
@@ -330,7 +329,7 @@ static void a_change_is_never_answered_304(void **state)
     assert_text("most bytes", host.values[6 + 3], "65536");
 }
 
-static void a_size_that_is_refused_names_field_and_limit(void **state)
+static void outcome_too_large_names_field_and_limit(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_TOO_LARGE, "fields", NULL}};
     const reg_reply_t *reply = reg_serve(
@@ -344,15 +343,15 @@ static void a_size_that_is_refused_names_field_and_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_registration_is_created),
-        POOL_TEST(every_field_at_fault_is_named),
-        POOL_TEST(an_external_user_id_has_255_characters_at_most),
-        POOL_TEST(a_request_is_handed_on),
-        POOL_TEST(what_is_wrong_with_a_request_is_named),
-        POOL_TEST(an_outcome_has_its_status_and_words),
-        POOL_TEST(a_get_of_what_the_client_has_is_answered_304),
-        POOL_TEST(a_change_is_never_answered_304),
-        POOL_TEST(a_size_that_is_refused_names_field_and_limit),
+        POOL_TEST(valid_event_registration_is_created),
+        POOL_TEST(invalid_event_fields_are_all_named),
+        POOL_TEST(external_user_id_over_255_characters_is_invalid),
+        POOL_TEST(event_request_values_reach_operation),
+        POOL_TEST(invalid_event_request_names_fault),
+        POOL_TEST(event_outcome_has_status_and_message),
+        POOL_TEST(get_with_current_etag_is_304),
+        POOL_TEST(write_with_current_etag_is_never_304),
+        POOL_TEST(outcome_too_large_names_field_and_limit),
     };
 
     return RUN_TESTS(tests);

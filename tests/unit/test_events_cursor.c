@@ -9,7 +9,7 @@
 #define A "4c4f93e6-38bb-4a1e-8286-e89f9853cf52"
 
 /* An item, its order, and the place behind it. */
-static void a_cursor_stands_for_a_place(void **state)
+static void cursor_encodes_position(void **state)
 {
 #define ITEM                                                                             \
     "{\"id\":\"" A "\",\"createdAt\":\"2025-01-01T00:00:00.000Z\","                      \
@@ -52,7 +52,7 @@ static void a_cursor_stands_for_a_place(void **state)
     }
 }
 
-static void a_text_that_is_no_cursor_is_none(void **state)
+static void cursor_of_other_text_is_invalid(void **state)
 {
     static const struct {
         const char *sort, *text;
@@ -90,8 +90,8 @@ static void a_text_that_is_no_cursor_is_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_cursor_stands_for_a_place),
-        POOL_TEST(a_text_that_is_no_cursor_is_none),
+        POOL_TEST(cursor_encodes_position),
+        POOL_TEST(cursor_of_other_text_is_invalid),
     };
 
     return RUN_TESTS(tests);

@@ -67,7 +67,7 @@ static const struct {
     {"sort=email", "10, 1, email, false, NULL, NULL, NULL, NULL, NULL, false, NULL"},
 };
 
-static void a_search_is_handed_on(void **state)
+static void search_parameters_reach_operation(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
 
@@ -83,7 +83,7 @@ static void a_search_is_handed_on(void **state)
     }
 }
 
-static void a_search_is_limited_to_the_organization(void **state)
+static void search_with_organization_is_limited_to_it(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
     reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
@@ -93,7 +93,7 @@ static void a_search_is_limited_to_the_organization(void **state)
     assert_text("organization", host.values[10], A);
 }
 
-static void every_wrong_parameter_is_named(void **state)
+static void search_with_invalid_parameters_names_all(void **state)
 {
     static const struct {
         const char *query, *fields;
@@ -155,7 +155,7 @@ static void every_wrong_parameter_is_named(void **state)
     }
 }
 
-static void a_search_text_has_255_characters_at_most(void **state)
+static void search_text_over_255_characters_is_invalid(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
 
@@ -171,9 +171,9 @@ static void a_search_text_has_255_characters_at_most(void **state)
 /* The cursor behind an item of which only the id and the creation are known. */
 #define CURSOR_ITEM "{\"id\":\"" A "\",\"createdAt\":\"2025-01-01T00:00:00.000Z\"}"
 
-/* A page, and the links to the others. AFTER stands for the cursor behind its last item.
- */
-static void a_page_tells_where_the_others_are(void **state)
+/* A page and its links to other pages. AFTER stands for the cursor after its last
+ * item. */
+static void page_links_to_other_pages(void **state)
 {
     static const struct {
         const char *query;
@@ -196,12 +196,12 @@ static void a_page_tells_where_the_others_are(void **state)
         {"page=7", REG_FOUND, "11", "page=1 first, page=2 prev, page=2 last"},
         {"page=7", REG_FOUND, "0", "page=1 first, page=1 prev, page=1 last"},
 
-        /* Nobody has counted so many. */
+        /* The total is not counted. */
         {"limit=50", REG_MORE, NULL, "limit=50&page=1 first, limit=50&page=2&AFTER next"},
         {"page=2147483647", REG_MORE, NULL,
          "page=1 first, page=2147483646 prev, page=2147483647&AFTER next"},
 
-        /* What was asked for stays, once; the page is replaced. */
+        /* The other parameters are kept, once; the page is replaced. */
         {"search=a+b%26&status=PENDING&status=CONFIRMED&bom=1", REG_MORE, NULL,
          "status=CONFIRMED&search=a+b%26&bom=1&page=1 first, "
          "status=CONFIRMED&search=a+b%26&bom=1&page=2&AFTER next"},
@@ -248,8 +248,7 @@ static void a_page_tells_where_the_others_are(void **state)
     }
 }
 
-static void
-before_an_empty_page_of_nobody_knows_how_many_there_is_no_telling(void **state)
+static void empty_page_of_unknown_total_links_to_first_only(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, NULL, "[]"}};
 
@@ -257,7 +256,7 @@ before_an_empty_page_of_nobody_knows_how_many_there_is_no_telling(void **state)
                 "</mount?page=1>; rel=\"first\"");
 }
 
-static void long_parameters_are_in_one_link_only(void **state)
+static void page_with_long_parameters_has_one_link(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_MORE, "100", "[" CURSOR_ITEM "]"}};
 
@@ -277,7 +276,7 @@ static void long_parameters_are_in_one_link_only(void **state)
 }
 
 /* The cursor takes the place of the page's number. */
-static void a_page_begins_behind_the_cursor(void **state)
+static void page_with_cursor_begins_after_it(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
     const reg_position_t place = {.id = A, .text = "Caf\xC3\xA9"};
@@ -294,7 +293,7 @@ static void a_page_begins_behind_the_cursor(void **state)
     assert_text("gone", fields_at_fault(*state, search(&host, query)), "after");
 }
 
-static void a_search_that_fails_has_no_pages(void **state)
+static void failed_search_has_no_links(void **state)
 {
     static const struct {
         reg_outcome_t outcome;
@@ -311,7 +310,7 @@ static void a_search_that_fails_has_no_pages(void **state)
     }
 }
 
-static void the_largest_page_may_be_smaller_than_the_usual_one(void **state)
+static void maximum_page_size_below_default_is_used(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
     reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_GET, "", NULL);
@@ -358,7 +357,7 @@ static reg_reply_t *search_as(fake_host_t *host, const char *accept, const char 
     return reg_serve(request);
 }
 
-static void a_list_has_the_form_that_is_accepted(void **state)
+static void list_has_accepted_format(void **state)
 {
     static const struct {
         const char *accept, *array, *content_type, *body;
@@ -395,7 +394,7 @@ static void a_list_has_the_form_that_is_accepted(void **state)
     }
 }
 
-static void a_table_may_have_a_mark_before_it(void **state)
+static void csv_list_with_bom_parameter_starts_with_bom(void **state)
 {
     static const struct {
         const char *accept, *query, *body;
@@ -419,7 +418,7 @@ static void a_table_may_have_a_mark_before_it(void **state)
     }
 }
 
-static void an_error_has_the_form_that_it_always_has(void **state)
+static void error_of_csv_list_is_json(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_UNAVAILABLE, NULL, NULL}};
 
@@ -430,7 +429,7 @@ static void an_error_has_the_form_that_it_always_has(void **state)
 }
 
 /* A page, and whatever is JSON, does not need one. */
-static void a_whole_list_needs_a_thread(void **state)
+static void whole_list_without_thread_is_503(void **state)
 {
     static const struct {
         const char *accept, *query;
@@ -458,7 +457,7 @@ static void a_whole_list_needs_a_thread(void **state)
 /* What the operation is given after "events_search(limit, 1, createdAt, " */
 #define NOWHERE "NULL, NULL, NULL, NULL, NULL, false, NULL, "
 
-static void a_whole_list_is_read_part_by_part(void **state)
+static void whole_list_is_read_in_parts(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_MORE, NULL, both}};
     reg_reply_t *reply = search_as(&host, "text/csv", "sort=createdAt+ASC");
@@ -485,7 +484,7 @@ static void a_whole_list_is_read_part_by_part(void **state)
     assert_null(reply->more);
 }
 
-static void a_part_is_no_larger_than_it_has_to_be(void **state)
+static void part_of_list_is_limited_in_size(void **state)
 {
     static const reg_settings_t settings = {.max_page_size = 1000};
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "0", "[]"}};
@@ -500,7 +499,7 @@ static void a_part_is_no_larger_than_it_has_to_be(void **state)
     assert_text("page", host.values[0], "1000");
 }
 
-static void a_list_that_cannot_be_read_on_says_so(void **state)
+static void whole_list_failing_between_parts_is_cut_off(void **state)
 {
     static const reg_answer_t answers[] = {
         {REG_UNAVAILABLE, NULL, NULL}, {REG_FAULT, NULL, NULL}, {REG_MORE, NULL, NULL}};
@@ -514,7 +513,7 @@ static void a_list_that_cannot_be_read_on_says_so(void **state)
     }
 }
 
-static void a_page_ends_where_it_ends(void **state)
+static void page_in_parts_ends_at_page_size(void **state)
 {
     static const struct {
         const char *accept, *query;
@@ -530,7 +529,7 @@ static void a_page_ends_where_it_ends(void **state)
     }
 }
 
-static void a_whole_list_is_sorted_by_what_does_not_change(void **state)
+static void whole_list_is_sorted_by_constant_columns(void **state)
 {
     static const struct {
         const char *query;
@@ -554,25 +553,25 @@ static void a_whole_list_is_sorted_by_what_does_not_change(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_search_is_handed_on),
-        POOL_TEST(a_search_is_limited_to_the_organization),
-        POOL_TEST(every_wrong_parameter_is_named),
-        POOL_TEST(a_search_text_has_255_characters_at_most),
-        POOL_TEST(a_page_tells_where_the_others_are),
-        POOL_TEST(before_an_empty_page_of_nobody_knows_how_many_there_is_no_telling),
-        POOL_TEST(long_parameters_are_in_one_link_only),
-        POOL_TEST(a_page_begins_behind_the_cursor),
-        POOL_TEST(a_table_may_have_a_mark_before_it),
-        POOL_TEST(a_search_that_fails_has_no_pages),
-        POOL_TEST(the_largest_page_may_be_smaller_than_the_usual_one),
-        POOL_TEST(a_list_has_the_form_that_is_accepted),
-        POOL_TEST(an_error_has_the_form_that_it_always_has),
-        POOL_TEST(a_whole_list_needs_a_thread),
-        POOL_TEST(a_whole_list_is_read_part_by_part),
-        POOL_TEST(a_part_is_no_larger_than_it_has_to_be),
-        POOL_TEST(a_list_that_cannot_be_read_on_says_so),
-        POOL_TEST(a_page_ends_where_it_ends),
-        POOL_TEST(a_whole_list_is_sorted_by_what_does_not_change),
+        POOL_TEST(search_parameters_reach_operation),
+        POOL_TEST(search_with_organization_is_limited_to_it),
+        POOL_TEST(search_with_invalid_parameters_names_all),
+        POOL_TEST(search_text_over_255_characters_is_invalid),
+        POOL_TEST(page_links_to_other_pages),
+        POOL_TEST(empty_page_of_unknown_total_links_to_first_only),
+        POOL_TEST(page_with_long_parameters_has_one_link),
+        POOL_TEST(page_with_cursor_begins_after_it),
+        POOL_TEST(csv_list_with_bom_parameter_starts_with_bom),
+        POOL_TEST(failed_search_has_no_links),
+        POOL_TEST(maximum_page_size_below_default_is_used),
+        POOL_TEST(list_has_accepted_format),
+        POOL_TEST(error_of_csv_list_is_json),
+        POOL_TEST(whole_list_without_thread_is_503),
+        POOL_TEST(whole_list_is_read_in_parts),
+        POOL_TEST(part_of_list_is_limited_in_size),
+        POOL_TEST(whole_list_failing_between_parts_is_cut_off),
+        POOL_TEST(page_in_parts_ends_at_page_size),
+        POOL_TEST(whole_list_is_sorted_by_constant_columns),
     };
 
     return RUN_TESTS(tests);

@@ -111,7 +111,7 @@ static const reg_reply_t *post(fake_host_t *host, const char *body)
     return reg_serve(request_for(host, REG_API_FAMILIES, REG_METHOD_POST, "", body));
 }
 
-static void the_first_check_that_fails_answers(void **state)
+static void first_failed_family_check_is_answered(void **state)
 {
     fake_host_t host = {.pool = *state};
 
@@ -126,7 +126,7 @@ static void the_first_check_that_fails_answers(void **state)
     }
 }
 
-static void lengths_have_a_limit(void **state)
+static void field_over_length_limit_is_invalid(void **state)
 {
     const char *const accent = "\xC3\xA9";
     const struct {
@@ -158,7 +158,7 @@ static void lengths_have_a_limit(void **state)
 }
 
 /* A good body, and the children that the operation is given. */
-static void children_are_given_once_each_in_their_order(void **state)
+static void duplicate_children_are_removed_in_order(void **state)
 {
     static const struct {
         const char *children, *given;
@@ -213,7 +213,7 @@ static clock_t time_to_refuse(fake_host_t *host, const char *body)
 }
 
 /* Made so that they have one hash, a body of them once took a core for seconds. */
-static void ids_that_collide_take_no_longer_than_others(void **state)
+static void colliding_child_ids_take_linear_time(void **state)
 {
     enum { COUNT = 1 << 14 };
     fake_host_t host = {.pool = *state};
@@ -226,7 +226,7 @@ static void ids_that_collide_take_no_longer_than_others(void **state)
                       + CLOCKS_PER_SEC / 10);
 }
 
-static void a_family_is_created(void **state)
+static void valid_family_is_created(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{\"id\":\"x\"}"}};
     const reg_reply_t *reply = post(&host, GOOD);
@@ -236,7 +236,7 @@ static void a_family_is_created(void **state)
     assert_text("Location", header(reply, "Location"), NULL);
 }
 
-static void a_password_is_kept_as_bcrypt_only(void **state)
+static void password_reaches_operation_as_bcrypt_hash_only(void **state)
 {
     static const struct {
         const char *json, *password, *wrong;
@@ -267,7 +267,7 @@ static void a_password_is_kept_as_bcrypt_only(void **state)
     }
 }
 
-static void the_same_password_has_another_hash_each_time(void **state)
+static void same_password_has_different_hashes(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
     const char *first;
@@ -278,7 +278,7 @@ static void the_same_password_has_another_hash_each_time(void **state)
     assert_string_not_equal(first, host.values[2]);
 }
 
-static void what_is_refused_costs_no_hash(void **state)
+static void refused_family_is_not_hashed(void **state)
 {
     static const reg_answer_t answers[] = {{REG_DUPLICATE, NULL, NULL},
                                            {REG_CHILDREN_UNKNOWN, CHILD1, NULL},
@@ -296,8 +296,8 @@ static void what_is_refused_costs_no_hash(void **state)
     }
 }
 
-/* The second call has the id of the first, by which a repetition is recognized. */
-static void a_password_is_hashed_when_the_rest_is_right(void **state)
+/* The second call has the id of the first, so that a retry is recognized. */
+static void acceptable_family_is_hashed_once(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
 
@@ -307,8 +307,8 @@ static void a_password_is_hashed_when_the_rest_is_right(void **state)
     assert_int_equal(host.hashing, 0);
 }
 
-/* Another request may have registered the same meanwhile. */
-static void after_a_wait_it_is_checked_again(void **state)
+/* Another request may have registered the same family during the wait. */
+static void family_after_wait_for_hashing_is_checked_again(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}, .waits = 1};
 
@@ -319,7 +319,7 @@ static void after_a_wait_it_is_checked_again(void **state)
     assert_true(host.hash_took > 0);
 }
 
-static void a_turn_that_is_not_used_is_not_taken_for_a_hash(void **state)
+static void family_taken_during_wait_reports_no_hash_time(void **state)
 {
     fake_host_t host = {.pool = *state,
                         .answer = {REG_CREATED, NULL, "{}"},
@@ -332,7 +332,7 @@ static void a_turn_that_is_not_used_is_not_taken_for_a_hash(void **state)
     assert_int_equal(host.hash_took, 0);
 }
 
-static void without_a_turn_to_hash_it_is_503(void **state)
+static void family_without_turn_to_hash_is_503(void **state)
 {
     fake_host_t host = {
         .pool = *state, .answer = {REG_CREATED, NULL, "{}"}, .no_hashing = 1};
@@ -343,7 +343,7 @@ static void without_a_turn_to_hash_it_is_503(void **state)
 }
 
 /* bcrypt takes no cost over 31. */
-static void a_password_that_cannot_be_hashed_is_500(void **state)
+static void password_failing_to_hash_is_500(void **state)
 {
     static const reg_settings_t settings = {.max_body = 1048576, .password_cost = 32};
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
@@ -356,7 +356,7 @@ static void a_password_that_cannot_be_hashed_is_500(void **state)
     assert_int_equal(host.hashing, 0);
 }
 
-static void an_outcome_is_worded_as_the_service_words_it(void **state)
+static void family_outcome_has_status_and_message(void **state)
 {
     static const struct {
         reg_answer_t answer;
@@ -405,20 +405,20 @@ static void an_outcome_is_worded_as_the_service_words_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(the_first_check_that_fails_answers),
-        POOL_TEST(lengths_have_a_limit),
-        POOL_TEST(children_are_given_once_each_in_their_order),
-        POOL_TEST(ids_that_collide_take_no_longer_than_others),
-        POOL_TEST(a_family_is_created),
-        POOL_TEST(a_password_is_kept_as_bcrypt_only),
-        POOL_TEST(the_same_password_has_another_hash_each_time),
-        POOL_TEST(what_is_refused_costs_no_hash),
-        POOL_TEST(a_password_is_hashed_when_the_rest_is_right),
-        POOL_TEST(after_a_wait_it_is_checked_again),
-        POOL_TEST(a_turn_that_is_not_used_is_not_taken_for_a_hash),
-        POOL_TEST(without_a_turn_to_hash_it_is_503),
-        POOL_TEST(a_password_that_cannot_be_hashed_is_500),
-        POOL_TEST(an_outcome_is_worded_as_the_service_words_it),
+        POOL_TEST(first_failed_family_check_is_answered),
+        POOL_TEST(field_over_length_limit_is_invalid),
+        POOL_TEST(duplicate_children_are_removed_in_order),
+        POOL_TEST(colliding_child_ids_take_linear_time),
+        POOL_TEST(valid_family_is_created),
+        POOL_TEST(password_reaches_operation_as_bcrypt_hash_only),
+        POOL_TEST(same_password_has_different_hashes),
+        POOL_TEST(refused_family_is_not_hashed),
+        POOL_TEST(acceptable_family_is_hashed_once),
+        POOL_TEST(family_after_wait_for_hashing_is_checked_again),
+        POOL_TEST(family_taken_during_wait_reports_no_hash_time),
+        POOL_TEST(family_without_turn_to_hash_is_503),
+        POOL_TEST(password_failing_to_hash_is_500),
+        POOL_TEST(family_outcome_has_status_and_message),
     };
 
     return RUN_TESTS(tests);

@@ -6,189 +6,190 @@
 
 #include <pthread.h>
 
-/* Long enough for a thread to have begun to wait; nothing fails if it has not. */
-#define A_MOMENT apr_time_from_msec(50)
+/* Enough for a thread to begin to wait; the test passes if it has not. */
+#define SHORT_TIME apr_time_from_msec(50)
 
-/* So long that a thread that waits for it has been forgotten. */
-#define FOR_EVER apr_time_from_sec(20)
+/* A thread that waits for so long was never woken. */
+#define LONG_TIME apr_time_from_sec(20)
 
-/* A visit to the gate in a thread of its own. cmocka's assertions work in the main thread
- * only, so a visitor notes what it saw. */
+/* A thread that enters the semaphore and leaves it. cmocka's assertions work in the main
+ * thread only, so the thread records its results. */
 typedef struct {
     pthread_t thread;
-    pid_t id; /* of the thread, once it asks */
-    reg_semaphore_t *gate;
-    apr_interval_time_t patience;
+    pid_t id; /* of the thread, set before it enters */
+    reg_semaphore_t *semaphore;
+    apr_interval_time_t timeout;
     int stays; /* it does not leave by itself */
     int entered;
     apr_interval_time_t took;
-} visitor_t;
+} client_t;
 
-static void *visit(void *data)
+static void *enter_and_leave(void *data)
 {
-    visitor_t *visitor = data;
+    client_t *client = data;
     apr_time_t start = apr_time_now();
 
-    __atomic_store_n(&visitor->id, gettid(), __ATOMIC_SEQ_CST);
-    visitor->entered = reg_semaphore_enter(visitor->gate, start + visitor->patience);
-    visitor->took = apr_time_now() - start;
-    if (visitor->entered && !visitor->stays) {
-        reg_semaphore_leave(visitor->gate);
+    __atomic_store_n(&client->id, gettid(), __ATOMIC_SEQ_CST);
+    client->entered = reg_semaphore_enter(client->semaphore, start + client->timeout);
+    client->took = apr_time_now() - start;
+    if (client->entered && !client->stays) {
+        reg_semaphore_leave(client->semaphore);
     }
     return NULL;
 }
 
-static void send_in(visitor_t *visitor, reg_semaphore_t *gate,
-                    apr_interval_time_t patience)
+static void start_client(client_t *client, reg_semaphore_t *semaphore,
+                         apr_interval_time_t timeout)
 {
-    *visitor = (visitor_t){.gate = gate, .patience = patience};
-    assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
+    *client = (client_t){.semaphore = semaphore, .timeout = timeout};
+    assert_int_equal(0, pthread_create(&client->thread, NULL, enter_and_leave, client));
 }
 
-static void send_in_to_stay(visitor_t *visitor, reg_semaphore_t *gate)
+static void start_staying_client(client_t *client, reg_semaphore_t *semaphore)
 {
-    *visitor = (visitor_t){.gate = gate, .patience = FOR_EVER, .stays = 1};
-    assert_int_equal(0, pthread_create(&visitor->thread, NULL, visit, visitor));
+    *client = (client_t){.semaphore = semaphore, .timeout = LONG_TIME, .stays = 1};
+    assert_int_equal(0, pthread_create(&client->thread, NULL, enter_and_leave, client));
 }
 
-static void await(visitor_t *visitors, int count)
+static void join_clients(client_t *clients, int count)
 {
     for (int i = 0; i < count; i++) {
-        pthread_join(visitors[i].thread, NULL);
+        pthread_join(clients[i].thread, NULL);
     }
 }
 
-/* Whether the calling thread gets in by that time. */
-static int enters(reg_semaphore_t *gate, apr_interval_time_t patience)
+/* Whether the calling thread can enter in that time. */
+static int can_enter(reg_semaphore_t *semaphore, apr_interval_time_t timeout)
 {
-    return reg_semaphore_enter(gate, apr_time_now() + patience);
+    return reg_semaphore_enter(semaphore, apr_time_now() + timeout);
 }
 
-/* Goes in and stays. */
-static void occupy(reg_semaphore_t *gate)
+/* Enters and stays. */
+static void occupy(reg_semaphore_t *semaphore)
 {
-    assert_true(enters(gate, FOR_EVER));
+    assert_true(can_enter(semaphore, LONG_TIME));
 }
 
-static void no_more_are_inside_than_there_are_places(void **state)
+static void thread_over_limit_does_not_enter(void **state)
 {
-    reg_semaphore_t *gate = reg_semaphore_make(*state, 2);
+    reg_semaphore_t *semaphore = reg_semaphore_make(*state, 2);
 
-    occupy(gate);
-    occupy(gate);
-    assert_false(enters(gate, A_MOMENT));
-    reg_semaphore_leave(gate);
-    occupy(gate);
-    assert_false(enters(gate, A_MOMENT));
+    occupy(semaphore);
+    occupy(semaphore);
+    assert_false(can_enter(semaphore, SHORT_TIME));
+    reg_semaphore_leave(semaphore);
+    occupy(semaphore);
+    assert_false(can_enter(semaphore, SHORT_TIME));
 }
 
-static void who_waits_is_turned_away_at_the_deadline(void **state)
+static void waiting_thread_at_deadline_is_refused(void **state)
 {
-    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
-    visitor_t visitor;
+    reg_semaphore_t *semaphore = reg_semaphore_make(*state, 1);
+    client_t client;
 
-    occupy(gate);
-    send_in(&visitor, gate, apr_time_from_msec(200));
-    await(&visitor, 1);
-    assert_false(visitor.entered);
-    assert_in_range(visitor.took, apr_time_from_msec(200), apr_time_from_sec(5));
+    occupy(semaphore);
+    start_client(&client, semaphore, apr_time_from_msec(200));
+    join_clients(&client, 1);
+    assert_false(client.entered);
+    assert_in_range(client.took, apr_time_from_msec(200), apr_time_from_sec(5));
 
-    send_in(&visitor, gate, -A_MOMENT);
-    await(&visitor, 1);
-    assert_false(visitor.entered);
-    assert_in_range(visitor.took, 0, apr_time_from_sec(5));
+    start_client(&client, semaphore, -SHORT_TIME);
+    join_clients(&client, 1);
+    assert_false(client.entered);
+    assert_in_range(client.took, 0, apr_time_from_sec(5));
 }
 
-static void who_waits_gets_in_when_somebody_leaves(void **state)
+static void waiting_threads_enter_after_leave(void **state)
 {
-    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
-    visitor_t visitors[8];
+    reg_semaphore_t *semaphore = reg_semaphore_make(*state, 1);
+    client_t clients[8];
 
-    occupy(gate);
+    occupy(semaphore);
     for (int i = 0; i < 8; i++) {
-        send_in(&visitors[i], gate, FOR_EVER);
+        start_client(&clients[i], semaphore, LONG_TIME);
     }
-    apr_sleep(A_MOMENT);
-    reg_semaphore_leave(gate);
-    await(visitors, 8);
+    apr_sleep(SHORT_TIME);
+    reg_semaphore_leave(semaphore);
+    join_clients(clients, 8);
     for (int i = 0; i < 8; i++) {
-        assert_true(visitors[i].entered);
-        assert_in_range(visitors[i].took, 0, FOR_EVER / 2);
+        assert_true(clients[i].entered);
+        assert_in_range(clients[i].took, 0, LONG_TIME / 2);
     }
 }
 
-/* Who comes later does not overtake, though it asks at the very moment at which a place
- * becomes free, when the threads that wait are asleep. */
-static void who_came_first_gets_in_first(void **state)
+/* The calling thread does not overtake, although it tries to enter at the moment at which
+ * a place becomes free, while the waiting threads are asleep. */
+static void waiting_threads_enter_in_fifo_order(void **state)
 {
-    reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
-    visitor_t visitors[8];
+    reg_semaphore_t *semaphore = reg_semaphore_make(*state, 1);
+    client_t clients[8];
 
-    occupy(gate);
+    occupy(semaphore);
     for (int i = 0; i < 8; i++) {
-        send_in_to_stay(&visitors[i], gate);
-        await_sleep(&visitors[i].id);
+        start_staying_client(&clients[i], semaphore);
+        await_sleep(&clients[i].id);
     }
     for (int i = 0; i < 8; i++) {
-        reg_semaphore_leave(gate);
-        assert_false(enters(gate, A_MOMENT));
-        await(&visitors[i], 1); /* in this order, or the test hangs */
-        assert_true(visitors[i].entered);
+        reg_semaphore_leave(semaphore);
+        assert_false(can_enter(semaphore, SHORT_TIME));
+        join_clients(&clients[i], 1); /* in this order, or the test hangs */
+        assert_true(clients[i].entered);
     }
 }
 
-static void a_limit_lowers_the_number_of_places_and_never_raises_it(void **state)
+static void limit_lowers_places_and_never_raises_them(void **state)
 {
-    reg_semaphore_t *gate = reg_semaphore_make(*state, 3);
+    reg_semaphore_t *semaphore = reg_semaphore_make(*state, 3);
 
-    reg_semaphore_limit(gate, 5);
-    reg_semaphore_limit(gate, 2);
-    reg_semaphore_limit(gate, 3);
-    occupy(gate);
-    occupy(gate);
-    assert_false(enters(gate, A_MOMENT));
+    reg_semaphore_limit(semaphore, 5);
+    reg_semaphore_limit(semaphore, 2);
+    reg_semaphore_limit(semaphore, 3);
+    occupy(semaphore);
+    occupy(semaphore);
+    assert_false(can_enter(semaphore, SHORT_TIME));
 }
 
 /*
- * A thread that leaves wakes the first that waits. If that one gives up at this very
- * moment, the next must get the place. The moment is met by luck, so it is tried often.
+ * A thread that leaves wakes the first waiting thread. If that one leaves the queue at
+ * this moment, the next thread must get the place. The race is rare, so it is tried
+ * often.
  */
-static void a_place_is_not_lost_on_one_who_gives_up(void **state)
+static void place_freed_at_deadline_goes_to_next_thread(void **state)
 {
     for (int i = 0; i < 300; i++) {
-        reg_semaphore_t *gate = reg_semaphore_make(*state, 1);
-        visitor_t hasty, patient;
+        reg_semaphore_t *semaphore = reg_semaphore_make(*state, 1);
+        client_t first, second;
         apr_time_t deadline = apr_time_now() + apr_time_from_msec(5);
         apr_interval_time_t early = i % 60; /* microseconds */
 
-        occupy(gate);
-        send_in(&hasty, gate, deadline - apr_time_now());
-        apr_sleep(apr_time_from_msec(2)); /* so that the hasty one is first in line */
-        send_in(&patient, gate, FOR_EVER);
+        occupy(semaphore);
+        start_client(&first, semaphore, deadline - apr_time_now());
+        apr_sleep(apr_time_from_msec(2)); /* so that this thread is first in the queue */
+        start_client(&second, semaphore, LONG_TIME);
         while (apr_time_now() < deadline - early) {
         }
-        reg_semaphore_leave(gate);
-        await(&hasty, 1);
-        await(&patient, 1);
+        reg_semaphore_leave(semaphore);
+        join_clients(&first, 1);
+        join_clients(&second, 1);
         assert_number(
             apr_psprintf(*state, "try %d, %d us before the deadline", i, (int)early),
-            patient.entered && patient.took < FOR_EVER / 2, 1);
+            second.entered && second.took < LONG_TIME / 2, 1);
     }
 }
 
 /*
- * A crowd
+ * Many threads
  */
 
-enum { CROWD = 16, PLACES = 3, VISITS = 200 };
+enum { THREADS = 16, PLACES = 3, VISITS = 200 };
 
 static struct {
-    reg_semaphore_t *gate;
-    int inside, most_inside; /* kept with atomic operations */
-    int turned_away;
-} crowd;
+    reg_semaphore_t *semaphore;
+    int inside, most_inside; /* atomic */
+    int refused;
+} shared;
 
-static void note_most(int *most, int now)
+static void set_maximum(int *most, int now)
 {
     int before = __atomic_load_n(most, __ATOMIC_SEQ_CST);
 
@@ -198,48 +199,48 @@ static void note_most(int *most, int now)
     }
 }
 
-static void *come_and_go(void *data)
+static void *enter_often(void *data)
 {
     (void)data;
     for (int i = 0; i < VISITS; i++) {
-        if (!reg_semaphore_enter(crowd.gate, apr_time_now() + FOR_EVER)) {
-            __atomic_add_fetch(&crowd.turned_away, 1, __ATOMIC_SEQ_CST);
+        if (!reg_semaphore_enter(shared.semaphore, apr_time_now() + LONG_TIME)) {
+            __atomic_add_fetch(&shared.refused, 1, __ATOMIC_SEQ_CST);
             continue;
         }
-        note_most(&crowd.most_inside,
-                  __atomic_add_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST));
+        set_maximum(&shared.most_inside,
+                    __atomic_add_fetch(&shared.inside, 1, __ATOMIC_SEQ_CST));
         apr_sleep(i % 3 * 100);
-        __atomic_sub_fetch(&crowd.inside, 1, __ATOMIC_SEQ_CST);
-        reg_semaphore_leave(crowd.gate);
+        __atomic_sub_fetch(&shared.inside, 1, __ATOMIC_SEQ_CST);
+        reg_semaphore_leave(shared.semaphore);
     }
     return NULL;
 }
 
-static void a_crowd_gets_through(void **state)
+static void many_threads_all_enter(void **state)
 {
-    pthread_t threads[CROWD];
+    pthread_t threads[THREADS];
 
-    crowd.gate = reg_semaphore_make(*state, PLACES);
-    for (int i = 0; i < CROWD; i++) {
-        assert_int_equal(0, pthread_create(&threads[i], NULL, come_and_go, NULL));
+    shared.semaphore = reg_semaphore_make(*state, PLACES);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(0, pthread_create(&threads[i], NULL, enter_often, NULL));
     }
-    for (int i = 0; i < CROWD; i++) {
+    for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
-    assert_int_equal(crowd.turned_away, 0);
-    assert_int_equal(crowd.most_inside, PLACES);
+    assert_int_equal(shared.refused, 0);
+    assert_int_equal(shared.most_inside, PLACES);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(no_more_are_inside_than_there_are_places),
-        POOL_TEST(who_waits_is_turned_away_at_the_deadline),
-        POOL_TEST(who_waits_gets_in_when_somebody_leaves),
-        POOL_TEST(who_came_first_gets_in_first),
-        POOL_TEST(a_limit_lowers_the_number_of_places_and_never_raises_it),
-        POOL_TEST(a_place_is_not_lost_on_one_who_gives_up),
-        POOL_TEST(a_crowd_gets_through),
+        POOL_TEST(thread_over_limit_does_not_enter),
+        POOL_TEST(waiting_thread_at_deadline_is_refused),
+        POOL_TEST(waiting_threads_enter_after_leave),
+        POOL_TEST(waiting_threads_enter_in_fifo_order),
+        POOL_TEST(limit_lowers_places_and_never_raises_them),
+        POOL_TEST(place_freed_at_deadline_goes_to_next_thread),
+        POOL_TEST(many_threads_all_enter),
     };
 
     return RUN_TESTS(tests);

@@ -77,7 +77,7 @@ static const struct {
      "2024-02-29)"},
 };
 
-static void a_member_is_registered(void **state)
+static void valid_group_member_is_registered(void **state)
 {
     static const char location[] = "/mount/" GROUP "/users/" OTHER;
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, location, "{\"a\":1}"}};
@@ -166,7 +166,7 @@ static const struct {
      "groupMember.user.timeZone inviteCode"},
 };
 
-static void every_field_at_fault_is_named(void **state)
+static void invalid_member_fields_are_all_named(void **state)
 {
     fake_host_t host = {.pool = *state};
 
@@ -182,7 +182,7 @@ static void every_field_at_fault_is_named(void **state)
     }
 }
 
-static void a_birthday_may_be_today(void **state)
+static void birthday_today_is_valid(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "/x", "{}"}};
 
@@ -202,7 +202,7 @@ static void a_birthday_may_be_today(void **state)
     }
 }
 
-static void a_member_without_a_group_path_is_in_the_group_of_the_code(void **state)
+static void member_without_group_path_joins_group_of_code(void **state)
 {
     fake_host_t host = {.pool = *state,
                         .answer = {REG_CREATED, "/groups/x/users/y", "{}"}};
@@ -217,7 +217,7 @@ static void a_member_without_a_group_path_is_in_the_group_of_the_code(void **sta
 }
 
 /* What only the database knows, and the fields named for it. */
-static void what_the_database_finds_wrong_is_named(void **state)
+static void fault_found_by_database_names_field(void **state)
 {
     static const struct {
         const char *detail, *fields;
@@ -247,7 +247,7 @@ static void what_the_database_finds_wrong_is_named(void **state)
     }
 }
 
-static void an_outcome_has_its_status(void **state)
+static void group_outcome_has_status(void **state)
 {
     static const struct {
         reg_outcome_t outcome;
@@ -268,7 +268,7 @@ static void an_outcome_has_its_status(void **state)
     }
 }
 
-static void a_group_that_cannot_be_is_not_looked_for(void **state)
+static void group_of_invalid_id_is_404_without_call(void **state)
 {
     static const struct {
         const char *body;
@@ -286,7 +286,7 @@ static void a_group_that_cannot_be_is_not_looked_for(void **state)
     }
 }
 
-static void every_href_can_be_got(void **state)
+static void href_of_reply_leads_to_route(void **state)
 {
     static const struct {
         const char *path, *called; /* NULL: it cannot be, so it is not looked for */
@@ -321,14 +321,14 @@ static void every_href_can_be_got(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_member_is_registered),
-        POOL_TEST(every_field_at_fault_is_named),
-        POOL_TEST(a_birthday_may_be_today),
-        POOL_TEST(a_member_without_a_group_path_is_in_the_group_of_the_code),
-        POOL_TEST(what_the_database_finds_wrong_is_named),
-        POOL_TEST(an_outcome_has_its_status),
-        POOL_TEST(a_group_that_cannot_be_is_not_looked_for),
-        POOL_TEST(every_href_can_be_got),
+        POOL_TEST(valid_group_member_is_registered),
+        POOL_TEST(invalid_member_fields_are_all_named),
+        POOL_TEST(birthday_today_is_valid),
+        POOL_TEST(member_without_group_path_joins_group_of_code),
+        POOL_TEST(fault_found_by_database_names_field),
+        POOL_TEST(group_outcome_has_status),
+        POOL_TEST(group_of_invalid_id_is_404_without_call),
+        POOL_TEST(href_of_reply_leads_to_route),
     };
 
     return RUN_TESTS(tests);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What a request costs grows with its length and not with the square of it, whatever it
- * is made of. Measured as processor time, eight times the length against once. */
+/* The processor time of a request grows linearly with its length, for any contents.
+ * Measured for one length and for eight times that length. */
 
 #include "api_fixture.h"
 
@@ -90,7 +90,7 @@ static const struct {
     {"a path", REG_METHOD_GET, "", "", "/%d", IN(path)},
 };
 
-/* A piece as often as it fits into a length, counted. */
+/* A piece repeated as often as it fits into a length, with its number in it. */
 static const char *made_of(apr_pool_t *pool, const char *begin, const char *piece,
                            const char *end, int length)
 {
@@ -107,7 +107,8 @@ static const char *made_of(apr_pool_t *pool, const char *begin, const char *piec
     return text;
 }
 
-/* Processor time in microseconds; the least of some, as others use the processor too. */
+/* Processor time in microseconds; the minimum of several runs, as other processes use the
+ * processor too. */
 static int time_to_serve(const reg_request_t *request)
 {
     int least = INT_MAX;
@@ -137,7 +138,7 @@ static void assert_linear(const char *what, int once, int eight_times)
     }
 }
 
-static void a_body_costs_what_its_length_does(void **state)
+static void body_takes_linear_time(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{\"id\":\"x\"}"}};
 
@@ -155,7 +156,7 @@ static void a_body_costs_what_its_length_does(void **state)
     }
 }
 
-static void a_line_costs_what_its_length_does(void **state)
+static void header_and_query_take_linear_time(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_FOUND, "1", "[]"}};
 
@@ -191,7 +192,7 @@ static int time_to_collide(apr_pool_t *pool, int count)
     return (int)((clock() - start) * 1000000 / CLOCKS_PER_SEC);
 }
 
-static void the_square_is_noticed(void **state)
+static void control_quadratic_time_is_noticed(void **state)
 {
     assert_false(
         is_linear(time_to_collide(*state, 1 << 11), time_to_collide(*state, 1 << 14)));
@@ -200,9 +201,9 @@ static void the_square_is_noticed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_body_costs_what_its_length_does),
-        POOL_TEST(a_line_costs_what_its_length_does),
-        POOL_TEST(the_square_is_noticed),
+        POOL_TEST(body_takes_linear_time),
+        POOL_TEST(header_and_query_take_linear_time),
+        POOL_TEST(control_quadratic_time_is_noticed),
     };
 
     return RUN_TESTS(tests);

@@ -72,7 +72,7 @@ static const struct {
     {"\xFF", NULL},
 };
 
-static void a_key_is_read_quoted_or_bare(void **state)
+static void key_quoted_or_bare_is_read(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
 
@@ -88,7 +88,7 @@ static void a_key_is_read_quoted_or_bare(void **state)
     }
 }
 
-static void a_key_has_255_characters_at_most(void **state)
+static void key_over_255_characters_is_invalid(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
     const char *longest = repeated(*state, "k", 255);
@@ -106,8 +106,8 @@ static void a_key_has_255_characters_at_most(void **state)
     }
 }
 
-/* A request under the key "k", the operation that is called for it, and the fingerprint.
- */
+/* A request under the key "k", the operation that is called for it, and the
+ * fingerprint. */
 static const struct {
     reg_api_t api;
     const char *path, *body, *operation, *fingerprint;
@@ -131,7 +131,7 @@ static const struct {
      "events_create_under_key", "events_create,,36:" ID ",1:u,,,,,,,", 16},
 };
 
-static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
+static void fingerprint_of_other_values_differs(void **state)
 {
     for (size_t i = 0; i < LENGTH(requests); i++) {
         const char *row = requests[i].operation;
@@ -150,8 +150,8 @@ static void a_fingerprint_is_all_that_the_client_asks_for(void **state)
     }
 }
 
-/* The values of an id are those of its digits, in either case. */
-static void the_case_of_an_id_makes_no_other_request(void **state)
+/* Ids are compared without regard to the case of their digits. */
+static void fingerprint_of_id_in_other_case_is_equal(void **state)
 {
     static const struct {
         reg_api_t api;
@@ -197,7 +197,7 @@ static void the_case_of_an_id_makes_no_other_request(void **state)
     }
 }
 
-static void what_follows_is_what_the_operation_is_given_without_a_key(void **state)
+static void keyed_operation_gets_values_of_operation(void **state)
 {
     for (size_t i = 0; i < LENGTH(requests); i++) {
         fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
@@ -228,7 +228,7 @@ static const struct {
     {"m\xC3\xA9", NULL, "/mount", "k"},
 };
 
-static void a_key_is_the_caller_s_the_organization_s_and_the_path_s(void **state)
+static void key_scope_is_caller_organization_and_path(void **state)
 {
     const char *all[LENGTH(scopes)];
 
@@ -252,7 +252,7 @@ static void a_key_is_the_caller_s_the_organization_s_and_the_path_s(void **state
     }
 }
 
-static void a_key_belongs_to_one_session(void **state)
+static void key_scope_of_other_session_differs(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
     const char *first;
@@ -263,7 +263,7 @@ static void a_key_belongs_to_one_session(void **state)
     assert_string_not_equal(first, host.values[0]);
 }
 
-static void only_a_post_has_one(void **state)
+static void key_of_other_method_than_post_is_ignored(void **state)
 {
     static const reg_method_t methods[] = {REG_METHOD_GET, REG_METHOD_PUT,
                                            REG_METHOD_DELETE};
@@ -279,7 +279,7 @@ static void only_a_post_has_one(void **state)
     }
 }
 
-static void what_is_wrong_in_the_body_is_told_first(void **state)
+static void invalid_body_precedes_invalid_key(void **state)
 {
     fake_host_t host = {.pool = *state};
     const reg_reply_t *reply =
@@ -292,15 +292,15 @@ static void what_is_wrong_in_the_body_is_told_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_key_is_read_quoted_or_bare),
-        POOL_TEST(a_key_has_255_characters_at_most),
-        POOL_TEST(a_fingerprint_is_all_that_the_client_asks_for),
-        POOL_TEST(the_case_of_an_id_makes_no_other_request),
-        POOL_TEST(what_follows_is_what_the_operation_is_given_without_a_key),
-        POOL_TEST(a_key_is_the_caller_s_the_organization_s_and_the_path_s),
-        POOL_TEST(a_key_belongs_to_one_session),
-        POOL_TEST(only_a_post_has_one),
-        POOL_TEST(what_is_wrong_in_the_body_is_told_first),
+        POOL_TEST(key_quoted_or_bare_is_read),
+        POOL_TEST(key_over_255_characters_is_invalid),
+        POOL_TEST(fingerprint_of_other_values_differs),
+        POOL_TEST(fingerprint_of_id_in_other_case_is_equal),
+        POOL_TEST(keyed_operation_gets_values_of_operation),
+        POOL_TEST(key_scope_is_caller_organization_and_path),
+        POOL_TEST(key_scope_of_other_session_differs),
+        POOL_TEST(key_of_other_method_than_post_is_ignored),
+        POOL_TEST(invalid_body_precedes_invalid_key),
     };
 
     return RUN_TESTS(tests);

@@ -22,7 +22,7 @@ static apr_int64_t number_of(const char *id, int digits)
     return apr_strtoi64(text, NULL, 16);
 }
 
-static void a_uuid_is_of_version_7(void **state)
+static void generated_uuid_has_version_7(void **state)
 {
     for (int i = 0; i < 1000; i++) {
         apr_time_t before = apr_time_as_msec(apr_time_now());
@@ -37,7 +37,7 @@ static void a_uuid_is_of_version_7(void **state)
     }
 }
 
-static void an_object_id_begins_with_the_unix_time(void **state)
+static void generated_object_id_starts_with_unix_time(void **state)
 {
     for (int i = 0; i < 1000; i++) {
         apr_time_t before = apr_time_sec(apr_time_now());
@@ -49,7 +49,7 @@ static void an_object_id_begins_with_the_unix_time(void **state)
     }
 }
 
-static void no_id_comes_twice(void **state)
+static void generated_ids_are_unique(void **state)
 {
     static const char *(*const makers[])(apr_pool_t *) = {reg_id_uuid, reg_id_object_id};
 
@@ -64,7 +64,7 @@ static void no_id_comes_twice(void **state)
 }
 
 /* Every bit that is not fixed is seen both set and clear. */
-static void the_rest_of_an_id_is_random(void **state)
+static void generated_id_has_random_bits(void **state)
 {
     static const struct {
         const char *(*make)(apr_pool_t *);
@@ -96,10 +96,10 @@ static void the_rest_of_an_id_is_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_uuid_is_of_version_7),
-        POOL_TEST(an_object_id_begins_with_the_unix_time),
-        POOL_TEST(no_id_comes_twice),
-        POOL_TEST(the_rest_of_an_id_is_random),
+        POOL_TEST(generated_uuid_has_version_7),
+        POOL_TEST(generated_object_id_starts_with_unix_time),
+        POOL_TEST(generated_ids_are_unique),
+        POOL_TEST(generated_id_has_random_bits),
     };
 
     return RUN_TESTS(tests);

@@ -112,7 +112,7 @@ static const struct {
     {"{\"a\":tru3}", 0},
 };
 
-static void one_object_is_read_and_nothing_else(void **state)
+static void text_other_than_one_object_is_refused(void **state)
 {
     for (size_t i = 0; i < LENGTH(texts); i++) {
         const char *text = texts[i].text, *error = NULL;
@@ -123,7 +123,7 @@ static void one_object_is_read_and_nothing_else(void **state)
     }
 }
 
-static void an_error_names_its_place(void **state)
+static void parse_error_names_position(void **state)
 {
     static const struct {
         const char *text, *error;
@@ -141,7 +141,7 @@ static void an_error_names_its_place(void **state)
     }
 }
 
-static void a_nul_byte_ends_no_text_early(void **state)
+static void text_with_nul_byte_is_refused(void **state)
 {
     static const char behind[] = "{}\0";
     static const char inside[] = "{\"a\":\"b\0c\"}";
@@ -154,7 +154,7 @@ static void a_nul_byte_ends_no_text_early(void **state)
     assert_text("number", error, "a NUL character");
 }
 
-static void the_text_ends_where_its_length_says(void **state)
+static void text_with_length_is_read_to_length(void **state)
 {
     const char *error;
 
@@ -162,7 +162,7 @@ static void the_text_ends_where_its_length_says(void **state)
     assert_null(reg_json_parse(*state, "{}", 1, &error));
 }
 
-static void a_text_of_100_levels_is_read_and_no_deeper(void **state)
+static void text_over_100_levels_is_refused(void **state)
 {
     /* Inside the one object. */
     static const struct {
@@ -191,7 +191,7 @@ static void a_text_of_100_levels_is_read_and_no_deeper(void **state)
  * jansson itself, asked for the same strictness, must agree about texts made at random by
  * changing good ones, except where it cannot hold a number.
  */
-static void random_texts_are_read_as_jansson_reads_them(void **state)
+static void random_texts_match_jansson(void **state)
 {
     static const char *const seeds[] = {
         "{\"a\":[1,-2.5,{\"b\":\"c\\u00e9\\\"\"}],\"d\":null}",
@@ -267,7 +267,7 @@ static const struct {
     {"{\"a\":null,\"b\":1}", "a", "b", NULL},
 };
 
-static void raw_text_is_what_the_client_wrote(void **state)
+static void raw_value_is_text_of_client(void **state)
 {
     for (size_t i = 0; i < LENGTH(raws); i++) {
         const char *error;
@@ -282,10 +282,10 @@ static void raw_text_is_what_the_client_wrote(void **state)
 }
 
 /*
- * Numbers that are kept
+ * Numbers that are stored
  */
 
-static void numbers_are_kept_up_to_1000_digits_written_out(void **state)
+static void number_over_1000_digits_does_not_fit(void **state)
 {
     const char *nines = repeated(*state, "9", 999);
     const struct {
@@ -319,9 +319,9 @@ static void numbers_are_kept_up_to_1000_digits_written_out(void **state)
     }
 }
 
-/* A body has a megabyte, and each of these was once, or could be, read again and again.
- */
-static void a_long_text_takes_no_longer_than_its_length(void **state)
+/* A body has a megabyte, and each of these was once, or could be, read again and
+ * again. */
+static void long_text_takes_linear_time(void **state)
 {
     static const char *const pieces[] = {"1,", "\"a\",", "[],", "{\"a\":1},",
                                          "\"\\\\\","};
@@ -352,7 +352,7 @@ static const reg_json_t *parsed(apr_pool_t *pool, const char *text)
     return reg_json_parse(pool, text, strlen(text), &error);
 }
 
-static void a_value_tells_what_it_is(void **state)
+static void value_has_its_type(void **state)
 {
     static const struct {
         const char *text;
@@ -380,7 +380,7 @@ static void a_value_tells_what_it_is(void **state)
     }
 }
 
-static void items_are_those_of_an_array(void **state)
+static void array_has_its_items(void **state)
 {
     const reg_json_t *object = parsed(*state, "{\"a\":[\"x\",\"y\"],\"o\":{\"k\":1}}");
     const reg_json_t *array = reg_json_get(object, "a");
@@ -395,13 +395,13 @@ static void items_are_those_of_an_array(void **state)
     assert_null(reg_json_item(NULL, 0));
 }
 
-static void nothing_is_in_what_is_no_object(void **state)
+static void value_other_than_object_has_no_members(void **state)
 {
     assert_null(reg_json_get(NULL, "k"));
     assert_null(reg_json_get(reg_json_get(parsed(*state, "{\"a\":[1]}"), "a"), "k"));
 }
 
-static void keys_are_written_in_the_order_they_were_set(void **state)
+static void keys_are_written_in_order_of_setting(void **state)
 {
     reg_json_t *object = reg_json_object(*state);
     reg_json_t *array = reg_json_array(*state);
@@ -417,7 +417,7 @@ static void keys_are_written_in_the_order_they_were_set(void **state)
                 "\"x\"");
 }
 
-static void the_text_given_is_left_alone_and_may_go(void **state)
+static void parsed_text_is_unchanged_and_may_be_freed(void **state)
 {
     const char original[] = "{\"a\":12.5,\"b\":\"x\"}";
     char text[] = "{\"a\":12.5,\"b\":\"x\"}";
@@ -429,7 +429,7 @@ static void the_text_given_is_left_alone_and_may_go(void **state)
     assert_text("kept", reg_json_string(reg_json_get(value, "b")), "x");
 }
 
-static void a_key_is_the_only_one_if_no_other_differs_in_case(void **state)
+static void key_with_variant_in_other_case_is_not_unique(void **state)
 {
     static const struct {
         const char *text;
@@ -455,21 +455,21 @@ static void a_key_is_the_only_one_if_no_other_differs_in_case(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_key_is_the_only_one_if_no_other_differs_in_case),
-        POOL_TEST(one_object_is_read_and_nothing_else),
-        POOL_TEST(an_error_names_its_place),
-        POOL_TEST(a_nul_byte_ends_no_text_early),
-        POOL_TEST(the_text_ends_where_its_length_says),
-        POOL_TEST(a_text_of_100_levels_is_read_and_no_deeper),
-        POOL_TEST(random_texts_are_read_as_jansson_reads_them),
-        POOL_TEST(raw_text_is_what_the_client_wrote),
-        POOL_TEST(numbers_are_kept_up_to_1000_digits_written_out),
-        POOL_TEST(a_long_text_takes_no_longer_than_its_length),
-        POOL_TEST(a_value_tells_what_it_is),
-        POOL_TEST(items_are_those_of_an_array),
-        POOL_TEST(nothing_is_in_what_is_no_object),
-        POOL_TEST(keys_are_written_in_the_order_they_were_set),
-        POOL_TEST(the_text_given_is_left_alone_and_may_go),
+        POOL_TEST(key_with_variant_in_other_case_is_not_unique),
+        POOL_TEST(text_other_than_one_object_is_refused),
+        POOL_TEST(parse_error_names_position),
+        POOL_TEST(text_with_nul_byte_is_refused),
+        POOL_TEST(text_with_length_is_read_to_length),
+        POOL_TEST(text_over_100_levels_is_refused),
+        POOL_TEST(random_texts_match_jansson),
+        POOL_TEST(raw_value_is_text_of_client),
+        POOL_TEST(number_over_1000_digits_does_not_fit),
+        POOL_TEST(long_text_takes_linear_time),
+        POOL_TEST(value_has_its_type),
+        POOL_TEST(array_has_its_items),
+        POOL_TEST(value_other_than_object_has_no_members),
+        POOL_TEST(keys_are_written_in_order_of_setting),
+        POOL_TEST(parsed_text_is_unchanged_and_may_be_freed),
     };
 
     return RUN_TESTS(tests);

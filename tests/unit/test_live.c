@@ -4,7 +4,7 @@
 #define ID "11111111-1111-4111-8111-111111111111"
 #define PATH "/" ID "/register"
 
-/* A body that names somebody, and what the operation is given. */
+/* A valid body and the values that the operation gets. */
 static const struct {
     const char *user; /* the caller, NULL when not known */
     const char *body;
@@ -25,7 +25,7 @@ static const struct {
     {NULL, "{\"patient_id\":\" \",\"other\":null,\"Role\":1}",
      "live_register(<id>, " ID ",  , NULL, participant)"},
 
-    /* Who names nobody is meant himself. */
+    /* Without a name in the body the caller is registered. */
     {"me", "{}", "live_register(<id>, " ID ", me, NULL, participant)"},
     {"me", "{\"role\":\"host\"}", "live_register(<id>, " ID ", me, NULL, host)"},
     {"me", "{\"patient_id\":\"p\"}", "live_register(<id>, " ID ", p, NULL, participant)"},
@@ -33,7 +33,7 @@ static const struct {
      "live_register(<id>, " ID ", NULL, g@example.org, guest)"},
 };
 
-static void somebody_is_registered(void **state)
+static void valid_live_registration_is_created(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{\"id\":\"x\"}"}};
 
@@ -50,7 +50,7 @@ static void somebody_is_registered(void **state)
     }
 }
 
-/* A body with something wrong in it, and the fields that the message names. */
+/* An invalid body and the fields that the message names. */
 static const struct {
     const char *body;
     const char *fields[3];
@@ -79,7 +79,7 @@ static const struct {
      {"role", "patient_id", "guest_email"}},
 };
 
-static void every_wrong_field_is_named(void **state)
+static void invalid_live_fields_are_all_named(void **state)
 {
     fake_host_t host = {.pool = *state};
 
@@ -98,7 +98,7 @@ static void every_wrong_field_is_named(void **state)
     }
 }
 
-static void a_patient_id_has_255_characters_at_most(void **state)
+static void patient_id_over_255_characters_is_invalid(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, NULL, "{}"}};
 
@@ -118,7 +118,7 @@ static void a_patient_id_has_255_characters_at_most(void **state)
     }
 }
 
-static void a_session_that_cannot_be_is_not_looked_for(void **state)
+static void session_of_invalid_id_is_404_without_call(void **state)
 {
     static const struct {
         const char *path, *body;
@@ -140,7 +140,7 @@ static void a_session_that_cannot_be_is_not_looked_for(void **state)
     }
 }
 
-static void an_outcome_has_its_status_and_code(void **state)
+static void live_outcome_has_status_and_code(void **state)
 {
     static const struct {
         reg_outcome_t outcome;
@@ -174,11 +174,11 @@ static void an_outcome_has_its_status_and_code(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(somebody_is_registered),
-        POOL_TEST(every_wrong_field_is_named),
-        POOL_TEST(a_patient_id_has_255_characters_at_most),
-        POOL_TEST(a_session_that_cannot_be_is_not_looked_for),
-        POOL_TEST(an_outcome_has_its_status_and_code),
+        POOL_TEST(valid_live_registration_is_created),
+        POOL_TEST(invalid_live_fields_are_all_named),
+        POOL_TEST(patient_id_over_255_characters_is_invalid),
+        POOL_TEST(session_of_invalid_id_is_404_without_call),
+        POOL_TEST(live_outcome_has_status_and_code),
     };
 
     return RUN_TESTS(tests);

@@ -42,7 +42,7 @@ static void *count_many(void *metrics)
     return NULL;
 }
 
-/* Counts in a process of its own, in several threads, and ends without a word. */
+/* Counts in several threads of a child process, which ends without leaving its slot. */
 static void count_in_a_child(void *block)
 {
     pid_t pid = fork();
@@ -66,7 +66,7 @@ static void count_in_a_child(void *block)
     assert_true(pid > 0);
 }
 
-static void nothing_is_lost_between_threads_and_processes(void **state)
+static void requests_of_threads_and_processes_are_all_counted(void **state)
 {
     void *block = make_block();
     reg_metrics_t *metrics = reg_metrics_join(*state, block);
@@ -84,12 +84,12 @@ static void nothing_is_lost_between_threads_and_processes(void **state)
     assert_line(*state, metrics,
                 "registration_request_duration_seconds_sum{operation=\"live_register\"} "
                 "240.000000");
-    /* What they had open has gone with them. */
+    /* The gauges of ended processes are not counted. */
     assert_line(*state, metrics, "registration_processes 1");
     assert_line(*state, metrics, "registration_connections_open 0");
 }
 
-static void a_process_that_leaves_takes_its_own_with_it(void **state)
+static void process_that_leaves_frees_slot_with_gauges(void **state)
 {
     void *block = make_block();
     reg_metrics_t *first = reg_metrics_join(*state, block);
@@ -106,13 +106,13 @@ static void a_process_that_leaves_takes_its_own_with_it(void **state)
     apr_pool_destroy(pool);
     assert_line(*state, first, "registration_connections_open 1");
     assert_line(*state, first, "registration_breakers_open 0");
-    /* Its slot is taken by another, who begins with nothing. */
+    /* Another process takes its slot, which starts at zero. */
     assert_non_null(reg_metrics_join(*state, block));
     assert_line(*state, first, "registration_processes 2");
     assert_line(*state, first, "registration_connections_open 1");
 }
 
-static void a_value_is_in_the_bucket_it_is_not_above(void **state)
+static void value_is_in_bucket_of_its_upper_bound(void **state)
 {
     reg_metrics_t *metrics = reg_metrics_join(*state, make_block());
 
@@ -136,7 +136,7 @@ static void a_value_is_in_the_bucket_it_is_not_above(void **state)
                 "registration_database_call_duration_seconds_sum 0.000000");
 }
 
-static void errors_are_told_by_their_class(void **state)
+static void errors_are_counted_by_class(void **state)
 {
     reg_metrics_t *metrics = reg_metrics_join(*state, make_block());
 
@@ -151,7 +151,7 @@ static void errors_are_told_by_their_class(void **state)
     assert_line(*state, metrics, "registration_database_errors_total{class=\"none\"} 3");
 }
 
-static void without_a_block_nothing_is_counted(void **state)
+static void metrics_without_block_are_empty(void **state)
 {
     reg_metrics_request(NULL, 1, 200, 1);
     reg_metrics_batch(NULL, 1);
@@ -163,7 +163,7 @@ static void without_a_block_nothing_is_counted(void **state)
     assert_text("text", reg_metrics_text(*state, NULL, names), "");
 }
 
-static void a_status_of_no_kind_is_not_counted(void **state)
+static void status_out_of_range_is_not_counted(void **state)
 {
     reg_metrics_t *metrics = reg_metrics_join(*state, make_block());
 
@@ -175,12 +175,12 @@ static void a_status_of_no_kind_is_not_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(nothing_is_lost_between_threads_and_processes),
-        POOL_TEST(a_process_that_leaves_takes_its_own_with_it),
-        POOL_TEST(a_value_is_in_the_bucket_it_is_not_above),
-        POOL_TEST(errors_are_told_by_their_class),
-        POOL_TEST(without_a_block_nothing_is_counted),
-        POOL_TEST(a_status_of_no_kind_is_not_counted),
+        POOL_TEST(requests_of_threads_and_processes_are_all_counted),
+        POOL_TEST(process_that_leaves_frees_slot_with_gauges),
+        POOL_TEST(value_is_in_bucket_of_its_upper_bound),
+        POOL_TEST(errors_are_counted_by_class),
+        POOL_TEST(metrics_without_block_are_empty),
+        POOL_TEST(status_out_of_range_is_not_counted),
     };
 
     return RUN_TESTS(tests);

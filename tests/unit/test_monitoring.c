@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What those who operate the service ask for; what is counted is tested in test_metrics.c
- * and over HTTP. */
+/* Health checks and the data of the status page. The counters are tested in
+ * test_metrics.c and over HTTP. */
 
 #include "api_fixture.h"
 
@@ -16,7 +16,7 @@ static reg_reply_t *ask(fake_host_t *host, reg_api_t api, const char *path)
     return reg_serve(request);
 }
 
-static void it_lives_without_a_look_at_the_database(void **state)
+static void live_without_database_is_200(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {.outcome = REG_UNAVAILABLE}};
     const reg_reply_t *reply = ask(&host, REG_API_HEALTH, "/live");
@@ -26,7 +26,7 @@ static void it_lives_without_a_look_at_the_database(void **state)
     assert_int_equal(host.calls, 0);
 }
 
-static void it_is_ready_when_the_database_says_so(void **state)
+static void ready_follows_database(void **state)
 {
     static const reg_outcome_t outcomes[] = {REG_FOUND, REG_NOT_FOUND, REG_UNAVAILABLE,
                                              REG_FAULT};
@@ -41,7 +41,7 @@ static void it_is_ready_when_the_database_says_so(void **state)
     }
 }
 
-static void the_data_is_there_without_the_database(void **state)
+static void status_data_without_database_is_200(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {.outcome = REG_UNAVAILABLE}};
     const reg_reply_t *reply = ask(&host, REG_API_STATUS, "/data");
@@ -53,7 +53,7 @@ static void the_data_is_there_without_the_database(void **state)
                 "{\"metrics\":null,\"database\":{\"sessions\":[]}}");
 }
 
-static void the_data_is_json(void **state)
+static void status_data_is_json(void **state)
 {
     static const char *const names[] = {"none", "live_register", NULL};
     void *block = mmap(NULL, reg_metrics_size(), PROT_READ | PROT_WRITE,
@@ -82,10 +82,10 @@ static void the_data_is_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(it_lives_without_a_look_at_the_database),
-        POOL_TEST(it_is_ready_when_the_database_says_so),
-        POOL_TEST(the_data_is_there_without_the_database),
-        POOL_TEST(the_data_is_json),
+        POOL_TEST(live_without_database_is_200),
+        POOL_TEST(ready_follows_database),
+        POOL_TEST(status_data_without_database_is_200),
+        POOL_TEST(status_data_is_json),
     };
 
     return RUN_TESTS(tests);

@@ -3,7 +3,7 @@
 
 #include "negotiate.h"
 
-static void minimal_is_preferred_by_its_name_alone(void **state)
+static void prefer_minimal_is_recognized_by_exact_name(void **state)
 {
     static const struct {
         const char *prefer;
@@ -51,7 +51,7 @@ static void minimal_is_preferred_by_its_name_alone(void **state)
     }
 }
 
-static void the_type_that_is_liked_best_is_chosen(void **state)
+static void accept_with_qualities_selects_best_type(void **state)
 {
     static const char *const types[] = {"application/json", "text/csv",
                                         "application/x-ndjson", NULL};
@@ -117,8 +117,8 @@ static void the_type_that_is_liked_best_is_chosen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(the_type_that_is_liked_best_is_chosen),
-        POOL_TEST(minimal_is_preferred_by_its_name_alone),
+        POOL_TEST(accept_with_qualities_selects_best_type),
+        POOL_TEST(prefer_minimal_is_recognized_by_exact_name),
     };
 
     return RUN_TESTS(tests);

@@ -5,7 +5,7 @@
 
 #include "api_fixture.h"
 
-static void the_description_is_one_json_object(void **state)
+static void openapi_document_is_one_json_object(void **state)
 {
     fake_host_t host = {.pool = *state};
     const reg_reply_t *reply =
@@ -17,7 +17,7 @@ static void the_description_is_one_json_object(void **state)
     assert_int_equal(host.calls, 0);
 }
 
-static void the_description_is_not_sent_to_who_has_it(void **state)
+static void openapi_document_with_current_etag_is_304(void **state)
 {
     fake_host_t host = {.pool = *state};
     reg_request_t *request =
@@ -39,8 +39,8 @@ static void the_description_is_not_sent_to_who_has_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(the_description_is_one_json_object),
-        POOL_TEST(the_description_is_not_sent_to_who_has_it),
+        POOL_TEST(openapi_document_is_one_json_object),
+        POOL_TEST(openapi_document_with_current_etag_is_304),
     };
 
     return RUN_TESTS(tests);

@@ -31,7 +31,7 @@ static const char *check_not_bad(const char *value)
     return strcmp(value, "bad") == 0 ? "must not be bad" : NULL;
 }
 
-static void a_parameter_is_decoded_and_checked(void **state)
+static void parameter_is_decoded_and_checked(void **state)
 {
     static const struct {
         const char *query, *value, *faults;
@@ -71,7 +71,7 @@ static void a_parameter_is_decoded_and_checked(void **state)
         {"a=%ED%A0%80", NULL, "a"},
         {"a=%FF", NULL, "a"},
 
-        /* Unknown names are nobody's business, nor what is in them. */
+        /* Unknown parameters are ignored, whatever their values. */
         {"b=%zz&a=1", "1", ""},
         {"%zz=1&a=1", "1", ""},
         {"%00=1&%FF=1&a=1", "1", ""},
@@ -87,7 +87,7 @@ static void a_parameter_is_decoded_and_checked(void **state)
     }
 }
 
-static void a_list_comes_in_each_form(void **state)
+static void list_parameter_is_read_in_each_form(void **state)
 {
     static const struct {
         const char *query, *values, *faults;
@@ -130,7 +130,7 @@ static void a_list_comes_in_each_form(void **state)
     }
 }
 
-static void a_flag_is_true_false_1_or_0(void **state)
+static void flag_other_than_true_false_1_0_is_invalid(void **state)
 {
     static const struct {
         const char *query, *value, *faults;
@@ -152,7 +152,7 @@ static void a_flag_is_true_false_1_or_0(void **state)
     }
 }
 
-static void a_number_is_whole_and_in_its_range(void **state)
+static void number_out_of_range_is_invalid(void **state)
 {
     static const struct {
         const char *query;
@@ -188,7 +188,7 @@ static void a_number_is_whole_and_in_its_range(void **state)
     }
 }
 
-static void every_parameter_at_fault_is_named(void **state)
+static void invalid_parameters_are_all_named(void **state)
 {
     reg_problems_t problems;
     reg_query_t query = parsed(*state, "b=x&c=bad&a=0&d=bad", &problems);
@@ -200,7 +200,7 @@ static void every_parameter_at_fault_is_named(void **state)
     assert_text("all", faults(&problems), "a b c d");
 }
 
-static void a_name_that_is_misspelt_is_refused(void **state)
+static void misspelt_parameter_is_refused(void **state)
 {
     static const char *const names[] = {"eventId", "status", "categories[]", NULL};
     static const struct {
@@ -236,12 +236,12 @@ static void a_name_that_is_misspelt_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_parameter_is_decoded_and_checked),
-        POOL_TEST(a_list_comes_in_each_form),
-        POOL_TEST(a_name_that_is_misspelt_is_refused),
-        POOL_TEST(a_flag_is_true_false_1_or_0),
-        POOL_TEST(a_number_is_whole_and_in_its_range),
-        POOL_TEST(every_parameter_at_fault_is_named),
+        POOL_TEST(parameter_is_decoded_and_checked),
+        POOL_TEST(list_parameter_is_read_in_each_form),
+        POOL_TEST(misspelt_parameter_is_refused),
+        POOL_TEST(flag_other_than_true_false_1_0_is_invalid),
+        POOL_TEST(number_out_of_range_is_invalid),
+        POOL_TEST(invalid_parameters_are_all_named),
     };
 
     return RUN_TESTS(tests);

@@ -91,7 +91,7 @@ static const struct {
      "{\"statusCode\":503,\"message\":\"…\",\"error\":\"Service Unavailable\"}"},
 };
 
-static void a_status_has_the_shape_of_its_api(void **state)
+static void status_has_envelope_of_api(void **state)
 {
     for (size_t i = 0; i < LENGTH(outlines); i++) {
         reg_request_t request = request_of(*state, outlines[i].api);
@@ -103,10 +103,10 @@ static void a_status_has_the_shape_of_its_api(void **state)
     }
 }
 
-/* The statuses that httpd and its modules can give, those included that nobody expects
- * here (416 for a Range, 421 for another host's TLS, 410 of a Redirect): none may be
- * answered with another's number or words. */
-static void every_status_is_told_as_itself(void **state)
+/* The statuses that httpd and its modules can give, unexpected ones too (416 for a Range,
+ * 421 for another host's TLS, 410 of a Redirect): none may have another status's number
+ * or message. */
+static void status_of_httpd_keeps_its_number(void **state)
 {
     static const int statuses[] = {400, 401, 403, 404, 405, 406, 407, 408, 409, 410,
                                    411, 412, 413, 414, 415, 416, 417, 421, 422, 426,
@@ -130,7 +130,7 @@ static void every_status_is_told_as_itself(void **state)
 }
 
 /* The strings of the real service. */
-static void a_families_error_is_worded_as_the_service_words_it(void **state)
+static void families_error_has_message_and_description(void **state)
 {
     static const struct {
         int status, has_token;
@@ -172,7 +172,7 @@ static void a_families_error_is_worded_as_the_service_words_it(void **state)
     }
 }
 
-static void words_given_go_before_those_of_the_status(void **state)
+static void message_given_replaces_default(void **state)
 {
     static const reg_error_t error = {
         .status = 409, .message = "m \"x\"", .code = "c", .description = "d"};
@@ -199,7 +199,7 @@ static void words_given_go_before_those_of_the_status(void **state)
     }
 }
 
-static void a_families_error_without_description_has_no_such_key(void **state)
+static void families_error_without_description_omits_key(void **state)
 {
     static const reg_error_t error = {.status = 409, .message = "m"};
     reg_request_t request = request_of(*state, REG_API_FAMILIES);
@@ -208,7 +208,7 @@ static void a_families_error_without_description_has_no_such_key(void **state)
                 "{\"code\":409,\"message\":\"m\"}");
 }
 
-static void fields_at_fault_are_told_in_the_shape_of_the_api(void **state)
+static void invalid_fields_have_envelope_of_api(void **state)
 {
     static const char errors[] =
         "\"errors\":[{\"field\":\"a.b\",\"message\":\"must be \\\"x\\\"\"},"
@@ -242,7 +242,7 @@ static void fields_at_fault_are_told_in_the_shape_of_the_api(void **state)
     }
 }
 
-static void headers_belong_to_their_status(void **state)
+static void status_has_its_headers(void **state)
 {
     static const int statuses[] = {400, 401, 404, 405, 409, 412, 429, 500, 503};
 
@@ -270,7 +270,7 @@ static const reg_rule_t rules[] = {
     {REG_FULL, {.status = 409, .message = "Occurrence is full"}},
     {0, {0}}};
 
-static void an_answer_becomes_what_its_rule_says(void **state)
+static void answer_with_rule_gets_status_of_rule(void **state)
 {
     static const struct {
         reg_outcome_t outcome;
@@ -295,7 +295,7 @@ static void an_answer_becomes_what_its_rule_says(void **state)
     }
 }
 
-static void an_answer_without_a_rule_is_worded_alike_everywhere(void **state)
+static void answer_without_rule_gets_common_message(void **state)
 {
     static const struct {
         reg_outcome_t outcome;
@@ -326,7 +326,7 @@ static void an_answer_without_a_rule_is_worded_alike_everywhere(void **state)
     }
 }
 
-static void a_reply_carries_its_body_as_it_is(void **state)
+static void reply_body_is_unchanged(void **state)
 {
     reg_request_t request = request_of(*state, REG_API_LIVE);
     const reg_reply_t *reply = reg_reply(&request, 201, "{ }");
@@ -337,7 +337,7 @@ static void a_reply_carries_its_body_as_it_is(void **state)
     assert_null(reg_reply(&request, 304, NULL)->body);
 }
 
-static void an_error_of_no_api_is_json_as_well(void **state)
+static void error_without_api_is_json(void **state)
 {
     static const int statuses[] = {400, 408, 414, 431, 500, 501, 505};
 
@@ -354,17 +354,17 @@ static void an_error_of_no_api_is_json_as_well(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_status_has_the_shape_of_its_api),
-        POOL_TEST(every_status_is_told_as_itself),
-        POOL_TEST(a_families_error_is_worded_as_the_service_words_it),
-        POOL_TEST(words_given_go_before_those_of_the_status),
-        POOL_TEST(a_families_error_without_description_has_no_such_key),
-        POOL_TEST(fields_at_fault_are_told_in_the_shape_of_the_api),
-        POOL_TEST(headers_belong_to_their_status),
-        POOL_TEST(an_answer_becomes_what_its_rule_says),
-        POOL_TEST(an_answer_without_a_rule_is_worded_alike_everywhere),
-        POOL_TEST(a_reply_carries_its_body_as_it_is),
-        POOL_TEST(an_error_of_no_api_is_json_as_well),
+        POOL_TEST(status_has_envelope_of_api),
+        POOL_TEST(status_of_httpd_keeps_its_number),
+        POOL_TEST(families_error_has_message_and_description),
+        POOL_TEST(message_given_replaces_default),
+        POOL_TEST(families_error_without_description_omits_key),
+        POOL_TEST(invalid_fields_have_envelope_of_api),
+        POOL_TEST(status_has_its_headers),
+        POOL_TEST(answer_with_rule_gets_status_of_rule),
+        POOL_TEST(answer_without_rule_gets_common_message),
+        POOL_TEST(reply_body_is_unchanged),
+        POOL_TEST(error_without_api_is_json),
     };
 
     return RUN_TESTS(tests);

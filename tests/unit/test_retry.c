@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the database makes of what PostgreSQL says. What becomes of its connections is in
- * test_store_connection.c, what others do to it meanwhile in test_store_conflicts.c. */
+/* Answers and errors of PostgreSQL. Lost connections and deadlines are in
+ * test_connection.c, conflicts and locks in test_retry_conflicts.c. */
 
 #include "retry_fixture.h"
 
@@ -9,7 +9,7 @@
  * Answers
  */
 
-static void an_outcome_has_one_name_in_sql(void **state)
+static void outcome_has_name_in_sql(void **state)
 {
     static const char *const names[] = {"created",
                                         "found",
@@ -43,7 +43,7 @@ static void an_outcome_has_one_name_in_sql(void **state)
 static const struct {
     const char *scripts[5];
     const char *answers;
-    int faults; /* whether an administrator is told */
+    int faults; /* whether a message is logged */
 } batches[] = {
     {{CREATED}, "created", 0},
     {{"SELECT $1, 'found', 'd', '{\"a\" : 1}'"}, "found d {\"a\" : 1}", 0},
@@ -56,15 +56,15 @@ static const struct {
      "created; full; duplicate x",
      0},
 
-    /* The rows come in any order; the number counts. */
+    /* Rows may come in any order; the number counts. */
     {{NOTHING, NOTHING,
       "VALUES ($1, 'full', '3', NULL), (1, 'created', '1', NULL), (2, 'more', '2', "
       "NULL)"},
      "created 1; more 2; full 3",
      0},
 
-    /* A request without a row, or with one that makes no sense, gets a fault; the others
-     * get what is theirs. */
+    /* A request without a row, or with an invalid one, gets a fault; the other requests
+       get their answers. */
     {{CREATED, NOTHING, CREATED}, "created; FAULT; created", 1},
     {{"SELECT $1, 'nonsense', NULL, NULL", CREATED}, "FAULT; created", 1},
     {{"SELECT $1, 'CREATED', NULL, NULL"}, "FAULT", 1},
@@ -76,7 +76,7 @@ static const struct {
     {{"SELECT 2147483647, 'created', NULL, NULL", CREATED}, "FAULT; created", 1},
 };
 
-static void each_request_gets_the_answer_with_its_number(void **state)
+static void requests_get_answer_with_their_number(void **state)
 {
     database_t *database = *state;
 
@@ -90,7 +90,7 @@ static void each_request_gets_the_answer_with_its_number(void **state)
     assert_int_equal(runs(database), LENGTH(batches));
 }
 
-static void values_arrive_and_answers_return_unchanged(void **state)
+static void values_and_answers_are_unchanged(void **state)
 {
     static const reg_operation_t echo = {.name = "echo", .parameters = 2};
     database_t *database = *state;
@@ -136,8 +136,8 @@ static void values_arrive_and_answers_return_unchanged(void **state)
     }
 }
 
-/* What is to be run under keys is named, and is given what follows them. */
-static void an_operation_may_be_run_by_another(void **state)
+/* idempotent() gets the name of the operation, and the parameters after the keys. */
+static void keyed_operation_calls_idempotent_with_its_name(void **state)
 {
     static const reg_operation_t outer = {
         .name = "echo_under_key", .wrapped = "echo", .parameters = 3};
@@ -153,8 +153,8 @@ static void an_operation_may_be_run_by_another(void **state)
     assert_text("second", apr_pstrmemdup(database->pool, answers[1].body, 5), "other");
 }
 
-/* More than the buffers between here and there can hold, one way and the other. */
-static void a_call_may_be_large(void **state)
+/* More than the socket buffers hold, in both directions. */
+static void large_call_is_answered(void **state)
 {
     database_t *database = *state;
     const char *padding = repeated(database->pool, "x", 32000000);
@@ -168,8 +168,8 @@ static void a_call_may_be_large(void **state)
         strlen("found ") + strlen(padding));
 }
 
-/* An answer lives in the memory of the request it is for, not of the call. */
-static void an_answer_outlives_the_call(void **state)
+/* An answer is in the pool of its request, not of the call. */
+static void answer_outlives_pool_of_call(void **state)
 {
     database_t *database = *state;
     const char *const values[] = {"SELECT $1, 'found', 'detail', 'body'"};
@@ -199,18 +199,18 @@ static void an_answer_outlives_the_call(void **state)
  * Failures, by SQLSTATE
  */
 
-/* Runs of a call that is made again until its time is up, which is not long then. */
+/* A call that is retried until its deadline, which is short then. */
 #define AGAIN (-1)
 #define SOME_TIME apr_time_from_msec(1500)
 
-/* What a call that always fails is answered, and after how many tries. An administrator
- * is told, unless it is the data or a lock. */
+/* The answer to a call that always fails, and its number of attempts. A message is logged
+ * unless the data or a lock is the cause. */
 static const struct {
     const char *state;
     const char *outcome;
     int runs;
 } verdicts[] = {
-    /* Lost against another transaction: three times again. */
+    /* A conflict with another transaction: three retries. */
     {"40001", "UNAVAILABLE", 4}, /* serialization_failure */
     {"40P01", "UNAVAILABLE", 4}, /* deadlock_detected */
 
@@ -219,7 +219,7 @@ static const struct {
     {"42P05", "FAULT", 2}, /* duplicate_prepared_statement */
     {"0A000", "FAULT", 2}, /* feature_not_supported */
 
-    /* As if the connection had broken: again, on another, until time is up. */
+    /* Like a broken connection: retried on another one until the deadline. */
     {"08000", "UNAVAILABLE", AGAIN}, /* connection_exception */
     {"08006", "UNAVAILABLE", AGAIN}, /* connection_failure */
     {"08P01", "UNAVAILABLE", AGAIN}, /* protocol_violation */
@@ -228,7 +228,7 @@ static const struct {
     {"57P02", "UNAVAILABLE", AGAIN}, /* crash_shutdown */
     {"57P03", "UNAVAILABLE", AGAIN}, /* cannot_connect_now */
 
-    /* Not known to be done. */
+    /* Temporary: 503. */
     {"53000", "UNAVAILABLE", 1}, /* insufficient_resources */
     {"53100", "UNAVAILABLE", 1}, /* disk_full */
     {"53200", "UNAVAILABLE", 1}, /* out_of_memory */
@@ -236,9 +236,9 @@ static const struct {
     {"58000", "UNAVAILABLE", 1}, /* system_error */
     {"58030", "UNAVAILABLE", 1}, /* io_error */
 
-    /* Somebody else's doing; whoever called tries again. */
+    /* Caused by another transaction; batching.c retries. */
     {"55P03", "LOCKED", 1}, /* lock_not_available */
-    {"57014", "LOCKED", 1}, /* query_canceled, before any time-out of the statement's */
+    {"57014", "LOCKED", 1}, /* query_canceled, before any statement_timeout */
 
     /* The data of the request. */
     {"54000", "BAD_DATA", 1}, /* program_limit_exceeded */
@@ -258,10 +258,10 @@ static const struct {
     {"40002", "FAULT", 1}, /* transaction_integrity_constraint_violation */
     {"57000", "FAULT", 1}, /* operator_intervention */
     {"XX000", "FAULT", 1}, /* internal_error */
-    {"ZZ999", "FAULT", 1}, /* nobody's */
+    {"ZZ999", "FAULT", 1}, /* unassigned */
 };
 
-static void a_failure_is_answered_by_its_sqlstate(void **state)
+static void failed_call_is_answered_by_sqlstate(void **state)
 {
     database_t *database = *state;
 
@@ -297,8 +297,8 @@ static void a_failure_is_answered_by_its_sqlstate(void **state)
     assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
-/* Where it comes late it may be the statement's time-out, and is not tried again. */
-static void a_late_cancellation_ends_the_call(void **state)
+/* A later cancellation may be a statement_timeout and is not retried. */
+static void cancellation_after_lock_timeout_is_unavailable(void **state)
 {
     database_t *database = *state;
     int before = runs(database);
@@ -310,26 +310,26 @@ static void a_late_cancellation_ends_the_call(void **state)
     assert_non_null(strstr(database->reports, "57014"));
 }
 
-/* A request that the database cancels, or finds too large, fails no other. */
-static void a_call_that_fails_as_a_whole_is_made_again_one_by_one(void **state)
+/* A request that is cancelled or too large fails alone. */
+static void cancelled_batch_is_retried_one_by_one(void **state)
 {
-    static const char *const culprits[][2] = {
+    static const char *const failing[][2] = {
         {"SELECT $1, fail('57014'), NULL, NULL FROM pg_sleep(0.5)", "UNAVAILABLE"},
         {"SELECT $1, fail('54000'), NULL, NULL", "BAD_DATA"},
         {"SELECT $1, 'found', NULL, repeat('x', 1100000000)", "BAD_DATA"},
     };
     database_t *database = *state;
 
-    for (size_t i = 0; i < LENGTH(culprits); i++) {
-        const char *const scripts[] = {CREATED, culprits[i][0], CREATED, NULL};
+    for (size_t i = 0; i < LENGTH(failing); i++) {
+        const char *const scripts[] = {CREATED, failing[i][0], CREATED, NULL};
 
-        assert_text(culprits[i][0], run_all(database, SOON, scripts),
-                    apr_psprintf(database->pool, "created; %s; created", culprits[i][1]));
+        assert_text(failing[i][0], run_all(database, SOON, scripts),
+                    apr_psprintf(database->pool, "created; %s; created", failing[i][1]));
     }
 }
 
-/* What PostgreSQL itself says to a request, in place of fail(). */
-static void what_postgresql_refuses_is_the_request_s_own_fault(void **state)
+/* Errors of PostgreSQL itself instead of fail(). */
+static void request_with_invalid_data_is_bad_data(void **state)
 {
     static const struct {
         const char *script, *outcome;
@@ -360,7 +360,7 @@ static void what_postgresql_refuses_is_the_request_s_own_fault(void **state)
                      1);
 }
 
-static void only_the_culprit_of_a_batch_fails(void **state)
+static void invalid_request_in_batch_fails_alone(void **state)
 {
     static const struct {
         const char *scripts[6];
@@ -377,7 +377,7 @@ static void only_the_culprit_of_a_batch_fails(void **state)
           "SELECT $1, fail('XX000'), NULL, NULL", "SELECT $1, fail('53100'), NULL, NULL",
           CREATED},
          "created; BAD_DATA; FAULT; UNAVAILABLE; created"},
-        /* The call as a whole failed of something else. */
+        /* The call as a whole failed for another reason. */
         {{CREATED, "SELECT $1, fail('XX000'), NULL, NULL"}, "FAULT; FAULT"},
         {{CREATED, "SELECT $1, fail('53100'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
         {{CREATED, "SELECT $1, fail('40001'), NULL, NULL"}, "UNAVAILABLE; UNAVAILABLE"},
@@ -390,7 +390,7 @@ static void only_the_culprit_of_a_batch_fails(void **state)
     }
 }
 
-static void what_a_batch_wrote_is_written_once(void **state)
+static void batch_with_invalid_request_writes_once(void **state)
 {
     static const char *const scripts[] = {
         "INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
@@ -405,11 +405,11 @@ static void what_a_batch_wrote_is_written_once(void **state)
 }
 
 /*
- * The answer of a transaction that has not ended is not known to be true
+ * Answers before the commit
  */
 
-/* What happens at the commit, after the answer has been given, and mostly been sent. */
-static void an_answer_counts_only_once_it_is_committed(void **state)
+/* Errors at the commit, after the rows of the answer were produced, and mostly sent. */
+static void answer_before_failed_commit_is_discarded(void **state)
 {
     static const struct {
         const char *at_commit, *outcome;
@@ -452,10 +452,10 @@ static void an_answer_counts_only_once_it_is_committed(void **state)
 }
 
 /*
- * The operations that are installed
+ * Installed operations
  */
 
-static void a_batch_of_live_registrations_is_answered_by_item(void **state)
+static void live_register_batch_is_answered_by_item(void **state)
 {
     static const reg_operation_t live_register = {.name = "live_register",
                                                   .parameters = 7};
@@ -516,20 +516,20 @@ static void a_batch_of_live_registrations_is_answered_by_item(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(an_outcome_has_one_name_in_sql),
-        STORE_TEST(each_request_gets_the_answer_with_its_number),
-        STORE_TEST(values_arrive_and_answers_return_unchanged),
-        STORE_TEST(an_operation_may_be_run_by_another),
-        STORE_TEST(a_call_may_be_large),
-        STORE_TEST(an_answer_outlives_the_call),
-        STORE_TEST(a_failure_is_answered_by_its_sqlstate),
-        STORE_TEST(what_postgresql_refuses_is_the_request_s_own_fault),
-        STORE_TEST(only_the_culprit_of_a_batch_fails),
-        STORE_TEST(what_a_batch_wrote_is_written_once),
-        STORE_TEST(a_late_cancellation_ends_the_call),
-        STORE_TEST(a_call_that_fails_as_a_whole_is_made_again_one_by_one),
-        STORE_TEST(an_answer_counts_only_once_it_is_committed),
-        STORE_TEST(a_batch_of_live_registrations_is_answered_by_item),
+        RETRY_TEST(outcome_has_name_in_sql),
+        RETRY_TEST(requests_get_answer_with_their_number),
+        RETRY_TEST(values_and_answers_are_unchanged),
+        RETRY_TEST(keyed_operation_calls_idempotent_with_its_name),
+        RETRY_TEST(large_call_is_answered),
+        RETRY_TEST(answer_outlives_pool_of_call),
+        RETRY_TEST(failed_call_is_answered_by_sqlstate),
+        RETRY_TEST(request_with_invalid_data_is_bad_data),
+        RETRY_TEST(invalid_request_in_batch_fails_alone),
+        RETRY_TEST(batch_with_invalid_request_writes_once),
+        RETRY_TEST(cancellation_after_lock_timeout_is_unavailable),
+        RETRY_TEST(cancelled_batch_is_retried_one_by_one),
+        RETRY_TEST(answer_before_failed_commit_is_discarded),
+        RETRY_TEST(live_register_batch_is_answered_by_item),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Calls that meet other transactions: conflicts, deadlocks, locks. */
+/* Conflicts, deadlocks and locks. */
 
 #include "retry_fixture.h"
 
@@ -10,7 +10,7 @@
  * Conflicts
  */
 
-static void a_call_that_lost_a_conflict_is_made_again(void **state)
+static void call_with_serialization_failure_is_retried(void **state)
 {
     static const char *const states[] = {"40001", "40P01"};
     database_t *database = *state;
@@ -31,7 +31,7 @@ static void a_call_that_lost_a_conflict_is_made_again(void **state)
     assert_text("reports", database->reports, "");
 }
 
-/* Another session that locks what a call wants, and wants what it has locked. */
+/* Another session that deadlocks with a call. */
 static void *deadlock(void *data)
 {
     PGconn *pg = data;
@@ -43,7 +43,7 @@ static void *deadlock(void *data)
     return NULL;
 }
 
-static void a_call_that_deadlocked_is_made_again(void **state)
+static void call_with_deadlock_is_retried(void **state)
 {
     database_t *database = *state;
     pthread_t rival;
@@ -69,7 +69,7 @@ static void a_call_that_deadlocked_is_made_again(void **state)
  * Locks
  */
 
-/* A call tells how long it would have waited for a lock. */
+/* A request that returns its lock timeout. */
 #define LOCKED_ROW                                                                       \
     "UPDATE marks SET value = 3 WHERE id = 1 RETURNING $1, 'updated', NULL, NULL"
 #define FREE_ROW                                                                         \
@@ -82,11 +82,11 @@ static void call_locked(const reg_call_t *call)
     reg_retry_call_locked(call, call->count);
 }
 
-static void those_who_wait_for_locks_share_the_time_of_one(void **state)
+static void lock_timeout_is_divided_among_keys(void **state)
 {
     static const struct {
         const char *row;
-        way_t *way;
+        call_function_t *function;
         int keys;
         const char *lock_timeout;
     } rows[] = {
@@ -110,13 +110,14 @@ static void those_who_wait_for_locks_share_the_time_of_one(void **state)
                 apr_psprintf(database->pool, LOCK_TIMEOUT " -- %d", n % rows[i].keys);
             values[n] = &scripts[n];
         }
-        answers = call_as(rows[i].way, database, &run_operation, values, count, SOON);
+        answers =
+            call_as(rows[i].function, database, &run_operation, values, count, SOON);
         for (int n = 0; n < count; n++) {
             assert_text(rows[i].row, answers[n].detail, rows[i].lock_timeout);
         }
         assert_number(rows[i].row, runs(database) - before,
-                      rows[i].way == reg_retry_call ? 1 : rows[i].keys);
-        /* The session, which others may use, keeps its own. */
+                      rows[i].function == reg_retry_call ? 1 : rows[i].keys);
+        /* The session's own setting, which other modules may use, is unchanged. */
         assert_number(rows[i].row,
                       sql_number(database->connection.pg,
                                  "SELECT count(*) FROM pg_settings "
@@ -130,9 +131,9 @@ static void call_locked_one_by_one(const reg_call_t *call)
     reg_retry_call_locked(call, 1);
 }
 
-/* One transaction each where nothing is combined; but one that finds its row locked has
- * found that for the others. */
-static void those_behind_a_locked_one_are_not_called(void **state)
+/* With batching switched off each request has a transaction of its own; but after a lock
+ * timeout the remaining requests for the key are not called. */
+static void requests_after_lock_timeout_of_key_are_not_called(void **state)
 {
     static const char *const scripts[] = {LOCKED_ROW, LOCKED_ROW, FREE_ROW, LOCKED_ROW,
                                           FREE_ROW};
@@ -155,7 +156,7 @@ static void those_behind_a_locked_one_are_not_called(void **state)
     assert_int_equal(runs(database), 3);
 }
 
-static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
+static void locked_key_in_batch_is_locked_alone(void **state)
 {
     static const char *const scripts[] = {
         "INSERT INTO marks VALUES (1, 1) RETURNING $1, 'created', NULL, NULL",
@@ -178,11 +179,11 @@ static void of_some_keys_only_the_locked_one_is_found_locked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(a_call_that_lost_a_conflict_is_made_again),
-        STORE_TEST(a_call_that_deadlocked_is_made_again),
-        STORE_TEST(those_who_wait_for_locks_share_the_time_of_one),
-        STORE_TEST(those_behind_a_locked_one_are_not_called),
-        STORE_TEST(of_some_keys_only_the_locked_one_is_found_locked),
+        RETRY_TEST(call_with_serialization_failure_is_retried),
+        RETRY_TEST(call_with_deadlock_is_retried),
+        RETRY_TEST(lock_timeout_is_divided_among_keys),
+        RETRY_TEST(requests_after_lock_timeout_of_key_are_not_called),
+        RETRY_TEST(locked_key_in_batch_is_locked_alone),
     };
 
     return cmocka_run_group_tests(tests, make_database, drop_database);

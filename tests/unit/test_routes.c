@@ -6,7 +6,7 @@
 
 static const char *const methods[] = {"GET", "POST", "PUT", "DELETE", "OPTIONS", "OTHER"};
 
-/* Every URL: what its path allows, and what is taken from it. The handlers follow in the
+/* Every URL: the methods that its path allows, and its captures. The handlers are in the
  * next table. */
 static const struct {
     reg_api_t api;
@@ -93,8 +93,8 @@ static const char *row_of(apr_pool_t *pool, reg_api_t api, reg_method_t method,
     return apr_psprintf(pool, "%s %s '%s'", reg_api_names[api], methods[method], path);
 }
 
-/* Names separated by ", ", in alphabetical order: the order of Allow is nobody's concern.
- */
+/* Names separated by ", ", in alphabetical order, as the order of Allow does not
+ * matter. */
 static const char *sorted(apr_pool_t *pool, const char *names)
 {
     static const char *const all[] = {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"};
@@ -114,7 +114,7 @@ static const char *sorted(apr_pool_t *pool, const char *names)
     return text;
 }
 
-static void a_path_allows_its_methods(void **state)
+static void path_allows_its_methods(void **state)
 {
     for (size_t i = 0; i < LENGTH(paths); i++) {
         reg_request_t request =
@@ -127,7 +127,7 @@ static void a_path_allows_its_methods(void **state)
 }
 
 /* A method is routed where the path allows it, but OPTIONS, which serve.c answers. */
-static void a_method_is_routed_where_it_is_allowed(void **state)
+static void allowed_method_is_routed(void **state)
 {
     for (size_t i = 0; i < LENGTH(paths) * LENGTH(methods); i++) {
         size_t p = i / LENGTH(methods);
@@ -146,7 +146,7 @@ static void a_method_is_routed_where_it_is_allowed(void **state)
     }
 }
 
-static void a_route_leads_to_its_handler(void **state)
+static void route_leads_to_its_handler(void **state)
 {
     for (size_t i = 0; i < LENGTH(routes); i++) {
         reg_request_t request =
@@ -159,7 +159,7 @@ static void a_route_leads_to_its_handler(void **state)
     }
 }
 
-static void an_api_has_the_name_of_its_directive(void **state)
+static void api_has_name_of_directive(void **state)
 {
     (void)state;
     assert_text("live", reg_api_names[REG_API_LIVE], "live");
@@ -173,7 +173,7 @@ static void an_api_has_the_name_of_its_directive(void **state)
     assert_text("status", reg_api_names[REG_API_STATUS], "status");
 }
 
-static void what_calls_operations_needs_a_database(void **state)
+static void api_with_operations_needs_database(void **state)
 {
     (void)state;
     for (int api = 0; api < REG_API_COUNT; api++) {
@@ -182,8 +182,8 @@ static void what_calls_operations_needs_a_database(void **state)
     }
 }
 
-/* Metrics and logs tell operations by them: two addresses of one have one number. */
-static void operations_are_numbered(void **state)
+/* Metrics and logs use the numbers: two routes of one operation have one number. */
+static void operations_have_distinct_numbers(void **state)
 {
     const char *const *names = reg_route_operations(*state);
 
@@ -205,12 +205,12 @@ static void operations_are_numbered(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_path_allows_its_methods),
-        POOL_TEST(a_method_is_routed_where_it_is_allowed),
-        POOL_TEST(a_route_leads_to_its_handler),
-        POOL_TEST(an_api_has_the_name_of_its_directive),
-        POOL_TEST(what_calls_operations_needs_a_database),
-        POOL_TEST(operations_are_numbered),
+        POOL_TEST(path_allows_its_methods),
+        POOL_TEST(allowed_method_is_routed),
+        POOL_TEST(route_leads_to_its_handler),
+        POOL_TEST(api_has_name_of_directive),
+        POOL_TEST(api_with_operations_needs_database),
+        POOL_TEST(operations_have_distinct_numbers),
     };
 
     return RUN_TESTS(tests);

@@ -4,7 +4,7 @@
 
 #include "scope.h"
 
-static void a_scope_of_a_list_is_compared_as_a_whole(void **state)
+static void scope_in_list_is_compared_whole(void **state)
 {
     static const struct {
         const char *list, *separators;
@@ -24,7 +24,7 @@ static void a_scope_of_a_list_is_compared_as_a_whole(void **state)
     }
 }
 
-static void a_scope_of_an_array_is_one_of_its_strings(void **state)
+static void scope_in_array_is_one_of_its_strings(void **state)
 {
     static const struct {
         const char *array;
@@ -52,8 +52,8 @@ static void a_scope_of_an_array_is_one_of_its_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_scope_of_a_list_is_compared_as_a_whole),
-        POOL_TEST(a_scope_of_an_array_is_one_of_its_strings),
+        POOL_TEST(scope_in_list_is_compared_whole),
+        POOL_TEST(scope_in_array_is_one_of_its_strings),
     };
 
     return RUN_TESTS(tests);

@@ -7,7 +7,7 @@
 #define ID "/22222222-2222-4222-8222-222222222222"
 #define SESSION "/11111111-1111-4111-8111-111111111111/register"
 
-static void a_request_is_refused_by_the_first_check_that_fails(void **state)
+static void request_is_refused_by_first_failed_check(void **state)
 {
     /* Each row mends what the one before was refused for. */
     static const struct {
@@ -41,7 +41,7 @@ static void a_request_is_refused_by_the_first_check_that_fails(void **state)
     }
 }
 
-static void a_body_is_json_by_its_type(void **state)
+static void body_of_other_type_than_json_is_415(void **state)
 {
     static const struct {
         const char *type;
@@ -83,7 +83,7 @@ static void a_body_is_json_by_its_type(void **state)
     }
 }
 
-static void the_type_of_no_body_does_not_matter(void **state)
+static void request_without_body_has_any_type(void **state)
 {
     fake_host_t host = {.pool = *state};
     reg_request_t *request =
@@ -93,7 +93,7 @@ static void the_type_of_no_body_does_not_matter(void **state)
     assert_int_equal(reg_serve(request)->status, 400); /* of JSON there is none */
 }
 
-static void what_reading_the_body_comes_to_is_answered(void **state)
+static void failed_read_of_body_is_answered(void **state)
 {
     static const int statuses[] = {400, 408, 413, 415, 500};
 
@@ -107,7 +107,7 @@ static void what_reading_the_body_comes_to_is_answered(void **state)
     }
 }
 
-static void an_answer_already_on_its_way_is_left_alone(void **state)
+static void reply_already_sent_is_left_unchanged(void **state)
 {
     fake_host_t host = {.pool = *state, .body_status = -3};
     const reg_reply_t *reply =
@@ -117,7 +117,7 @@ static void an_answer_already_on_its_way_is_left_alone(void **state)
     assert_null(reply->body);
 }
 
-static void only_post_and_put_have_a_body(void **state)
+static void body_of_other_method_than_post_and_put_is_not_read(void **state)
 {
     static const struct {
         reg_method_t method;
@@ -141,7 +141,7 @@ static void only_post_and_put_have_a_body(void **state)
     }
 }
 
-static void options_tells_what_a_path_allows(void **state)
+static void options_has_allow_of_path(void **state)
 {
     static const struct {
         reg_api_t api;
@@ -167,7 +167,7 @@ static void options_tells_what_a_path_allows(void **state)
     }
 }
 
-static void another_method_is_told_what_the_path_allows(void **state)
+static void unallowed_method_is_405_with_allow(void **state)
 {
     static const reg_method_t methods[] = {REG_METHOD_GET, REG_METHOD_PUT,
                                            REG_METHOD_DELETE, REG_METHOD_OTHER};
@@ -182,7 +182,7 @@ static void another_method_is_told_what_the_path_allows(void **state)
     }
 }
 
-static void what_is_no_json_object_is_refused_in_the_words_of_the_api(void **state)
+static void body_other_than_json_object_is_400(void **state)
 {
     static const char *const bodies[] = {
         "", "{", "[]", "null", "{\"a\":1,\"a\":1}", "{\"a\":\"\xFF\"}", "{} {}"};
@@ -215,7 +215,7 @@ static void what_is_no_json_object_is_refused_in_the_words_of_the_api(void **sta
     }
 }
 
-static void a_client_may_prefer_an_answer_without_a_body(void **state)
+static void prefer_minimal_omits_body(void **state)
 {
     static const struct {
         reg_method_t method;
@@ -261,7 +261,7 @@ static void a_client_may_prefer_an_answer_without_a_body(void **state)
     }
 }
 
-static void the_location_is_told_without_a_body_too(void **state)
+static void prefer_minimal_keeps_location(void **state)
 {
     fake_host_t host = {.pool = *state, .answer = {REG_CREATED, "1", "{\"id\":\"x\"}"}};
     reg_request_t *request = request_for(&host, REG_API_EVENTS, REG_METHOD_POST, "",
@@ -275,17 +275,17 @@ static void the_location_is_told_without_a_body_too(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POOL_TEST(a_request_is_refused_by_the_first_check_that_fails),
-        POOL_TEST(a_body_is_json_by_its_type),
-        POOL_TEST(the_type_of_no_body_does_not_matter),
-        POOL_TEST(what_reading_the_body_comes_to_is_answered),
-        POOL_TEST(an_answer_already_on_its_way_is_left_alone),
-        POOL_TEST(only_post_and_put_have_a_body),
-        POOL_TEST(options_tells_what_a_path_allows),
-        POOL_TEST(another_method_is_told_what_the_path_allows),
-        POOL_TEST(what_is_no_json_object_is_refused_in_the_words_of_the_api),
-        POOL_TEST(a_client_may_prefer_an_answer_without_a_body),
-        POOL_TEST(the_location_is_told_without_a_body_too),
+        POOL_TEST(request_is_refused_by_first_failed_check),
+        POOL_TEST(body_of_other_type_than_json_is_415),
+        POOL_TEST(request_without_body_has_any_type),
+        POOL_TEST(failed_read_of_body_is_answered),
+        POOL_TEST(reply_already_sent_is_left_unchanged),
+        POOL_TEST(body_of_other_method_than_post_and_put_is_not_read),
+        POOL_TEST(options_has_allow_of_path),
+        POOL_TEST(unallowed_method_is_405_with_allow),
+        POOL_TEST(body_other_than_json_object_is_400),
+        POOL_TEST(prefer_minimal_omits_body),
+        POOL_TEST(prefer_minimal_keeps_location),
     };
 
     return RUN_TESTS(tests);

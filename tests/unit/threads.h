@@ -27,7 +27,7 @@ static inline void await_sleep(const pid_t *id)
              (int)__atomic_load_n(id, __ATOMIC_SEQ_CST));
     while (state != 'S' && (file = fopen(path, "r"))) {
         if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) {
-            state = 'S'; /* It has ended meanwhile. */
+            state = 'S'; /* It has ended. */
         }
         fclose(file);
         apr_sleep(100);
