@@ -1,21 +1,20 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What wrk sends. Its arguments are pairs name=value:
+-- The script of wrk. Its arguments are pairs name=value:
 --
---   request=FILE  the request, with places to be filled in: {unique} 36 characters never
---                 sent before, {next} 8 digits counting up, {pick} 12 digits below `pick`,
---                 {word} a line of the file `words`
---   warmup= seconds=  requests are sent for both, and counted during the second
---   requests=     instead: so many are sent, and none counted
---   connections=  of each thread
---   threads=      how many there are
+--   request=FILE  a template of the request: {unique} is 36 unique characters, {next} a
+--                 counter of 8 digits, {pick} 12 random digits below `pick`, {word} a
+--                 random line of the file `words`
+--   warmup= seconds=  how long requests are sent before, and while, they are counted
+--   requests=     instead: the number of requests, none of which is counted
+--   connections=  for each thread
+--   threads=      number of threads
 --   tls=1         the connections are encrypted
---   statuses=1    tell 201 from other answers, which costs wrk time
+--   statuses=1    count the answers 201, which costs wrk time
 --
--- wrk by itself stops amidst its requests, and nobody knows what became of the last ones.
--- Here a connection that has had its last answer is given nothing more to send, and a
--- thread whose connections have all come to rest says "quiet". Then every request has its
--- answer, and rows in the database can be compared with answers.
+-- wrk by itself stops with unanswered requests. With this script a connection sends nothing
+-- after the last answer, and each thread prints "quiet" when all its connections are idle.
+-- Then every request has its answer, and rows in the database can be compared with answers.
 
 local ffi = require("ffi")
 ffi.cdef [[
@@ -30,7 +29,7 @@ local function now()
     return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9
 end
 
--- Of wrk's main thread: it can read the others' global variables at the end.
+-- In wrk's main thread, which reads the global variables of the others at the end.
 local threads = {}
 
 function setup(thread)
@@ -38,8 +37,8 @@ function setup(thread)
     thread:set("number", #threads)
 end
 
--- Of each thread: how many requests it sent, those of them sent in the time that counts,
--- how many of its connections are at rest, and how many answers were 201.
+-- In each thread: the requests sent, those of them sent in the counted time, the idle
+-- connections, and the answers 201.
 sent, counted, resting, created = 0, 0, 0, 0
 
 local option = {}
@@ -58,7 +57,7 @@ local fill = {
     word = function() return words[math.random(#words)] end,
 }
 
--- Cuts the request into its fixed parts and the places to be filled.
+-- Splits the template into fixed parts and placeholders.
 local function read_request(path)
     local file = assert(io.open(path, "rb"))
     local text = file:read("*a")
@@ -110,7 +109,7 @@ end
 function request()
     local time = now()
 
-    -- wrk looks at the first thread's first request before it begins, and drops it.
+    -- wrk makes one request of the first thread before the run and does not send it.
     if number == 1 and not looked then
         looked = true
         return make()
@@ -125,7 +124,7 @@ function request()
         if resting == option.connections then
             io.stderr:write("quiet\n")
         end
-        -- Nothing at all is no TLS record; httpd takes an empty line for nothing, too.
+        -- TLS has no empty record; httpd ignores an empty line.
         return option.tls and "\r\n" or ""
     end
     if time >= counting then

@@ -1,8 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Fills an empty database with :rows event registrations. There are a thousand in each
--- occurrence, ten occurrences in an event, ten registrations of each user, and ten users
--- of each last name, however many rows there are.
+-- Fills an empty database with :rows event registrations: 1000 in each occurrence, 10
+-- occurrences in each event, 10 registrations of each user, 10 users of each last name.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -11,8 +10,8 @@
 SET search_path = registration, public;
 SET maintenance_work_mem = '256MB';
 
--- The rows are right as they are: no trigger and no foreign key looks at them. Indexes
--- are made afterwards, which takes a fraction of the time.
+-- No triggers and foreign keys, because the rows are valid. Indexes are created afterwards,
+-- which takes a fraction of the time.
 SET session_replication_role = replica;
 CREATE TEMP TABLE dropped AS
     SELECT i.indexname, i.indexdef
@@ -22,7 +21,7 @@ CREATE TEMP TABLE dropped AS
        AND i.indexname NOT IN (SELECT conname FROM pg_constraint);
 SELECT format('DROP INDEX %I', indexname) FROM dropped \gexec
 
--- A name that can be spoken: four syllables, told by the bits of a hash.
+-- A pronounceable name: four syllables, made from the bits of a hash.
 CREATE FUNCTION pg_temp.name(number bigint) RETURNS text
 LANGUAGE sql IMMUTABLE
 AS $$

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Swagger UI on the server's own description of its APIs, with the demo's token already in.
+// Swagger UI for the server's openapi.json, with the demo's token filled in.
 
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 
@@ -22,6 +22,6 @@ const ui = SwaggerUIBundle({
     deepLinking: true,
     tryItOutEnabled: true,
     defaultModelsExpandDepth: 0,
-    validatorUrl: null, // it would ask another server about this one
+    validatorUrl: null, // no validation by another server
     onComplete: () => authorize(ui),
 });

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The checks of check.h, each against another way to tell the same: '0' to '7' picks one,
- * the rest is the value.
+ * The checks of check.h, each compared with a second implementation: '0' to '7' chooses
+ * the check, the rest is the value.
  */
 
 #include "fuzz.h"
@@ -72,7 +72,7 @@ static const struct {
 
 #define CHECKS (sizeof(checks) / sizeof(checks[0]))
 
-/* The length of what JavaScript's trim() takes away where a text begins, as UTF-8. */
+/* Bytes of UTF-8 that JavaScript's trim() removes at the beginning of a text. */
 static size_t blank_length(const char *value)
 {
     static const char *const spaces[] = {
@@ -89,7 +89,7 @@ static size_t blank_length(const char *value)
     return 0;
 }
 
-/* As trim() does it: from the front, and then from the back. */
+/* Like trim(): from the beginning, then from the end. */
 static const char *trimmed(apr_pool_t *pool, const char *value)
 {
     size_t length;
@@ -118,7 +118,7 @@ static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input)
     HOLDS(reg_utf8_is_valid(value) == (length >= 0));
     HOLDS(reg_check_has_control(value) == fuzz_has_control(value));
     if (length < 0) {
-        return; /* jansson and query.c let nothing else through */
+        return; /* jansson and query.c refuse other texts */
     }
     HOLDS(reg_check_code_points(value) == (apr_size_t)length);
     HOLDS(strcmp(reg_check_trimmed(pool, value), trimmed(pool, value)) == 0);

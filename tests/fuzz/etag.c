@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Entity tags: a header, then the version and the body that a tag is made of. */
+/* Entity tags: a header, then the version and the body of which a tag is made. */
 
 #include "fuzz.h"
 
 #include "etag.h"
 
-/* Whether a version stands in a header as the first part of a tag that is not weak. */
+/* Whether a header has a strong tag whose first part is the version. */
 static int is_named(apr_pool_t *pool, const char *header, const char *version)
 {
     const char *tag = apr_pstrcat(pool, "\"", version, "-", NULL);

@@ -3,9 +3,9 @@
 #define REGISTRATION_FUZZ_H
 
 /**
- * What the fuzz targets share. A target is one file with a fuzz_one(), which says what
- * must hold for any input; libFuzzer makes the inputs and keeps in tests/fuzz/corpus
- * those that reach new code. It is built with the sanitizers, over the module's own
+ * Functions for the fuzz targets. A target is a file with a fuzz_one(), which checks the
+ * rules for any input. libFuzzer makes the inputs and keeps those that reach new code in
+ * tests/fuzz/corpus. A target is built with the sanitizers, from the module's own
  * objects.
  */
 
@@ -28,7 +28,8 @@
 #include <string.h>
 #include <time.h>
 
-/** Ends the run, and has the input kept, unless a condition holds. */
+/** Ends the run with a failure, for which libFuzzer keeps the input, unless a condition
+ * holds. */
 #define HOLDS(condition)                                                                 \
     ((condition) ? (void)0 : fuzz_broken(#condition, __FILE__, __LINE__))
 
@@ -38,18 +39,18 @@ static inline void fuzz_broken(const char *condition, const char *file, int line
     abort();
 }
 
-/** What is left of an input. */
+/** The rest of an input. */
 typedef struct {
     const char *data;
     apr_size_t length;
 } fuzz_input_t;
 
-/** Each target's own. */
+/** Of each target. */
 static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input);
 
 /*
- * Memory. A pool hands out parts of its blocks, and nobody would notice what is read or
- * written behind one. So while an input runs, each part is a block of its own.
+ * Memory. A pool returns parts of its blocks, and no sanitizer would notice an access
+ * beyond one. So while an input runs, each part is a block of its own.
  */
 
 typedef struct fuzz_block_t {
@@ -84,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 {
-    static fuzz_block_t *kept; /* what is there as long as APR is */
+    static fuzz_block_t *kept; /* until APR terminates */
     fuzz_input_t input = {length ? (const char *)data : "", length};
     apr_pool_t *pool;
 
@@ -100,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     return 0;
 }
 
-/** The next byte as a choice of so many, '0' the first; 0 at the end. */
+/** The next byte as one of `choices`, '0' is the first; 0 at the end. */
 static inline unsigned fuzz_choice(fuzz_input_t *input, unsigned choices)
 {
     unsigned char byte = '0';
@@ -126,17 +127,17 @@ static inline char *fuzz_line(apr_pool_t *pool, fuzz_input_t *input)
     return line;
 }
 
-/** All that is left, up to a NUL. */
+/** The rest, up to a NUL. */
 static inline char *fuzz_rest(apr_pool_t *pool, const fuzz_input_t *input)
 {
     return apr_pstrmemdup(pool, input->data, strnlen(input->data, input->length));
 }
 
 /*
- * Checks that share nothing with those of the module
+ * Checks that are independent of those of the module
  */
 
-/** Code points of a text by the C library's reckoning; -1 when it is no UTF-8. */
+/** Code points of a text, counted by the C library; -1 if it is not UTF-8. */
 static inline long fuzz_code_points(apr_pool_t *pool, const char *text)
 {
     static iconv_t converter;
@@ -185,7 +186,7 @@ static inline int fuzz_fits(fuzz_pattern_t *pattern, const char *text)
     return regexec(&pattern->compiled, text, 0, NULL, 0) == 0;
 }
 
-/* The HTML standard's own, of its section on input type=email. */
+/* From the HTML standard's section on input type=email. */
 #define FUZZ_LABEL "[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 static fuzz_pattern_t fuzz_email = {
     .pattern = "^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@" FUZZ_LABEL "(\\." FUZZ_LABEL ")*$"};
@@ -199,7 +200,7 @@ static inline int fuzz_is_email(const char *text)
     return strlen(text) <= 254 && fuzz_fits(&fuzz_email, text);
 }
 
-/** yyyy-MM-dd that the C library finds in its calendar as well. */
+/** yyyy-MM-dd, and a date of the C library's calendar. */
 static inline int fuzz_is_date(const char *text)
 {
     static fuzz_pattern_t form = {.pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"};
@@ -218,16 +219,16 @@ static inline int fuzz_is_date(const char *text)
 }
 
 /*
- * A request, served with a host of the target's own in httpd's place
+ * A request, served with a host of the target instead of httpd
  */
 
 typedef struct {
     const char *body; /* that the client sends */
     apr_size_t body_length;
-    int body_status;                  /* what reading it comes to */
+    int body_status;                  /* result of reading it */
     reg_answer_t answer;              /* that the operation gives */
-    const reg_operation_t *operation; /* that was called last, or NULL */
-    int hashed;                       /* a password was, between two calls */
+    const reg_operation_t *operation; /* the last call, or NULL */
+    int hashed;                       /* a password was hashed between two calls */
     const char *values[REG_MAX_PARAMETERS];
 } fuzz_host_t;
 
@@ -240,7 +241,7 @@ static inline int fuzz_read_body(reg_request_t *request)
     return host->body_status;
 }
 
-/* Whether a family is only to be checked: the third of its five values is the hash. */
+/* Whether a family is checked only: its third value, the hash, is missing. */
 static inline int fuzz_is_check(const reg_operation_t *operation,
                                 const char *const *values)
 {
@@ -307,7 +308,7 @@ static inline reg_request_t *fuzz_request(apr_pool_t *pool, fuzz_host_t *host,
     return request;
 }
 
-/* A header's value ends no header early. */
+/* A header's value contains no end of a header. */
 static inline int fuzz_check_header(void *data, const char *name, const char *value)
 {
     (void)data;
@@ -316,7 +317,7 @@ static inline int fuzz_check_header(void *data, const char *name, const char *va
     return 1;
 }
 
-/* The keys that every error of an API has, in the seeds' order, and the type of each. */
+/* The keys of every error of an API, in the order of the seeds, with the type of each. */
 static inline void fuzz_check_error(const reg_request_t *request, int status,
                                     const json_t *body)
 {
@@ -337,7 +338,7 @@ static inline void fuzz_check_error(const reg_request_t *request, int status,
     HOLDS(!key[2] || *json_string_value(json_object_get(body, key[2])));
 }
 
-/* No field of a table is a formula, and each has its end. */
+/* No field of a table is a formula, and each is complete. */
 static inline void fuzz_check_table(const char *table)
 {
     int quoted = 0, begins = 1;
@@ -351,7 +352,7 @@ static inline void fuzz_check_table(const char *table)
     HOLDS(!quoted && begins);
 }
 
-/** What holds for every reply, whatever was asked for. */
+/** Checks the rules for every reply. */
 static inline void fuzz_check_reply(const reg_request_t *request,
                                     const reg_reply_t *reply)
 {

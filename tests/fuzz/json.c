@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A JSON text: what is accepted is what jansson, asked for the same strictness, accepts,
- * and what is kept as it was written is the value of its key.
+ * A JSON text: it is accepted if jansson with the same strictness accepts it, and a value
+ * that is kept as it was written is the value of its key.
  */
 
 #include "fuzz.h"
 
-/* Whether something is one of the few things that jansson has no limit for. */
+/* Whether this is one of the few cases in which jansson has no limit. */
 static int is_refused(const json_t *value, int depth, int *values)
 {
     const char *key;
@@ -51,7 +51,7 @@ static void check_members(apr_pool_t *pool, const char *text, const reg_json_t *
         json_t *again;
 
         if (!raw) {
-            /* No key of the APIs, and written with an escape. */
+            /* not a key of the APIs, and written with an escape */
             HOLDS(fuzz_code_points(pool, key) != (long)strlen(key));
             continue;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The query string of a search: its parameters, and the links that an answer has to other
+ * The query string of a search: its parameters, and the links of an answer to other
  * pages.
  */
 
@@ -68,8 +68,8 @@ static reg_reply_t *search(apr_pool_t *pool, fuzz_host_t *host, const char *quer
     return reply;
 }
 
-/* The query string of the first link, which must be the first page's; NULL where the
- * parameters are too long to be in more than one link. */
+/* The query string of the first link, which must be the first page's; NULL if the
+ * parameters are too long for more than one link. */
 static const char *first_link(apr_pool_t *pool, const reg_reply_t *reply)
 {
     static const char begin[] = "</mount?", end[] = "page=1>; rel=\"first\"";
@@ -89,8 +89,7 @@ static const char *first_link(apr_pool_t *pool, const reg_reply_t *reply)
     return apr_pstrmemdup(pool, query, (apr_size_t)(link - query) + strlen("page=1"));
 }
 
-/* Whether a parameter says behind what a page begins, which the first page is not given.
- */
+/* Whether a parameter is a cursor, which the first page has not. */
 static int is_of_place(int parameter)
 {
     return parameter >= AFTER_TIME && parameter <= AFTER_TEXT;

@@ -18,7 +18,7 @@
 
 #define FUZZ_ID "11111111-1111-4111-8111-111111111111"
 
-/* What each value of an operation is, a letter each; capital: there must be one. */
+/* The type of each value of an operation, a letter each; a capital letter: required. */
 static const struct {
     const char *operation, *values;
 } operations[] = {
@@ -66,7 +66,7 @@ static int is_list(apr_pool_t *pool, const char *text, const char *separators,
          item = strtok_r(NULL, separators, &rest), items++) {
         if (!fuzz_fits(pattern, item)
             || (*separators == ',' && strstr(text + (item - copy) + 1, item))) {
-            return 0; /* children are given once each */
+            return 0; /* each child is sent once */
         }
     }
     return items > 0;
@@ -102,7 +102,7 @@ static int is(apr_pool_t *pool, char letter, const char *value)
     }
 }
 
-/* What came from the client reaches the database only as what it must be. */
+/* Every value of the client is valid for its type when it reaches the database. */
 static void check_call(const reg_request_t *request, const fuzz_host_t *host)
 {
     apr_pool_t *pool = request->pool;
@@ -129,7 +129,7 @@ static void check_call(const reg_request_t *request, const fuzz_host_t *host)
     }
 }
 
-/* Reads the header that a line holds; what only the host knows stands there as well. */
+/* Reads a header from a line, or a property of the host. */
 static void read_header(reg_request_t *request, fuzz_host_t *host, const char *line)
 {
     switch (*line) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The scopes of a token: the one that is looked for, then the claim. */
+/* The scopes of a token: the required scope, then the claim. */
 
 #include "fuzz.h"
 
@@ -19,7 +19,7 @@ static int list_has(apr_pool_t *pool, const char *claim, const char *separators,
     return found;
 }
 
-/* Taken as said where it holds a number that jansson cannot read. */
+/* True also if the claim has a number that jansson cannot read. */
 static int array_has(const char *claim, const char *scope)
 {
     json_error_t reason;
@@ -43,7 +43,7 @@ static void fuzz_one(apr_pool_t *pool, fuzz_input_t *input)
     const char *claim = fuzz_rest(pool, input);
 
     if (!*scope || strpbrk(scope, " ,")) {
-        return; /* Require takes none of those */
+        return; /* Require refuses these */
     }
     HOLDS(reg_scope_in_list(claim, " ", scope) == list_has(pool, claim, " ", scope));
     HOLDS(reg_scope_in_list(claim, " ,", scope) == list_has(pool, claim, " ,", scope));

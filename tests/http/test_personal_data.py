@@ -382,7 +382,7 @@ def erase_under_load(tools, admin, at_once, sql):
                 statuses.extend(answer.status_code for answer in answers)
     admin.close()
     at_once(14, act)
-    for text in persons:   # Those who registered again.
+    for text in persons:   # Persons who registered again.
         sql("CALL erase_person(%s)", text)
     return first, persons, set(statuses), erased
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Calls each operation by the client that oapi-codegen makes. What it needs is in the
-// environment, see test_clients.py; it prints each operation's id once its answer was found to
-// be right.
+// Calls each operation with the client of oapi-codegen. The environment has its parameters,
+// see test_clients.py. It prints the id of each operation whose answer is correct.
 package main
 
 import (
@@ -58,7 +57,7 @@ func ref[T any](value T) *T {
 	return &value
 }
 
-// The value of a success, typed; nil, where there was none, ends the program.
+// Returns the typed value of a success; exits if it is nil.
 func got[T any](value *T) *T {
 	if value == nil {
 		check(fmt.Errorf("no %T", value))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls each operation by the client that openapi-generator makes for Python.
+"""Calls each operation with the Python client of openapi-generator.
 
-What it needs is in the environment, see test_clients.py; it prints each operation's id once
-its answer was found to be right.
+The environment has its parameters, see test_clients.py. It prints the id of each operation
+whose answer is correct.
 """
 
 import datetime

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Calls each operation by the client that openapi-typescript and openapi-fetch make. What it
-// needs is in the environment, see test_clients.py; it prints each operation's id once its
-// answer was found to be right. Types are checked by tsc, values here.
+// Calls each operation with the client of openapi-typescript and openapi-fetch. The
+// environment has its parameters, see test_clients.py. It prints the id of each operation
+// whose answer is correct. Types are checked by tsc, values here.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
@@ -37,7 +37,7 @@ function done(operation: string, isRight: boolean): void {
     console.log(operation);
 }
 
-/** The data of a success; an answer that is none ends the program. */
+/** Returns the data of a success; exits for any other answer. */
 function got<Data>(answer: { data?: Data; error?: unknown }): NonNullable<Data> {
     if (answer.error !== undefined || answer.data === undefined) {
         throw new Error(JSON.stringify(answer.error));
