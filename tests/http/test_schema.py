@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""registration-schema, and a module and a database that have to fit each other.
+"""The command registration-schema, and the module with another version of the schema.
 
-The next version of the schema, which there is not yet, is made up: a copy of sql/ with a
-migration more.
+The next version of the schema is a copy of sql/ with one more migration.
 """
 
 import concurrent.futures
@@ -27,13 +26,13 @@ from scratch import OnScratch
 
 SQL = servers.ROOT / "sql"
 
-# What an upgrade may do under load: a column more, an operation that uses it.
+# An upgrade that may run under load: a new column, and an operation that uses it.
 MIGRATION = """
 ALTER TABLE live_registrations ADD COLUMN note text;
 COMMENT ON COLUMN live_registrations.note IS 'Made up.';
 CREATE INDEX registered_since ON live_sessions (id) WHERE registered_count > 0;
 """
-# And what it may not: keep others waiting for long.
+# One that may not: it holds its locks for seconds.
 SLOW_MIGRATION = MIGRATION + "SELECT pg_sleep(7) AS waited \\gset\n"
 
 
@@ -42,7 +41,7 @@ def newest():
 
 
 def next_version(directory, migration=MIGRATION):
-    """A copy of sql/ whose schema is one version ahead; operations have changed, too."""
+    """A copy of sql/ with the next version of the schema and a changed operation."""
     version = newest() + 1
     shutil.copytree(SQL, directory)
     name = f"{version:04}_made_up.sql"
@@ -64,8 +63,8 @@ def next_version(directory, migration=MIGRATION):
 
 
 def version_1(directory):
-    """A copy of sql/ without the migrations: tables as version 1 had them. Operations are
-    not checked against those when they are made."""
+    """A copy of sql/ without the migrations: the tables of version 1. The bodies of functions
+    are not checked against them."""
     shutil.copytree(SQL, directory)
     install = (directory / "install.sql").read_text()
     edited = re.sub(r"(?m)^\\set newest \d+$", r"\\set newest 1", install)
@@ -80,7 +79,7 @@ def version_1(directory):
 
 
 def command(database, *arguments, sql=SQL):
-    """Runs registration-schema; its exit status and what it says."""
+    """Runs registration-schema; returns its exit status and its output."""
     result = subprocess.run(
         [sql / "registration-schema", *arguments], text=True, stdin=subprocess.DEVNULL,
         env=servers.environment(**database.variables()), stdout=subprocess.PIPE,
@@ -90,7 +89,7 @@ def command(database, *arguments, sql=SQL):
 
 @pytest.fixture
 def empty(postgres):
-    """A database with nothing in it."""
+    """An empty database."""
     database = copy.copy(postgres)
     database.database = f"empty_{secrets.token_hex(4)}"
     database.install()
@@ -98,7 +97,7 @@ def empty(postgres):
 
 
 @pytest.fixture
-def following(tmp_path):
+def next_schema(tmp_path):
     return next_version(tmp_path / "sql")
 
 
@@ -107,8 +106,8 @@ def versions(database):
                          ).split()
 
 
-def everything(database):
-    """All that the schema consists of, as text; a random word in it left out."""
+def dump_schema(database):
+    """The schema as text, without the random word of pg_dump."""
     text = subprocess.run(["pg_dump", "-n", "registration", "-s"], check=True, text=True,
                           env=servers.environment(**database.variables()),
                           stdout=subprocess.PIPE).stdout
@@ -117,14 +116,14 @@ def everything(database):
 
 # --- The command ---------------------------------------------------------------------------
 
-def test_the_numbers_of_the_newest_version_agree():
+def test_newest_version_is_the_same_in_sources_and_migrations():
     header = (servers.ROOT / "src" / "database" / "connection.h").read_text()
     migrations = sorted(int(path.name[:4]) for path in (SQL / "migrations").glob("*.sql"))
     assert f"#define REG_SCHEMA_VERSION {newest()}\n" in header
     assert migrations == list(range(2, newest() + 1))
 
 
-def test_it_installs_upgrades_and_reports(empty, following):
+def test_command_installs_upgrades_and_reports_status(empty, next_schema):
     version = newest()
     assert command(empty, "status") == (
         3, "registration-schema: there is no schema; write: registration-schema install\n")
@@ -133,77 +132,79 @@ def test_it_installs_upgrades_and_reports(empty, following):
         assert command(empty, "install") == (0, f"The schema is at version {version}.\n")
     assert command(empty, "status") == (
         0, f"The schema is at version {version}, up to date.\n")
-    assert command(empty, "status", sql=following) == (
+    assert command(empty, "status", sql=next_schema) == (
         3, f"registration-schema: the schema is at version {version} of {version + 1};"
            " write: registration-schema upgrade\n")
-    assert command(empty, "install", sql=following)[0] == 3
+    assert command(empty, "install", sql=next_schema)[0] == 3
     before = versions(empty)
     for _ in range(2):
-        assert command(empty, "upgrade", sql=following) == (
+        assert command(empty, "upgrade", sql=next_schema) == (
             0, f"The schema is at version {version + 1}.\n")
         assert versions(empty) == [*before, str(version + 1)]
 
 
-def test_a_new_database_gets_the_newest_version_at_once(empty, following, postgres):
-    assert command(empty, "install", sql=following)[0] == 0
+def test_install_equals_upgrade_from_older_version(empty, next_schema, postgres):
+    assert command(empty, "install", sql=next_schema)[0] == 0
     upgraded = copy.copy(postgres)
     upgraded.database = f"empty_{secrets.token_hex(4)}"
     upgraded.install()
     assert command(upgraded, "install")[0] == 0
-    assert command(upgraded, "upgrade", sql=following)[0] == 0
-    assert everything(empty) == everything(upgraded)
+    assert command(upgraded, "upgrade", sql=next_schema)[0] == 0
+    assert dump_schema(empty) == dump_schema(upgraded)
 
 
-def test_it_does_not_go_backwards(empty, following, expect_log):
+def test_command_with_newer_schema_refuses_and_changes_nothing(empty, next_schema,
+                                                               expect_log):
     expect_log("ERROR:  the database has a newer schema than this installs")
-    assert command(empty, "install", sql=following)[0] == 0
-    before = everything(empty)
-    for what in ("install", "upgrade", "status"):
-        status, text = command(empty, what)
+    assert command(empty, "install", sql=next_schema)[0] == 0
+    before = dump_schema(empty)
+    for subcommand in ("install", "upgrade", "status"):
+        status, text = command(empty, subcommand)
         assert status == 4
         assert f"version {newest() + 1}, newer than this command's {newest()}" in text
     with pytest.raises(servers.ServerError, match="newer schema"):
         empty.install("install.sql")
-    assert everything(empty) == before
+    assert dump_schema(empty) == before
 
 
-def test_what_fails_leaves_the_version_before(empty, tmp_path, expect_log):
+def test_failed_migration_is_rolled_back(empty, tmp_path, expect_log):
     expect_log("ERROR:  division by zero")
     broken = next_version(tmp_path / "sql", MIGRATION + "SELECT 1 / 0;\n")
     assert command(empty, "install")[0] == 0
-    before = everything(empty)
+    before = dump_schema(empty)
     assert command(empty, "upgrade", sql=broken)[0] == 1
-    assert everything(empty) == before
+    assert dump_schema(empty) == before
     assert command(empty, "status")[0] == 0
 
 
-def test_several_at_once_do_it_once(empty, following, at_once):
+def test_concurrent_commands_install_and_upgrade_once(empty, next_schema, at_once):
     assert at_once(4, lambda _: command(empty, "install")[0]) == [0] * 4
-    assert at_once(4, lambda _: command(empty, "upgrade", sql=following)[0]) == [0] * 4
+    assert at_once(4, lambda _: command(empty, "upgrade", sql=next_schema)[0]) == [0] * 4
     assert versions(empty) == [str(n) for n in range(1, newest() + 2)]
 
 
-def test_control_without_the_lock_several_at_once_fail(empty, tmp_path, at_once, expect_log):
+def test_control_without_lock_concurrent_installs_fail(empty, tmp_path, at_once,
+                                                       expect_log):
     expect_log("ERROR:  ")
     unlocked = tmp_path / "sql"
     shutil.copytree(SQL, unlocked)
     text = (unlocked / "install.sql").read_text()
     edited = text.replace("SELECT pg_advisory_xact_lock", "SELECT -- ")
     edited = re.sub(r"SELECT -- .*\n", "", edited)
-    # So that all have seen that there is nothing before one makes it.
+    # So that all find the database empty before one installs the schema.
     edited = edited.replace("\\ir schema/common.sql", "SELECT pg_sleep(1) AS slept \\gset\n"
                                                       "\\ir schema/common.sql")
     (unlocked / "install.sql").write_text(edited)
     assert 1 in at_once(4, lambda _: command(empty, "install", sql=unlocked)[0])
 
 
-def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
+def test_command_takes_connection_string_and_creates_database(postgres, empty):
     name = f"made_{secrets.token_hex(4)}"
     for _ in range(2):
         assert command(postgres, "install", "--create", name)[0] == 0
     made = f"host=127.0.0.1 port={postgres.port} user=postgres dbname={name}"
     assert command(empty, "status", made)[0] == 0
-    # In a database of its own, the role has no use for temporary tables.
+    # In its own database the role may not create temporary tables.
     assert postgres.psql("-c", "SELECT has_database_privilege('registration', d, 'TEMP')"
                                f" FROM unnest(ARRAY['{name}', 'registration']) AS d"
                          ) == "f\nt"
@@ -215,14 +216,14 @@ def test_it_takes_a_connection_string_and_makes_a_database(postgres, empty):
 @pytest.mark.parametrize("arguments", [
     [], ["downgrade"], ["install", "--force"], ["install", "a", "b"], ["status", "--create"],
     ["install", "--create", "dbname=a"], ["a", "install"]])
-def test_what_it_does_not_know_it_refuses(empty, arguments):
+def test_unknown_arguments_are_refused(empty, arguments):
     assert command(empty, *arguments)[0] == 2
 
 
 @pytest.mark.skipif(not servers.IS_ROOT, reason="only root becomes another user")
 @pytest.mark.parametrize("change", [None, "cd /   #"], ids=["as it is", "control"])
-def test_it_may_be_called_where_its_user_may_not_enter(tmp_path, change):
-    """sudo -u postgres in root's own directory; in the control it stays there."""
+def test_command_in_unreadable_directory_gives_no_warning(tmp_path, change):
+    """As with sudo -u postgres in root's directory; in the control it does not leave it."""
     with tempfile.TemporaryDirectory(prefix="registration-") as directory:
         os.chmod(directory, 0o755)
         copied = pathlib.Path(shutil.copytree(SQL, f"{directory}/sql"), "registration-schema")
@@ -239,7 +240,7 @@ def test_it_may_be_called_where_its_user_may_not_enter(tmp_path, change):
     assert ("could not change directory" in result.stdout) == bool(change), result.stdout
 
 
-def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
+def test_upgrade_from_version_1_keeps_audit_entries(empty, tmp_path):
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
     assert versions(empty) == ["1"]
     entries = """INSERT INTO registration.audit (at, action, kind, id, belongs_to, caller)
@@ -252,29 +253,29 @@ def test_entries_of_the_audit_of_version_1_are_kept(empty, tmp_path):
     assert empty.psql("-c", read) == before and before.count("\n") == 2
     assert empty.psql("-c", "SELECT DISTINCT tableoid::regclass FROM registration.audit"
                       ) == "registration.audit_oldest"
-    # The new values can be used now.
+    # The new values are allowed now.
     empty.psql("-c", "INSERT INTO registration.audit (action, kind, id, belongs_to, row_count)"
                      " VALUES ('listed', 'person', '', '', 1), ('exported', 'audit', '', '', 2)")
 
 
-def prepared():
-    """What the migration's head says to do before, for large tables; for the next month."""
+def statements_to_prepare():
+    """The statements that the migration's comment recommends to run before, for large tables."""
     text = (SQL / "migrations" / "0002_bounds.sql").read_text()
     lines = re.findall(r"(?m)^--     (.*)$", text)
     indexes = re.findall(r"(?m)^CREATE INDEX (IF NOT EXISTS [^;]*;)", text)
     assert len(indexes) >= 5
     year, month = time.gmtime()[:2]
-    following = f"{year + month // 12}-{month % 12 + 1:02}-01"
-    statements = re.sub("2027-01-01", following, "\n".join(lines)).split(";")
+    next_month = f"{year + month // 12}-{month % 12 + 1:02}-01"
+    statements = re.sub("2027-01-01", next_month, "\n".join(lines)).split(";")
     column = 'ALTER TABLE event_registrations ADD COLUMN fields_email text COLLATE "C"'
     assert column.replace("COLUMN", "COLUMN IF NOT EXISTS") in text
     return ([one for one in statements if one.strip()] + [column]
             + [f"CREATE INDEX CONCURRENTLY {index}" for index in indexes])
 
 
-def test_what_was_made_before_an_upgrade_is_not_made_in_it(empty, tmp_path):
+def test_upgrade_does_not_rebuild_prepared_indexes(empty, tmp_path):
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
-    for statement in prepared():
+    for statement in statements_to_prepare():
         empty.psql("-c", "SET search_path = registration, public", "-c", statement)
     oid = "SELECT string_agg(oid::text, ' ' ORDER BY relname) FROM pg_class WHERE relname IN" \
           " ('live_registrations_by_patient', 'live_sessions_past'," \
@@ -285,13 +286,13 @@ def test_what_was_made_before_an_upgrade_is_not_made_in_it(empty, tmp_path):
     assert empty.psql("-c", "SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid ="
                             " 'registration.audit_oldest_by_caller'::regclass"
                       ) == "registration.audit_by_caller"
-    # The constraint is why attaching does not read the table.
+    # With the constraint, attaching does not read the table.
     assert empty.psql("-c", "SELECT convalidated FROM pg_constraint WHERE conname ="
                             " 'audit_oldest'") == "t"
 
 
-def test_an_upgrade_leaves_no_function_twice(empty, tmp_path):
-    """Those of version 1 that have more parameters now are dropped."""
+def test_upgrade_drops_old_overloads_of_functions(empty, tmp_path):
+    """Functions of version 1 that have more parameters now are dropped."""
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
     migration = (SQL / "migrations" / "0002_bounds.sql").read_text()
     dropped = re.findall(r"DROP FUNCTION IF EXISTS (\w+)\(([^)]*)\);", migration)
@@ -308,7 +309,7 @@ def test_an_upgrade_leaves_no_function_twice(empty, tmp_path):
     assert empty.psql("-c", twice) == ""
 
 
-def test_addresses_in_fields_of_version_1_are_found(empty, tmp_path):
+def test_upgrade_makes_email_fields_of_version_1_searchable(empty, tmp_path):
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
     empty.install("demo.sql")
     empty.psql("-c", """SET search_path = registration;
@@ -327,11 +328,11 @@ def test_addresses_in_fields_of_version_1_are_found(empty, tmp_path):
                             " WHERE fields_email IS NOT NULL") == "jane@example.org"
 
 
-FILLED = "SELECT count(fields_email) FROM registration.event_registrations"
+COUNT_FILLED = "SELECT count(fields_email) FROM registration.event_registrations"
 
 
-def cut_off(database):
-    """An upgrade from version 1 whose session ends when it has filled in one of three rows."""
+def interrupt_upgrade(database):
+    """Terminates an upgrade from version 1 after it has filled in one of three rows."""
     database.install("demo.sql")
     database.psql("-c", """SET search_path = registration;
         DELETE FROM event_registrations;
@@ -356,39 +357,40 @@ def cut_off(database):
         lock.cursor().execute("SELECT pg_advisory_lock(1)")
         upgrade = pool.submit(command, database, "upgrade")
         servers.wait_until(lambda: upgrade.done() or database.psql("-c", waiting), 60,
-                           "no row was waited for")
+                           "the upgrade waits for no lock")
         database.psql("-c", f"SELECT pg_terminate_backend(pid, 5000) FROM ({waiting}) AS w")
         assert upgrade.result()[0] == 1
     database.psql("-c", "DROP FUNCTION public.hold CASCADE")
-    assert database.psql("-c", FILLED) == "1"
+    assert database.psql("-c", COUNT_FILLED) == "1"
 
 
 @pytest.fixture
-def cut_off_upgrade(empty, tmp_path, expect_log):
+def interrupted_upgrade(empty, tmp_path, expect_log):
     expect_log("FATAL:  terminating connection due to administrator command")
     assert command(empty, "install", sql=version_1(tmp_path / "sql"))[0] == 0
-    cut_off(empty)
+    interrupt_upgrade(empty)
     return empty
 
 
-@pytest.mark.parametrize("again", ["upgrade", "install"])
-def test_an_upgrade_that_was_cut_off_goes_on_when_it_is_repeated(cut_off_upgrade, again):
-    status, text = command(cut_off_upgrade, "status")
+@pytest.mark.parametrize("repeated", ["upgrade", "install"])
+def test_repeated_upgrade_continues_interrupted_one(interrupted_upgrade, repeated):
+    status, text = command(interrupted_upgrade, "status")
     assert (status, "cut off; write: registration-schema upgrade" in text) == (3, True)
-    assert command(cut_off_upgrade, again)[0] == 0
-    assert cut_off_upgrade.psql("-c", FILLED) == "3"
-    assert command(cut_off_upgrade, "status")[0] == 0
+    assert command(interrupted_upgrade, repeated)[0] == 0
+    assert interrupted_upgrade.psql("-c", COUNT_FILLED) == "3"
+    assert command(interrupted_upgrade, "status")[0] == 0
 
 
-def test_control_one_that_fills_in_only_the_first_time_is_noticed(cut_off_upgrade, tmp_path):
+def test_control_repeated_upgrade_without_filling_leaves_rows_empty(interrupted_upgrade,
+                                                                    tmp_path):
     once = tmp_path / "once"
     shutil.copytree(SQL, once)
     text = (once / "install.sql").read_text()
     condition = "EXISTS (SELECT FROM registration.schema_version WHERE NOT is_filled)"
     assert text.count(condition) == 1
     (once / "install.sql").write_text(text.replace(condition, ":installed = 1"))
-    assert command(cut_off_upgrade, "upgrade", sql=once)[0] == 0
-    assert cut_off_upgrade.psql("-c", FILLED) == "1"
+    assert command(interrupted_upgrade, "upgrade", sql=once)[0] == 0
+    assert interrupted_upgrade.psql("-c", COUNT_FILLED) == "1"
 
 
 CHANGE_TIME_ZONES = """SET search_path = registration;
@@ -407,21 +409,21 @@ CHANGE_TIME_ZONES = """SET search_path = registration;
             now(), now(), now())"""
 
 
-@pytest.mark.parametrize("what", ["install", "upgrade"])
-def test_time_zones_are_those_of_the_server_after_each_run(empty, what):
+@pytest.mark.parametrize("subcommand", ["install", "upgrade"])
+def test_command_updates_time_zones_to_the_servers(empty, subcommand):
     zones = ["-c", "SELECT name FROM registration.time_zones ORDER BY name"]
     assert command(empty, "install")[0] == 0
     before = empty.psql(*zones).split()
     empty.psql("-c", CHANGE_TIME_ZONES)
     assert "Mars/Nobody" in empty.psql(*zones) and "Europe/Paris" not in empty.psql(*zones)
-    assert command(empty, what)[0] == 0
+    assert command(empty, subcommand)[0] == 0
     assert empty.psql(*zones).split() == sorted([*before, "Mars/Group", "Mars/Member"])
 
 
 # --- An upgrade while requests are served ----------------------------------------------------
 
 class Traffic:
-    """Registers for a session, one after the other in each of some threads, and reads."""
+    """Threads that register and read without a pause."""
 
     def __init__(self, client, session, occurrence):
         self.client, self.session, self.occurrence = client, session, occurrence
@@ -462,14 +464,14 @@ class TestUpgradeUnderLoad(OnScratch):
     def traffic(self, admin, live_session, occurrence):
         return Traffic(admin, live_session(), occurrence())
 
-    def test_no_request_fails_and_nothing_is_lost(self, database, traffic, sql, following,
-                                                  expect_log):
-        # A call that waits for the migration is made again until it is through.
+    def test_upgrade_under_load_fails_no_request_and_loses_no_row(
+            self, database, traffic, sql, next_schema, expect_log):
+        # A call that waits for the migration is retried.
         expect_log("ERROR:  canceling statement due to lock timeout")
         with traffic.running():
-            assert command(database, "install")[0] == 0     # once more
-            assert command(database, "upgrade", sql=following)[0] == 0
-        assert command(database, "status", sql=following)[0] == 0
+            assert command(database, "install")[0] == 0     # again
+            assert command(database, "upgrade", sql=next_schema)[0] == 0
+        assert command(database, "status", sql=next_schema)[0] == 0
         assert set(traffic.statuses) == {200, 201}
         [[live]] = sql("SELECT count(*) FROM live_registrations WHERE session_id = %s",
                        traffic.session)
@@ -480,7 +482,7 @@ class TestUpgradeUnderLoad(OnScratch):
 
 
 class TestControlOfUpgrades(OnScratch):
-    def test_control_a_migration_that_takes_long_is_noticed(
+    def test_control_slow_migration_fails_requests(
             self, database, admin, live_session, occurrence, tmp_path, expect_log):
         expect_log("ERROR:  canceling statement due to lock timeout", "REG03(0|10)")
         slow = next_version(tmp_path / "sql", SLOW_MIGRATION)
@@ -493,13 +495,13 @@ class TestControlOfUpgrades(OnScratch):
 # --- The module ------------------------------------------------------------------------------
 
 @pytest.fixture
-def module_of_the_next_version(tmp_path):
+def module_of_next_version(tmp_path):
     return changed_module(tmp_path / "next_version",
                           f"#define REG_SCHEMA_VERSION {newest()}",
                           f"#define REG_SCHEMA_VERSION {newest() + 1}")
 
 
-def registers(client, database):
+def registration_succeeds(client, database):
     session = new_uuid()
     database.psql("-c", "INSERT INTO registration.live_sessions (id, title, status)"
                         f" VALUES ('{session}', 'A session', 'live')")
@@ -509,13 +511,13 @@ def registers(client, database):
     return answer.status_code == 201
 
 
-def said(httpd, tag):
+def log_messages(httpd, tag):
     return re.findall(rf"{tag}: (.*)", httpd.log.text())
 
 
 @pytest.fixture
 def start_on(start_httpd, certificates, issuer, expect_log):
-    """start_on(database): an httpd of one child that uses it."""
+    """start_on(database) starts an httpd that uses the database."""
     expect_log("REG0311", "registration@empty_.* ERROR:  ", "REG0303")
 
     def start(database, **options):
@@ -525,70 +527,73 @@ def start_on(start_httpd, certificates, issuer, expect_log):
     return start
 
 
-def test_a_missing_schema_is_told_and_recovered_from(start_on, client, token, empty):
+def test_module_without_schema_logs_it_and_serves_after_install(start_on, client, token,
+                                                                empty):
     httpd = start_on(empty)
     one = client(token, httpd)
     path = f"/v1/sessions/{new_uuid()}/register"
     check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
-    [message, *_] = said(httpd, "REG0311")
+    [message, *_] = log_messages(httpd, "REG0311")
     assert "run: registration-schema install" in message
     assert command(empty, "install")[0] == 0
-    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+    servers.wait_until(lambda: registration_succeeds(one, empty), 20, "no request succeeds")
 
 
-def test_a_schema_that_goes_is_noticed_while_it_runs(start_on, client, token, empty):
+def test_schema_dropped_while_running_is_503_until_reinstalled(start_on, client, token,
+                                                               empty):
     empty.install("install.sql")
     httpd = start_on(empty)
     one = client(token, httpd)
-    assert registers(one, empty)
+    assert registration_succeeds(one, empty)
     empty.psql("-c", "DROP SCHEMA registration CASCADE")
     path = f"/v1/sessions/{new_uuid()}/register"
     servers.wait_until(
         lambda: one.post(path, json={"patient_id": "p"}).status_code == 503 and
-        said(httpd, "REG0311"), 20, "it does not notice")
+        log_messages(httpd, "REG0311"), 20, "no REG0311")
     empty.install("install.sql")
-    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+    servers.wait_until(lambda: registration_succeeds(one, empty), 20, "no request succeeds")
 
 
-def test_an_older_schema_is_told_and_an_upgrade_recovered_from(
-        start_on, client, token, empty, following, module_of_the_next_version):
+def test_older_schema_is_503_until_upgraded(
+        start_on, client, token, empty, next_schema, module_of_next_version):
     empty.install("install.sql")
-    httpd = start_on(empty, registration=module_of_the_next_version)
+    httpd = start_on(empty, registration=module_of_next_version)
     one = client(token, httpd)
-    assert not registers(one, empty)
+    assert not registration_succeeds(one, empty)
     assert f"is at version {newest()} and this module needs {newest() + 1}; " \
-           "run: registration-schema upgrade" in said(httpd, "REG0311")[0]
-    assert command(empty, "upgrade", sql=following)[0] == 0
-    servers.wait_until(lambda: registers(one, empty), 20, "it does not serve")
+           "run: registration-schema upgrade" in log_messages(httpd, "REG0311")[0]
+    assert command(empty, "upgrade", sql=next_schema)[0] == 0
+    servers.wait_until(lambda: registration_succeeds(one, empty), 20, "no request succeeds")
 
 
-def test_a_newer_schema_serves_unless_it_says_that_it_does_not(start_on, client, token, empty,
-                                                               following):
-    assert command(empty, "install", sql=following)[0] == 0
-    assert registers(client(token, start_on(empty)), empty)
+def test_newer_schema_serves_unless_it_requires_newer_module(start_on, client, token, empty,
+                                                             next_schema):
+    assert command(empty, "install", sql=next_schema)[0] == 0
+    assert registration_succeeds(client(token, start_on(empty)), empty)
     empty.psql("-c", "CREATE OR REPLACE FUNCTION registration.schema_version("
                      f"OUT version integer, OUT oldest integer) RETURN ({newest() + 1},"
                      f" {newest() + 1})")
     httpd = start_on(empty)
-    assert not registers(client(token, httpd), empty)
-    assert "install a newer module" in said(httpd, "REG0311")[0]
+    assert not registration_succeeds(client(token, httpd), empty)
+    assert "install a newer module" in log_messages(httpd, "REG0311")[0]
 
 
-def test_one_who_may_not_ask_is_told(start_on, client, token, empty):
+def test_missing_right_to_schema_version_is_logged_with_user(start_on, client, token,
+                                                             empty):
     empty.install("install.sql")
     empty.psql("-c", "REVOKE EXECUTE ON FUNCTION registration.schema_version"
                      " FROM registration")
     httpd = start_on(empty)
-    assert not registers(client(token, httpd), empty)
-    assert "user=registration" in said(httpd, "REG0311")[0]
+    assert not registration_succeeds(client(token, httpd), empty)
+    assert "user=registration" in log_messages(httpd, "REG0311")[0]
 
 
-def test_a_misfit_is_told_once_a_second(start_on, client, token, empty):
+def test_unsuitable_schema_is_logged_once_a_second(start_on, client, token, empty):
     httpd = start_on(empty)
     one = client(token, httpd)
-    path, begin, asked = f"/v1/sessions/{new_uuid()}/register", time.monotonic(), 0
+    path, begin, requests = f"/v1/sessions/{new_uuid()}/register", time.monotonic(), 0
     while time.monotonic() < begin + 2:
         check_error(one.post(path, json={"patient_id": "p"}), "live", 503)
-        asked += 1
-    seconds = time.monotonic() - begin
-    assert 1 <= len(said(httpd, "REG0311")) <= 2 * (seconds + 1) < asked   # two children
+        requests += 1
+    most = 2 * (time.monotonic() - begin + 1)   # two child processes
+    assert 1 <= len(log_messages(httpd, "REG0311")) <= most < requests
