@@ -12,8 +12,8 @@ import http.client
 import json
 
 from bench.load import Request, Wrong, run_pgbench, run_wrk
-from bench.site import children, processor_time, resident, peak_resident
-from servers import ROOT
+from bench.site import children, processor_time
+from servers import ROOT, resident
 
 SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
 SESSIONS = 1000
@@ -348,12 +348,12 @@ def export(stage):
     with stage.httpd(database=f"registrations_{stage.rows}") as server:
         NOTHING.probe(server.port)
         [child] = children(server)
-        before = peak_resident(child)
+        before = resident(child, "VmHWM")
         connection = http.client.HTTPConnection("localhost", server.port, timeout=60)
         connection.request("GET", ATTEND.path, headers={"Accept": "text/csv"})
         for _ in connection.getresponse():
             lines += 1
-        grown = peak_resident(child) - before
+        grown = resident(child, "VmHWM") - before
         connection.close()
     check_rows("a table", lines - 1, str(stage.rows))    # without the heading
     return grown

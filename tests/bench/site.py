@@ -198,17 +198,6 @@ def children(httpd):
     return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def resident(pid, field="VmRSS"):
-    """The resident memory of a process, in MiB."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
-
-
-def peak_resident(pid):
-    """The peak resident memory of a process, in MiB."""
-    return resident(pid, "VmHWM")
-
-
 def processor_time(httpd):
     """The processor time of an httpd's child processes, in seconds."""
     stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,21 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Uses the fixtures of tests/http, and a module without retries for negative controls."""
 
-import pathlib
-import runpy
-import sys
-
 import pytest
 
-import servers
 from changed import changed_module
-
-HTTP = pathlib.Path(__file__).resolve().parent.parent / "http"
-
-# For `from conftest import ...` in the modules there.
-sys.path.insert(0, str(HTTP))
-globals().update({name: value for name, value in runpy.run_path(HTTP / "conftest.py").items()
-                  if not name.startswith("__")})
+from http_fixtures import *   # noqa: F401, F403
 
 
 @pytest.fixture(scope="session")

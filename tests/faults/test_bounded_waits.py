@@ -6,7 +6,6 @@ left blocked, memory does not grow, and the service recovers by itself.
 
 import concurrent.futures
 import contextlib
-import pathlib
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import pytest
 import servers
 from apis import check_error
 from changed import changed_module
-from event_registrations import MOUNT
+from event_registrations import MOUNT, insert_registrations
 from faults import (GRACE, MODULES, MOUNTS, OUTAGE, RECOVERY, TIMEOUT, BreakablePostgres,
                     Caller, children, database, statuses)
 from faults import own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
@@ -406,17 +405,8 @@ def long_list(postgres_to_break):
     """The path of a list larger than all buffers."""
     [[occurrence]] = postgres_to_break.query(
         "INSERT INTO occurrences (event_id) SELECT id FROM events LIMIT 1 RETURNING id")
-    postgres_to_break.query("""
-        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
-                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
-             people AS (INSERT INTO event_users (organization_id, external_id)
-                        SELECT organization_id, gen_random_uuid() FROM home,
-                               generate_series(1, 100) RETURNING id, organization_id)
-        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
-                                         user_id, status, fields)
-        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
-               jsonb_build_object('text', repeat('x', 100000))
-          FROM home, people""", occurrence, occurrence)
+    insert_registrations(postgres_to_break.query, occurrence, 100,
+                         "jsonb_build_object('text', repeat('x', 100000))")
     return f"{MOUNT}?limit=100&occurrenceId={occurrence}"
 
 
@@ -465,17 +455,16 @@ def test_control_without_time_limits_slow_clients_keep_threads(load, postgres_to
 
 # --- Memory --------------------------------------------------------------------------------
 
-# Allowed growth of a child process, in bytes, during thousands of refused requests.
-GROWTH = 1 << 20
+# Allowed growth of a child process, in MiB, during thousands of refused requests.
+GROWTH = 1
 
 # One child process with few threads, so that each soon has its share of the memory.
 FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 20\nMaxRequestWorkers 20\n"
 
 
 def memory(httpd):
-    """Resident memory of the child processes, in bytes."""
-    return [int(re.search(r"(?m)^VmRSS:\s+(\d+)", pathlib.Path(
-        f"/proc/{pid}/status").read_text())[1]) * 1024 for pid in children(httpd.pid())]
+    """Resident memory of the child processes, in MiB."""
+    return [servers.resident(pid) for pid in children(httpd.pid())]
 
 
 def outages(load, proxy, count, seconds):

@@ -4,7 +4,6 @@
 No confirmed change is lost, and httpd is not restarted.
 """
 
-import concurrent.futures
 import os
 import re
 import shutil
@@ -220,12 +219,6 @@ def requests_of_all_kinds(pair):
                 lambda: one.put(address[0], json={"status": "ATTENDED"}),
                 lambda: one.delete(address[1])], rooms
     return make
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        yield pool
 
 
 def test_cancelled_wait_is_not_confirmed(caller, pair, pool, requests_of_all_kinds):

@@ -5,7 +5,6 @@ A proxy in front of PostgreSQL forwards the call but not its result. The call ca
 until the proxy forwards results again, so a test can change the rows in between.
 """
 
-import concurrent.futures
 import contextlib
 import re
 import secrets
@@ -136,12 +135,6 @@ CASES = {
         cancel, 1, "UPDATE occurrences SET capacity = 0 WHERE id = %(occurrence)s", 200, 412),
     "events, delete": (delete, None, None, 200, 404),
 }
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        yield pool
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ it with `expect_log`.
 """
 
 import concurrent.futures
+import contextlib
 import http.client
 import os
 import secrets
@@ -249,6 +250,13 @@ def at_once():
     return run
 
 
+@pytest.fixture
+def pool():
+    """Threads for concurrent requests."""
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
 # --- Data ----------------------------------------------------------------------------------
 
 @pytest.fixture(scope="session")
@@ -279,6 +287,28 @@ def sql(postgres, administrator):
                 raise
             return cursor.fetchall() if cursor.description else None
     return run
+
+
+@pytest.fixture
+def changed_functions(sql):
+    """changed_functions((name, text, replacement), ...): changes definitions of functions until
+    the end of the block."""
+    @contextlib.contextmanager
+    def change(*changes):
+        before = {name: sql("SELECT pg_get_functiondef(%s::regproc)", name)[0][0]
+                  for name, _, _ in changes}
+        after = dict(before)
+        for name, text, replacement in changes:
+            assert text in after[name]
+            after[name] = after[name].replace(text, replacement)
+        try:
+            for definition in after.values():
+                sql(definition)
+            yield
+        finally:
+            for definition in before.values():
+                sql(definition)
+    return change
 
 
 def new_uuid():

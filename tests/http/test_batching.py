@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batching: concurrent requests share a transaction, but not each other's errors or locks."""
 
-import concurrent.futures
 import contextlib
 import copy
 import statistics
@@ -16,12 +15,6 @@ from event_registrations import DEMO_EVENT, MOUNT, created
 from faults import (GRACE, MODULES, MOUNTS, Caller, check_recovers, check_unavailable, database,
                     statuses, two_hosts)
 from faults import caller, own_postgres, postgres_to_break, proxy   # noqa: F401, fixtures
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 def register_while_locked(one, postgres, pool, session, patients):

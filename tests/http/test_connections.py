@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Database connections: their limit, how long a request holds one, and who waits for it."""
 
-import concurrent.futures
 import socket
 import time
 
@@ -18,12 +17,6 @@ from wire import Wire, message
 
 # RegistrationTimeout of tests in which requests wait for a while.
 PATIENT = 8
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 class Watch(Meanwhile):

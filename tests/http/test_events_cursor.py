@@ -10,9 +10,9 @@ import re
 import pytest
 import requests
 
-from conftest import ORGANIZATION, new_uuid
+from conftest import ORGANIZATION
 from event_registrations import (MOUNT, TENANT_MOUNT, category_of, created, delete, error,
-                                 ids, person, search, updated)
+                                 ids, insert_registrations, person, search, updated)
 from scratch import OnScratch
 
 FIELDS = ("createdAt", "updatedAt", "status", "startDate", "eventName", "firstName",
@@ -162,19 +162,9 @@ MOST = 4 * 1024 * 1024
 
 
 def insert_large(query, place, count, size):
-    """Inserts registrations with fields of that many bytes; their ids, oldest first."""
-    return [id for id, in query("""
-        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
-                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
-             people AS (INSERT INTO event_users (organization_id, external_id)
-                        SELECT organization_id, gen_random_uuid()
-                          FROM home, generate_series(1, %s)
-                        RETURNING id)
-        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
-                                         user_id, status, fields)
-        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
-               jsonb_build_object('text', repeat('x', %s))
-          FROM home, people RETURNING id::text""", place, count, place, size)]
+    """Inserts registrations with fields of that many bytes; their ids."""
+    return insert_registrations(query, place, count,
+                                f"jsonb_build_object('text', repeat('x', {size}))")
 
 
 def check_pages(api, made, **params):

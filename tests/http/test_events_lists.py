@@ -8,7 +8,6 @@ import gzip
 import http.client
 import io
 import json
-import pathlib
 import re
 import ssl
 import subprocess
@@ -20,7 +19,7 @@ import faults
 import servers
 from conftest import new_uuid
 from event_registrations import (MOUNT, TENANT_MOUNT, category_of, created, crowd, delete,
-                                 error, ids, person, search)
+                                 error, ids, insert_registrations, person, search)
 from faults import own_postgres, postgres_to_break   # noqa: F401, fixtures
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
@@ -318,22 +317,11 @@ LARGE = 400   # registrations, more than all buffers hold
 
 def insert_large_registrations(query, place):
     """Inserts LARGE registrations of 50 kB each; their ids, the latest first."""
-    made = query(f"""
-        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
-                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
-             people AS (INSERT INTO event_users (organization_id, external_id)
-                        SELECT organization_id, gen_random_uuid()
-                          FROM home, generate_series(1, {LARGE})
-                        RETURNING id, organization_id)
-        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
-                                         user_id, status, fields, created_at)
-        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
-               jsonb_build_object('text', (
-                   SELECT string_agg(md5(people.id::text || n), '')   -- incompressible
-                     FROM generate_series(1, 1500) AS n)),
-               '2031-01-01'::timestamptz + row_number() OVER () * interval '1 s'
-          FROM home, people RETURNING id::text, created_at""", place, place)
-    return [id for id, time in sorted(made, key=lambda one: one[1], reverse=True)]
+    incompressible = """jsonb_build_object('text', (
+        SELECT string_agg(md5(people.id::text || n), '') FROM generate_series(1, 1500) AS n))"""
+    return insert_registrations(
+        query, place, LARGE, incompressible,
+        "'2031-01-01'::timestamptz + row_number() OVER () * interval '1 s'")[::-1]
 
 
 @contextlib.contextmanager
@@ -433,8 +421,7 @@ def test_aborted_list_is_seen_as_truncated(long_list, postgres_to_break, way):
 def peak_memory(httpd):
     """Peak resident memory of the child process, in MiB."""
     [child] = faults.children(httpd.pid())
-    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(
-        f"/proc/{child}/status").read_text())[1]) / 1024
+    return servers.resident(child, "VmHWM")
 
 
 @pytest.mark.skipif(servers.is_sanitized(servers.MODULE),

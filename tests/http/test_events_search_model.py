@@ -5,7 +5,6 @@ The operation's query plan depends on the number of rows. The tests lower its th
 that a few registrations exercise each plan.
 """
 
-import contextlib
 import itertools
 import json
 import random
@@ -35,24 +34,6 @@ THRESHOLDS = {
 PLANS = {"few of all": [], "many to count": ["counted"],
          "many to count and to merge": ["counted", "merged"],
          "many that match": ["matching", "matched"], "many of all": list(THRESHOLDS)}
-
-
-@contextlib.contextmanager
-def changed_functions(sql, *changes):
-    """Changes functions' definitions as given, and restores them after the block."""
-    definitions = {name: sql("SELECT pg_get_functiondef(%s::regproc)", name)[0][0]
-                   for name in {name for name, _, _ in changes}}
-    try:
-        texts = dict(definitions)
-        for name, text, instead in changes:
-            assert text in texts[name]
-            texts[name] = texts[name].replace(text, instead)
-        for text in texts.values():
-            sql(text)
-        yield
-    finally:
-        for definition in definitions.values():
-            sql(definition)
 
 
 @pytest.fixture
@@ -155,9 +136,9 @@ def check(world, chance, most_counted):
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_search_result_equals_model(world, sql, plan):
+def test_search_result_equals_model(world, changed_functions, plan):
     one = world(plan)
-    with changed_functions(sql, *(THRESHOLDS[name] for name in PLANS[plan])):
+    with changed_functions(*(THRESHOLDS[name] for name in PLANS[plan])):
         for seed in range(40):
             check(one, random.Random(f"{plan} {seed}"),
                   4 if "counted" in PLANS[plan] else 10000)
@@ -172,8 +153,8 @@ def test_search_result_equals_model(world, sql, plan):
      "ELSE events"),
     ("events_find", "AND ($3 IS NULL OR r.event_id = ANY ($3))", ""),
 ], ids=str)
-def test_control_changed_search_is_detected(world, sql, change):
+def test_control_changed_search_is_detected(world, changed_functions, change):
     one = world("control")
-    with changed_functions(sql, *THRESHOLDS.values(), change), pytest.raises(AssertionError):
+    with changed_functions(*THRESHOLDS.values(), change), pytest.raises(AssertionError):
         for seed in range(200):
             check(one, random.Random(seed), 4)

@@ -19,8 +19,8 @@ import faults
 import openapi
 import samples
 import servers
-from conftest import new_object_id, new_uuid
-from event_registrations import MOUNT, category_of, created
+from conftest import new_object_id
+from event_registrations import MOUNT, category_of, created, insert_registrations
 from scratch import OnScratch
 
 RUNS = 2
@@ -197,25 +197,11 @@ def change_stored(before, after):
     return change
 
 
-def some_rows(query, place, count, fields):
-    query("""
-        WITH home AS (SELECT e.id, e.organization_id FROM occurrences o
-                        JOIN events e ON e.id = o.event_id WHERE o.id = %s),
-             people AS (INSERT INTO event_users (organization_id, external_id)
-                        SELECT organization_id, gen_random_uuid()
-                          FROM home, generate_series(1, %s)
-                        RETURNING id)
-        INSERT INTO event_registrations (id, occurrence_id, event_id, organization_id,
-                                         user_id, status, fields)
-        SELECT gen_random_uuid(), %s, home.id, home.organization_id, people.id, 'CANCELLED',
-               %s FROM home, people""", place, count, place, json.dumps(fields))
-
-
 def list_rows(accept, limit):
     def change(r, n, w):
         if n not in w.lists:
             w.lists[n] = w.occurrence()
-            some_rows(w.sql, w.lists[n], n, {"a": 1})
+            insert_registrations(w.sql, w.lists[n], n, "'{\"a\": 1}'")
         r.params += [("occurrenceId", w.lists[n])] + [("limit", n)] * limit
         r.headers["Accept"] = accept
     return change

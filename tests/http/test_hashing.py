@@ -3,7 +3,6 @@
 
 import concurrent.futures
 import os
-import threading
 import time
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 import changed
 import servers
 from conftest import new_object_id, new_uuid
-from faults import GRACE, MODULES, MOUNTS, OUTAGE, Caller, children, database, two_hosts
+from faults import (GRACE, MODULES, MOUNTS, OUTAGE, Caller, Meanwhile, children, database,
+                    two_hosts)
 from samples import family
 
 PATH = "/v1/families"
@@ -181,29 +181,19 @@ def register_crowd(one, school, at_once):
     return at_once(CROWD, lambda _: one.post(PATH, json=family(*school)))
 
 
-class Neighbour:
+class Neighbour(Meanwhile):
     """Registers for a live session in a loop."""
 
     def __init__(self, one, session):
         self.one = one
         self.session = session
         self.took = []
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
+    def go_on(self):
         while not self.ended.is_set():
             answer = self.one.register(self.session)
             assert answer.status_code == 201, answer.text
             self.took.append(answer.seconds)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 def test_concurrent_families_are_answered_in_time(site, school, at_once, sql, expect_log):

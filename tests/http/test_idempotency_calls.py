@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of requests with an Idempotency-Key."""
 
-import concurrent.futures
 import json
 import time
 
@@ -15,12 +14,6 @@ from idempotency import seen, send
 from scratch import OnScratch
 
 CROWD = 40
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(CROWD) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import concurrent.futures
 import contextlib
 import copy
 import itertools
-import pathlib
-import re
 import socket
 import time
 
@@ -24,12 +22,6 @@ from wire import Wire, message
 
 # As in example-site.conf: PostgreSQL's timeout ends a second before the module's.
 PATIENT, STATEMENT = 5, "-c statement_timeout=4000"
-
-
-@pytest.fixture
-def pool():
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def register_large_batch(one, postgres, pool, code="LARGE"):
                    " ON CONFLICT DO NOTHING", code, plan)
     [[group]] = postgres.query("SELECT group_id FROM plans WHERE id = %s", plan)
     [child] = children(one.httpd.pid())
-    before = peak_memory(child)
+    before = servers.resident(child, "VmHWM")
     with postgres.locked(code, table="invite_codes", key="code"):
         answers = [pool.submit(one.post, f"/api/v1/groups/{group}/members",
                                json=member(code, attributes={"large": LARGE}, tags=TAGS))
@@ -117,15 +109,10 @@ def register_large_batch(one, postgres, pool, code="LARGE"):
     sizes = [size for size, in postgres.query(
         "SELECT sum(octet_length(attributes::text) + octet_length(tags::text))::bigint"
         "  FROM group_members WHERE invite_code = %s GROUP BY xmin::text", code)]
-    return sizes, peak_memory(child) - before
+    return sizes, servers.resident(child, "VmHWM") - before
 
 
 TAGS = ["y" * 250 + str(n) for n in range(230)]
-
-
-def peak_memory(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def test_batch_bytes_are_limited(site, postgres_to_break, pool, expect_log):

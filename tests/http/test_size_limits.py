@@ -393,17 +393,12 @@ def test_call_of_module_version_1_has_no_limit(sql, occurrence):
         registration) == [("deleted",)]
 
 
-def test_control_without_check_in_operation_fields_grow(api, sql, occurrence):
-    function = sql("SELECT pg_get_functiondef('events_update'::regproc)")[0][0]
-    unchecked = function.replace("octet_length(new_fields::text) > max_fields[item]", "false")
-    assert unchecked != function
-    try:
-        sql(unchecked)
+def test_control_without_check_in_operation_fields_grow(api, changed_functions, occurrence):
+    with changed_functions(("events_update", "octet_length(new_fields::text) > max_fields[item]",
+                            "false")):
         registration = created(api, occurrence())
         assert [update(api, registration, fields={f"key {n}": "x" * 20000}).status_code
                 for n in range(8)] == [200] * 8
-    finally:
-        sql(function)
 
 
 # --- Concurrent deletion of an occurrence or a user ----------------------------------------
@@ -437,17 +432,13 @@ def test_registration_for_occurrence_deleted_meanwhile_is_404(api, sql, postgres
         [404, 201]
 
 
-def test_control_with_select_into_strict_is_500(api, sql, postgres, occurrence, expect_log):
+def test_control_with_select_into_strict_is_500(api, sql, postgres, occurrence,
+                                                changed_functions, expect_log):
     expect_log("canceling statement due to lock timeout", "REG0303", "query returned no rows")
-    function = sql("SELECT pg_get_functiondef('events_create'::regproc)")[0][0]
-    strict = function.replace("SELECT o.* INTO occurrence", "SELECT o.* INTO STRICT occurrence")
-    assert strict != function
-    try:
-        sql(strict)
+    with changed_functions(("events_create", "SELECT o.* INTO occurrence",
+                            "SELECT o.* INTO STRICT occurrence")):
         statuses = register_while_deleted(api, sql, postgres, [occurrence(), occurrence()])
         assert statuses[0] == 500
-    finally:
-        sql(function)
 
 
 VANISHING = """
@@ -492,14 +483,8 @@ def test_user_deleted_meanwhile_is_created_again(api, occurrence, vanishing):
     assert create(api, occurrence(), vanishing).status_code == 201
 
 
-def test_control_without_retry_deleted_user_is_an_error(api, sql, occurrence, vanishing,
-                                                        expect_log):
+def test_control_without_retry_deleted_user_is_an_error(api, changed_functions, occurrence,
+                                                        vanishing, expect_log):
     expect_log("REG0308", "the user was made and deleted by others")
-    function = sql("SELECT pg_get_functiondef('event_user_made'::regproc)")[0][0]
-    once = function.replace("1 .. 10", "1 .. 1")
-    assert once != function
-    try:
-        sql(once)
+    with changed_functions(("event_user_made", "1 .. 10", "1 .. 1")):
         assert create(api, occurrence(), vanishing).status_code in (500, 503)
-    finally:
-        sql(function)

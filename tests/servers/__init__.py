@@ -6,7 +6,7 @@ stopped by process id.
 """
 
 from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: F401
-                     can_bind, environment, free_port, private, wait_until)
+                     can_bind, environment, free_port, private, resident, wait_until)
 from .httpd import MODULES, Httpd, apxs, is_sanitized   # noqa: F401
 from .postgres import Postgres   # noqa: F401
 from .site import (ALL_SCOPES, EXPLORER_MODULES, OF_THE_EXAMPLE, TENANT_MOUNT,   # noqa: F401

@@ -62,6 +62,12 @@ def private(path, flags):
     return os.open(path, flags, 0o600)
 
 
+def resident(pid, field="VmRSS"):
+    """The resident memory of a process, in MiB; with VmHWM its peak."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
+
+
 class Log:
     """A server's log, and the offset up to which it was read."""
 
