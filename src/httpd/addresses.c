@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Asks the resolver as libpq does. */
-static int resolve(const char *host)
+/* Counts the addresses of a host as libpq resolves it. */
+static int resolve_host(const char *host)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
@@ -26,10 +26,10 @@ static int resolve(const char *host)
     return count;
 }
 
-/* The number that is written to the pipe within the time, or 0. */
-static int read_count(int fd, apr_interval_time_t patience)
+/* Reads a number from the pipe; 0 if none comes in time. */
+static int read_count(int fd, apr_interval_time_t timeout)
 {
-    const apr_time_t deadline = apr_time_now() + patience;
+    const apr_time_t deadline = apr_time_now() + timeout;
     struct pollfd ready = {.fd = fd, .events = POLLIN};
     int count = 0, rv;
 
@@ -42,7 +42,7 @@ static int read_count(int fd, apr_interval_time_t patience)
                                                                                : 0;
 }
 
-int reg_addresses_count(const char *host, apr_interval_time_t patience)
+int reg_addresses_count(const char *host, apr_interval_time_t timeout)
 {
     int ends[2], count;
     pid_t child;
@@ -52,11 +52,11 @@ int reg_addresses_count(const char *host, apr_interval_time_t patience)
     }
     child = fork();
     if (child == 0) {
-        count = resolve(host);
+        count = resolve_host(host);
         _exit(write(ends[1], &count, sizeof(count)) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
     }
     close(ends[1]);
-    count = child > 0 ? read_count(ends[0], patience) : 0;
+    count = child > 0 ? read_count(ends[0], timeout) : 0;
     close(ends[0]);
     if (child > 0) {
         kill(child, SIGKILL);

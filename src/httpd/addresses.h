@@ -5,12 +5,12 @@
 #include <apr_time.h>
 
 /**
- * Counts the addresses that a host name has, for each of which libpq takes a
- * connect_timeout. A process of its own asks the resolver, which can only be given up so.
- * Not for a process with threads.
- * @param patience how long the resolver may take.
- * @return how many; 0 when the name has none, or the resolver has not answered.
+ * Counts the addresses of a host name. libpq may take a connect_timeout for each.
+ *
+ * A child process calls the resolver, as only a process can be stopped at a timeout. Not
+ * for a process with threads.
+ * @return 0 if the name has no address, or the resolver did not answer in time.
  */
-int reg_addresses_count(const char *host, apr_interval_time_t patience);
+int reg_addresses_count(const char *host, apr_interval_time_t timeout);
 
 #endif

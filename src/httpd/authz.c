@@ -8,18 +8,18 @@
 #include <http_request.h>
 #include <mod_auth.h>
 
-/* The note that remembers which scopes a request lacked. It stays when another Require
- * lets the request in, and is looked at only when none did. */
+/* The note with the scopes that a request lacks. It is also set when another Require
+ * grants access, and read only if access was denied. */
 #define MISSING_NOTE "registration-missing-scope"
 
-static authz_status check(request_rec *r, const char *line, const void *parsed)
+static authz_status check_scopes(request_rec *r, const char *line, const void *parsed)
 {
     const char *scopes = line;
     const char *scope;
 
     (void)parsed;
     if (!r->user || !*r->user) {
-        return AUTHZ_DENIED_NO_USER; /* so that authentication runs first */
+        return AUTHZ_DENIED_NO_USER; /* authentication runs, then this again */
     }
     while (*(scope = ap_getword_conf(r->pool, &scopes))) {
         if (reg_claims_has_scope(r, scope)) {
@@ -30,7 +30,7 @@ static authz_status check(request_rec *r, const char *line, const void *parsed)
     return AUTHZ_DENIED;
 }
 
-static const char *parse(cmd_parms *cmd, const char *line, const void **parsed)
+static const char *parse_require(cmd_parms *cmd, const char *line, const void **parsed)
 {
     (void)parsed;
     if (!*line) {
@@ -46,7 +46,7 @@ static const char *parse(cmd_parms *cmd, const char *line, const void **parsed)
     return NULL;
 }
 
-static const authz_provider provider = {check, parse};
+static const authz_provider provider = {check_scopes, parse_require};
 
 void reg_authz_register(apr_pool_t *pool)
 {

@@ -10,11 +10,11 @@
 
 APLOG_USE_MODULE(registration);
 
-/* Made in the parent before it forks, and kept over graceful restarts. */
+/* Generated in the parent process, and kept over restarts. */
 static const unsigned char *random_key;
 
-static int make_key(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                    server_rec *main_server)
+static int make_random_key(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                           server_rec *main_server)
 {
     static const char name[] = "registration-log-key";
     unsigned char *key = ap_retained_data_get(name);
@@ -28,8 +28,10 @@ static int make_key(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
         key = ap_retained_data_create(name, REG_LOG_KEY_SIZE);
         status = apr_generate_random_bytes(key, REG_LOG_KEY_SIZE);
         if (status != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_EMERG, status, main_server,
-                         "REG0108: no random numbers for RegistrationLogKey");
+            ap_log_error(
+                APLOG_MARK, APLOG_EMERG, status, main_server,
+                "REG0108: no random numbers for the default RegistrationLogKey; httpd "
+                "does not start");
             return HTTP_INTERNAL_SERVER_ERROR;
         }
     }
@@ -58,7 +60,8 @@ static int note_caller(request_rec *r)
     }
     hash = hash_caller(r);
     if (hash) {
-        while (answering->next) { /* mod_log_config looks at an ErrorDocument's request */
+        while (answering->next) { /* mod_log_config reads the notes of the ErrorDocument's
+                                     request */
             answering = answering->next;
         }
         apr_table_setn(answering->notes, "registration-caller", hash);
@@ -74,6 +77,6 @@ static int note_caller(request_rec *r)
 void reg_caller_register(apr_pool_t *pool)
 {
     (void)pool;
-    ap_hook_post_config(make_key, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(make_random_key, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_log_transaction(note_caller, NULL, NULL, APR_HOOK_FIRST);
 }

@@ -9,28 +9,29 @@
 #include <http_core.h>
 #include <http_protocol.h>
 
-/* The modules that verify tokens: where they put the claims, and the token itself. */
+/* The modules that verify tokens: the prefix of their variables with claims, the variable
+ * with the token. */
 static const struct {
     const char *prefix;
     const char *token;
-    const char *separators; /* of scopes in the text of the claim */
+    const char *separators; /* of the scopes in a text claim */
 } modules[] = {
     {"OAUTH2_CLAIM_", "OAUTH2_CLAIM_access_token", " "},
     {"OIDC_CLAIM_", "OIDC_access_token", " ,"},
 };
 #define MODULES (sizeof(modules) / sizeof(modules[0]))
 
-/* The payload of a token, kept for the time of a request. */
+/* The payload of a token, cached with the request. */
 typedef struct {
     const char *token;
     int is_jwt;
-    const reg_json_t *claims; /* NULL: it cannot be read */
+    const reg_json_t *claims; /* NULL: not parsable */
 } payload_t;
 
 #define PAYLOAD_KEY "registration-payload"
 
-/* The value under exactly this name; apr_table_get() would ignore case. */
-static const char *exact(const apr_table_t *table, const char *name)
+/* The value of a name, case-sensitive; apr_table_get() ignores case. */
+static const char *get_exact(const apr_table_t *table, const char *name)
 {
     const apr_array_header_t *array = apr_table_elts(table);
     const apr_table_entry_t *entries = (const apr_table_entry_t *)array->elts;
@@ -43,9 +44,9 @@ static const char *exact(const apr_table_t *table, const char *name)
     return NULL;
 }
 
-/* The second of three parts between dots (RFC 7519); NULL when there are not three. An
- * encrypted token has five, and no payload that could be read here. */
-static const char *payload_part(apr_pool_t *pool, const char *token)
+/* The second of three parts separated by dots (RFC 7519); NULL if there are not three
+ * parts: an encrypted token has five. */
+static const char *find_payload(apr_pool_t *pool, const char *token)
 {
     const char *first = strchr(token, '.');
     const char *second = first ? strchr(first + 1, '.') : NULL;
@@ -58,7 +59,7 @@ static const char *payload_part(apr_pool_t *pool, const char *token)
 static const payload_t *read_payload(apr_pool_t *pool, const char *token)
 {
     payload_t *payload = apr_pcalloc(pool, sizeof(*payload));
-    const char *part = payload_part(pool, token);
+    const char *part = find_payload(pool, token);
     const char *error;
     const char *text;
     apr_size_t length;
@@ -73,7 +74,7 @@ static const payload_t *read_payload(apr_pool_t *pool, const char *token)
     return payload;
 }
 
-static const payload_t *payload_of(request_rec *r, const char *token)
+static const payload_t *get_payload(request_rec *r, const char *token)
 {
     void *kept = NULL;
 
@@ -85,8 +86,8 @@ static const payload_t *payload_of(request_rec *r, const char *token)
     return kept;
 }
 
-/* The module whose claims stand under names with this prefix. */
-static size_t module_of(const char *variable)
+/* The index of the module that sets this variable. */
+static size_t find_module(const char *variable)
 {
     size_t i = 0;
 
@@ -99,24 +100,25 @@ static size_t module_of(const char *variable)
 }
 
 /*
- * The value of a variable with a claim, if it is that very claim's.
- * @param claim set to the claim in the token's payload; NULL when the token has none.
- * @return NULL when there is no such claim, or it cannot be told from another.
+ * The value of a variable with a claim.
+ * @param claim set to the claim in the token's payload; NULL if the token has no payload.
+ * @return NULL if there is no such claim, or another claim has the same name in another
+ *         case.
  */
-static const char *value_of(request_rec *r, const char *variable,
-                            const reg_json_t **claim)
+static const char *get_claim(request_rec *r, const char *variable,
+                             const reg_json_t **claim)
 {
-    size_t module = module_of(variable);
+    size_t module = find_module(variable);
     const char *name = variable + strlen(modules[module].prefix);
-    const char *value = exact(r->subprocess_env, variable);
-    const char *token = exact(r->subprocess_env, modules[module].token);
+    const char *value = get_exact(r->subprocess_env, variable);
+    const char *token = get_exact(r->subprocess_env, modules[module].token);
     const payload_t *payload;
 
     *claim = NULL;
     if (!value || !token) {
         return value;
     }
-    payload = payload_of(r, token);
+    payload = get_payload(r, token);
     if (payload->is_jwt && !reg_json_has_only(payload->claims, name)) {
         return NULL;
     }
@@ -124,8 +126,8 @@ static const char *value_of(request_rec *r, const char *variable,
     return value;
 }
 
-/* Whether the text or the array of texts has the scope. */
-static int has_scope(const reg_json_t *claim, const char *scope)
+/* Whether a claim, a text or an array of texts, has the scope. */
+static int has_claim_scope(const reg_json_t *claim, const char *scope)
 {
     const char *text = reg_json_string(claim);
 
@@ -139,7 +141,8 @@ static int has_scope(const reg_json_t *claim, const char *scope)
     return text && reg_scope_in_list(text, " ", scope);
 }
 
-/* A claim of a token that is no JWT: mod_oauth2 gives an array as JSON. */
+/* Whether the claim of a token that is no JWT has the scope. mod_oauth2 writes an array
+ * as JSON. */
 static int has_introspected_scope(request_rec *r, const char *value,
                                   const char *separators, const char *scope)
 {
@@ -152,10 +155,10 @@ int reg_claims_has_scope(request_rec *r, const char *scope)
     for (size_t i = 0; i < MODULES; i++) {
         const reg_json_t *claim;
         const char *value =
-            value_of(r, apr_pstrcat(r->pool, modules[i].prefix, "scope", NULL), &claim);
+            get_claim(r, apr_pstrcat(r->pool, modules[i].prefix, "scope", NULL), &claim);
 
         if (value
-            && (claim ? has_scope(claim, scope)
+            && (claim ? has_claim_scope(claim, scope)
                       : has_introspected_scope(r, value, modules[i].separators, scope))) {
             return 1;
         }
@@ -170,7 +173,7 @@ const apr_array_header_t *reg_claims_named(apr_pool_t *pool, const char *express
     while (*expression) {
         apr_size_t length = strcspn(expression, "{}()'\":, \t");
 
-        if (length && module_of(expression) < MODULES) {
+        if (length && find_module(expression) < MODULES) {
             APR_ARRAY_PUSH(names, const char *) =
                 apr_pstrmemdup(pool, expression, length);
         }
@@ -184,7 +187,7 @@ int reg_claims_are_texts(request_rec *r, const apr_array_header_t *variables)
     for (int i = 0; i < variables->nelts; i++) {
         const reg_json_t *claim;
         const char *value =
-            value_of(r, APR_ARRAY_IDX(variables, i, const char *), &claim);
+            get_claim(r, APR_ARRAY_IDX(variables, i, const char *), &claim);
         const char *text = claim ? reg_json_string(claim) : value;
 
         if (!value || !text || strcmp(text, value) != 0) {

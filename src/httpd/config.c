@@ -123,7 +123,9 @@ reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf)
  * Directives
  */
 
-/* Reads a whole number within a range; an error says which directive takes what. */
+/* Reads a whole number within a range. @return the error, with the directive and its
+ * range.
+ */
 static const char *read_number(const cmd_parms *cmd, const char *value, apr_int64_t least,
                                apr_int64_t most, apr_int64_t *number)
 {
@@ -139,7 +141,7 @@ static const char *read_number(const cmd_parms *cmd, const char *value, apr_int6
     return NULL;
 }
 
-static const char *without_slash(apr_pool_t *pool, const char *path)
+static const char *strip_slash(apr_pool_t *pool, const char *path)
 {
     apr_size_t length = strlen(path);
 
@@ -149,8 +151,8 @@ static const char *without_slash(apr_pool_t *pool, const char *path)
     return apr_pstrmemdup(pool, path, length);
 }
 
-/* A path as it stands in a URI: in Location and Link, and in the hrefs of the groups API.
- * A comma and a semicolon may stand there, but end a link for some readers. */
+/* Escapes a path for a URI, in Location, Link and the hrefs of the groups API. A comma
+ * and a semicolon are escaped too, as some clients split Link there. */
 static const char *escape_path(apr_pool_t *pool, const char *path)
 {
     const char *escaped = apr_pescape_path(pool, path, 1);
@@ -163,8 +165,8 @@ static const char *escape_path(apr_pool_t *pool, const char *path)
     return uri;
 }
 
-/* Whether the directive stands in a <Location> of one plain path, which is what a path
- * below the mount is measured from: no <LocationMatch>, no `~`, no wildcard. */
+/* Whether the directive is in a <Location> with one plain path: no <LocationMatch>, no
+ * `~`, no wildcard. The path below the mount is what follows it. */
 static int is_in_location(const cmd_parms *cmd)
 {
     const ap_directive_t *parent = cmd->directive->parent;
@@ -240,7 +242,7 @@ static const char *set_max_body(cmd_parms *cmd, void *config, const char *value)
     return read_number(cmd, value, 1, 1073741824, &conf->max_body);
 }
 
-/* From what "{}" has to what the constraints of the tables allow. */
+/* From the size of "{}" to the limit of the constraints of the tables. */
 static const char *set_max_fields(cmd_parms *cmd, void *config, const char *value)
 {
     reg_dir_conf_t *conf = config;
@@ -280,7 +282,7 @@ static const char *set_groups_path(cmd_parms *cmd, void *config, const char *val
                             "RegistrationGroupsPath must begin with a slash, not \"%s\"",
                             value);
     }
-    conf->groups_path = escape_path(cmd->pool, without_slash(cmd->pool, value));
+    conf->groups_path = escape_path(cmd->pool, strip_slash(cmd->pool, value));
     return NULL;
 }
 
@@ -294,7 +296,7 @@ static const char *set_idempotency_ttl(cmd_parms *cmd, void *config, const char 
     return error;
 }
 
-/* libpq takes no connect_timeout below 2, and this has to be longer. */
+/* It must be longer than connect_timeout, and libpq's minimum of that is 2. */
 static const char *set_timeout(cmd_parms *cmd, void *config, const char *value)
 {
     apr_int64_t seconds;
@@ -345,7 +347,7 @@ static const char *set_batch_size(cmd_parms *cmd, void *config, const char *valu
     return error;
 }
 
-/* Not repeated in the message: it is a secret. */
+/* The error does not repeat the value: it is a secret. */
 static const char *set_log_key(cmd_parms *cmd, void *config, const char *value)
 {
     unsigned char *key = apr_palloc(cmd->pool, REG_LOG_KEY_SIZE);
@@ -374,13 +376,14 @@ static const char *set_hashing(cmd_parms *cmd, void *config, const char *value)
 }
 
 const command_rec reg_directives[] = {
-    AP_INIT_TAKE1("RegistrationAPI", set_api, NULL, ACCESS_CONF,
-                  "what is served here: live, groups, users, families, events, openapi, "
-                  "metrics, health or status"),
+    AP_INIT_TAKE1(
+        "RegistrationAPI", set_api, NULL, ACCESS_CONF,
+        "the API to mount: live, groups, users, families, events, openapi, metrics, "
+        "health or status"),
     AP_INIT_TAKE1("RegistrationOrganization", set_organization, NULL, ACCESS_CONF,
                   "expression for the organization that the events API is limited to"),
     AP_INIT_TAKE1("RegistrationMaxBody", set_max_body, NULL, RSRC_CONF | ACCESS_CONF,
-                  "largest request body in bytes"),
+                  "largest request body, in bytes"),
     AP_INIT_TAKE1("RegistrationMaxFields", set_max_fields, NULL, RSRC_CONF | ACCESS_CONF,
                   "most bytes of `fields`, `attributes` or `tags` that are stored"),
     AP_INIT_TAKE1("RegistrationMaxPageSize", set_max_page_size, NULL,
@@ -388,22 +391,23 @@ const command_rec reg_directives[] = {
     AP_INIT_TAKE1("RegistrationPasswordCost", set_password_cost, NULL,
                   RSRC_CONF | ACCESS_CONF, "cost of bcrypt"),
     AP_INIT_TAKE1("RegistrationGroupsPath", set_groups_path, NULL,
-                  RSRC_CONF | ACCESS_CONF, "where the groups API is mounted"),
+                  RSRC_CONF | ACCESS_CONF, "path of the mount of the groups API"),
     AP_INIT_TAKE1("RegistrationIdempotencyTTL", set_idempotency_ttl, NULL,
                   RSRC_CONF | ACCESS_CONF,
-                  "seconds for which an Idempotency-Key is kept"),
+                  "seconds for which an Idempotency-Key is stored"),
     AP_INIT_TAKE1("RegistrationTimeout", set_timeout, NULL, RSRC_CONF,
-                  "seconds within which an operation is answered"),
+                  "seconds until the deadline of a request"),
     AP_INIT_TAKE1("RegistrationConnections", set_connections, NULL, RSRC_CONF,
-                  "database calls in flight per child process"),
-    AP_INIT_TAKE1("RegistrationSearches", set_searches, NULL, RSRC_CONF,
-                  "database calls in flight per child process that are for one request"),
+                  "database connections of a child process"),
+    AP_INIT_TAKE1(
+        "RegistrationSearches", set_searches, NULL, RSRC_CONF,
+        "database connections of a child process for requests that are not batched"),
     AP_INIT_TAKE1("RegistrationListThreads", set_list_threads, NULL, RSRC_CONF,
-                  "threads per child process that send whole lists"),
+                  "threads of a child process that send long answers"),
     AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
-                  "most requests carried together in one call; 1: none"),
+                  "most requests in a batch; 1: no batching"),
     AP_INIT_TAKE1("RegistrationLogKey", set_log_key, NULL, RSRC_CONF,
-                  "32 hex digits, by which callers are hashed for logs"),
+                  "32 hex digits, the key of the hash of callers in logs"),
     AP_INIT_TAKE1("RegistrationHashing", set_hashing, NULL, RSRC_CONF,
                   "passwords hashed at the same time per child process"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}};

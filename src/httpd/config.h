@@ -2,7 +2,7 @@
 #ifndef REGISTRATION_HTTPD_CONFIG_H
 #define REGISTRATION_HTTPD_CONFIG_H
 
-/** The directives: what they set, their defaults, how they merge. */
+/** The directives, their defaults, and how they are merged. */
 
 #include "registration.h"
 
@@ -13,16 +13,17 @@
 /** Octets of RegistrationLogKey. */
 #define REG_LOG_KEY_SIZE 16
 
-/** What a <Location> says; -1 or NULL where it says nothing. Without an `api`, nothing is
- *  mounted. */
+/** The directives of a <Location>; -1 or NULL for an unset one. Without an `api` nothing
+ * is mounted. */
 typedef struct reg_dir_conf_t {
     int api;               /* reg_api_t */
     const char *mount;     /* path of the <Location>, without a slash at its end */
     const char *mount_uri; /* the same, escaped for a URI */
     ap_expr_info_t *organization;
-    const apr_array_header_t *organization_claims; /* variables that it names */
-    apr_int64_t max_body;                          /* bytes */
-    int max_fields;                                /* bytes */
+    const apr_array_header_t
+        *organization_claims; /* the variables with claims that it names */
+    apr_int64_t max_body;     /* bytes */
+    int max_fields;           /* bytes */
     int max_page_size;
     int password_cost;
     const char *groups_path; /* escaped for a URI */
@@ -31,24 +32,24 @@ typedef struct reg_dir_conf_t {
 
 struct reg_limiter_t;
 
-/** What a server says. */
+/** The directives of a server, and its state. */
 typedef struct reg_server_conf_t {
-    int mounted;                  /* an API is mounted here or in the main server */
-    int restricted;               /* one that is not for everybody; implies mounted */
-    int needs_database;           /* one that calls operations; implies mounted */
-    apr_interval_time_t timeout;  /* of an operation; -1 when unset, until check_config */
-    int connections;              /* calls in flight per child; likewise */
-    int list_threads;             /* whole lists sent at a time; -1 when unset */
-    int searches;                 /* of those, by requests that are not combined */
+    int mounted;                  /* the server or the main server mounts an API */
+    int restricted;               /* one besides openapi; implies mounted */
+    int needs_database;           /* one with a database; implies mounted */
+    apr_interval_time_t timeout;  /* -1: unset, until check_config; as are those below */
+    int connections;              /* of a child process */
+    int list_threads;             /* long answers at the same time */
+    int searches;                 /* connections for requests that are not batched */
     apr_interval_time_t expires;  /* DBDExptime; 0: never */
     const char *pool_key;         /* see reg_dbd_key() */
-    const unsigned char *log_key; /* see caller.h; NULL when unset */
-    int batch_size;               /* most requests of a call; likewise */
+    const unsigned char *log_key; /* see caller.h; NULL: unset */
+    int batch_size;               /* most requests of a call */
     struct reg_cache_t *cache;    /* in a child process, or NULL; see cache.h */
     struct reg_batching_t *batching; /* in a child process; see batching.h */
     struct reg_limiter_t *limiter;   /* in a child process; see pool.h */
-    int most_hashing;                /* the main server's; -1 when unset */
-    apr_interval_time_t hash_took;   /* the last one in a child process; 0: none yet */
+    int most_hashing;                /* the main server's; -1: unset */
+    apr_interval_time_t hash_took;   /* the last hash in the child process; 0: none yet */
     struct reg_metrics_t *metrics;   /* in a child process, or NULL; see metrics.h */
 } reg_server_conf_t;
 
@@ -62,7 +63,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add);
 const reg_dir_conf_t *reg_dir_conf(const request_rec *r);
 reg_server_conf_t *reg_server_conf(const server_rec *server);
 
-/** The settings of a mount, defaults filled in. */
+/** The settings of a mount: its directives, or their defaults. */
 reg_settings_t *reg_settings(apr_pool_t *pool, const reg_dir_conf_t *conf);
 
 #endif

@@ -14,11 +14,10 @@
 #define DEFAULT_MAX 10
 #define DEFAULT_EXPTIME 300
 
-/* How long starting httpd may wait for the resolver, for each name. */
-#define RESOLVER_PATIENCE apr_time_from_sec(3)
+/* How long the start of httpd waits for the resolver, for each name. */
+#define RESOLVER_TIMEOUT apr_time_from_sec(3)
 
-/* Takes over what the directives of one section set; those of sections inside are not its
- * own. */
+/* Reads the directives of a section, without those of sections inside it. */
 static void read_section(apr_pool_t *pool, const ap_directive_t *node, reg_dbd_t *dbd)
 {
     for (; node; node = node->next) {
@@ -48,7 +47,7 @@ static void read_section(apr_pool_t *pool, const ap_directive_t *node, reg_dbd_t
     }
 }
 
-/* Whether a section is the <VirtualHost> that made a server. */
+/* Whether a section is the <VirtualHost> of a server. */
 static int is_host(const ap_directive_t *node, const server_rec *server)
 {
     return server->is_virtual && ap_cstr_casecmp(node->directive, "<VirtualHost") == 0
@@ -90,8 +89,8 @@ const char *reg_dbd_key(apr_pool_t *pool, const reg_dbd_t *dbd)
                         dbd->keep, dbd->max, dbd->exptime);
 }
 
-/* What libpq has to say of a connection string that it cannot read; NULL when it can. */
-static const char *string_fault(apr_pool_t *pool, const char *params)
+/* libpq's error for an invalid connection string; NULL if it is valid. */
+static const char *check_params(apr_pool_t *pool, const char *params)
 {
     char *message = NULL;
     const char *fault = NULL;
@@ -99,14 +98,15 @@ static const char *string_fault(apr_pool_t *pool, const char *params)
     PQconninfoFree(PQconninfoParse(params, &message));
     if (message) {
         fault = apr_psprintf(
-            pool, "DBDParams is no connection string of PostgreSQL's: %s", message);
+            pool, "DBDParams is not a connection string of PostgreSQL: %s", message);
         PQfreemem(message);
     }
     return fault;
 }
 
-/* What DBDParams has under a keyword; NULL when it has nothing. */
-static const char *parameter(apr_pool_t *pool, const reg_dbd_t *dbd, const char *keyword)
+/* The value of a keyword in DBDParams; NULL if it has none. */
+static const char *read_parameter(apr_pool_t *pool, const reg_dbd_t *dbd,
+                                  const char *keyword)
 {
     PQconninfoOption *options = PQconninfoParse(dbd->params, NULL);
     const char *value = NULL;
@@ -120,8 +120,8 @@ static const char *parameter(apr_pool_t *pool, const reg_dbd_t *dbd, const char 
     return value;
 }
 
-/* The items of a list with commas between, which may be empty. */
-static apr_array_header_t *split(apr_pool_t *pool, const char *list)
+/* The items of a list separated by commas; items may be empty. */
+static apr_array_header_t *split_list(apr_pool_t *pool, const char *list)
 {
     apr_array_header_t *items = apr_array_make(pool, 4, sizeof(const char *));
 
@@ -135,25 +135,25 @@ static apr_array_header_t *split(apr_pool_t *pool, const char *list)
     return items;
 }
 
-/* The hosts that libpq connects to, an empty one for its socket: addresses where these
- * are given, else names. */
-static apr_array_header_t *hosts_of(apr_pool_t *pool, const reg_dbd_t *dbd,
-                                    int *are_names)
+/* The hosts that libpq connects to: addresses if there are any, else names. An empty host
+ * is the default socket. */
+static apr_array_header_t *list_hosts(apr_pool_t *pool, const reg_dbd_t *dbd,
+                                      int *are_names)
 {
-    const char *addresses = parameter(pool, dbd, "hostaddr");
-    const char *names = parameter(pool, dbd, "host");
+    const char *addresses = read_parameter(pool, dbd, "hostaddr");
+    const char *names = read_parameter(pool, dbd, "host");
 
     *are_names = !addresses;
-    return split(pool, addresses ? addresses : names ? names : "");
+    return split_list(pool, addresses ? addresses : names ? names : "");
 }
 
-/* Whether a host is no name: a socket, in a directory or abstract, or the default one. */
+/* Whether a host is a socket: in a directory, abstract, or the default one. */
 static int is_socket(const char *host)
 {
     return *host == '\0' || *host == '/' || *host == '@';
 }
 
-static int is_this_machine(const char *host)
+static int is_local(const char *host)
 {
     return is_socket(host) || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0
            || strncmp(host, "127.", 4) == 0;
@@ -162,48 +162,48 @@ static int is_this_machine(const char *host)
 const char *reg_dbd_unverified_host(apr_pool_t *pool, const reg_dbd_t *dbd)
 {
     int are_names;
-    const apr_array_header_t *hosts = hosts_of(pool, dbd, &are_names);
-    const char *mode = parameter(pool, dbd, "sslmode");
+    const apr_array_header_t *hosts = list_hosts(pool, dbd, &are_names);
+    const char *mode = read_parameter(pool, dbd, "sslmode");
 
     for (int i = 0; i < hosts->nelts && !(mode && strcmp(mode, "verify-full") == 0);
          i++) {
         const char *host = APR_ARRAY_IDX(hosts, i, const char *);
 
-        if (!is_this_machine(host)) {
+        if (!is_local(host)) {
             return host;
         }
     }
     return NULL;
 }
 
-/* How many addresses libpq may try one after the other. A name that cannot be resolved
- * now counts as one. */
+/* The number of addresses that libpq may try, one after the other. A name that cannot be
+ * resolved counts as one. */
 static int count_addresses(apr_pool_t *pool, const reg_dbd_t *dbd)
 {
     int are_names, count = 0;
-    const apr_array_header_t *hosts = hosts_of(pool, dbd, &are_names);
+    const apr_array_header_t *hosts = list_hosts(pool, dbd, &are_names);
 
     for (int i = 0; i < hosts->nelts; i++) {
         const char *host = APR_ARRAY_IDX(hosts, i, const char *);
 
         count += are_names && !is_socket(host)
-                     ? MAX(1, reg_addresses_count(host, RESOLVER_PATIENCE))
+                     ? MAX(1, reg_addresses_count(host, RESOLVER_TIMEOUT))
                      : 1;
     }
     return count;
 }
 
-/* The connect_timeout of DBDParams as libpq takes it, in seconds; 0: there is none. */
-static int connect_timeout(apr_pool_t *pool, const reg_dbd_t *dbd)
+/* The connect_timeout of DBDParams as libpq applies it, in seconds; 0: none. */
+static int read_connect_timeout(apr_pool_t *pool, const reg_dbd_t *dbd)
 {
-    const char *value = parameter(pool, dbd, "connect_timeout");
+    const char *value = read_parameter(pool, dbd, "connect_timeout");
     int seconds = value ? (int)apr_atoi64(value) : 0;
 
     return seconds > 0 ? MAX(seconds, 2) : 0;
 }
 
-/* Whether a directive is another module's and uses mod_dbd. */
-static int is_user(const ap_directive_t *node)
+/* Whether a directive of another module uses mod_dbd. */
+static int is_dbd_user(const ap_directive_t *node)
 {
     static const char *const users[] = {"AuthDBD", "AuthzDBD", "SessionDBD",
                                         "DBDPrepareSQL"};
@@ -217,18 +217,18 @@ static int is_user(const ap_directive_t *node)
            && ap_strcasestr(node->args, "dbd:"); /* or fastdbd: */
 }
 
-/* The first directive of that kind; sections within are looked into, but for virtual
- * hosts. */
-static const ap_directive_t *find_user(const ap_directive_t *node)
+/* The first directive of another module that uses mod_dbd, also in sections, except
+ * virtual hosts. */
+static const ap_directive_t *find_dbd_user(const ap_directive_t *node)
 {
     const ap_directive_t *found = NULL;
 
     for (; node && !found; node = node->next) {
-        if (is_user(node)) {
+        if (is_dbd_user(node)) {
             return node;
         }
         if (ap_cstr_casecmp(node->directive, "<VirtualHost") != 0) {
-            found = find_user(node->first_child);
+            found = find_dbd_user(node->first_child);
         }
     }
     return found;
@@ -239,27 +239,28 @@ const ap_directive_t *reg_dbd_other_user(apr_pool_t *pool, const server_rec *ser
 {
     const reg_dbd_t own = reg_dbd_settings(pool, server);
     const char *key = reg_dbd_key(pool, &own);
-    const ap_directive_t *user = find_user(ap_conftree); /* holds for every server */
+    const ap_directive_t *user = find_dbd_user(ap_conftree); /* applies to every server */
 
     for (const server_rec *s = main_server; s && !user; s = s->next) {
         const reg_dbd_t dbd = reg_dbd_settings(pool, s);
 
         if (s->is_virtual && strcmp(reg_dbd_key(pool, &dbd), key) == 0) {
-            user = find_user(reg_dbd_directives(s));
+            user = find_dbd_user(reg_dbd_directives(s));
         }
     }
     return user;
 }
 
-/* Why connecting may take longer than a request waits for it; NULL when it does not. */
-static const char *time_fault(apr_pool_t *pool, const reg_dbd_t *dbd,
-                              apr_interval_time_t timeout)
+/* The error if connecting may take longer than RegistrationTimeout, else NULL. */
+static const char *check_connect_timeout(apr_pool_t *pool, const reg_dbd_t *dbd,
+                                         apr_interval_time_t timeout)
 {
-    int seconds = connect_timeout(pool, dbd), addresses;
+    int seconds = read_connect_timeout(pool, dbd), addresses;
 
     if (!seconds) {
-        return "DBDParams must have a connect_timeout, or an attempt to reach a database "
-               "that does not answer would not end; write for example: connect_timeout=2";
+        return "DBDParams must have a connect_timeout, so that an attempt to connect "
+               "ends; "
+               "write for example: connect_timeout=2";
     }
     addresses = count_addresses(pool, dbd);
     return apr_time_from_sec((apr_time_t)seconds * addresses) < timeout
@@ -286,19 +287,19 @@ const char *reg_dbd_fault(apr_pool_t *pool, const reg_dbd_t *dbd, int connection
                "dbname=registration user=registration connect_timeout=2\"";
     }
     if (dbd->max < 1 || dbd->min > dbd->keep || dbd->keep > dbd->max) {
-        return apr_psprintf(pool,
-                            "DBDMin %d, DBDKeep %d, DBDMax %d cannot work, they must not "
-                            "decrease; set all three, for example: DBDMin 0, DBDKeep 10, "
-                            "DBDMax 10",
-                            dbd->min, dbd->keep, dbd->max);
-    }
-    if (connections > dbd->max) {
         return apr_psprintf(
             pool,
-            "RegistrationConnections %d is more than DBDMax %d; lower the "
-            "one or raise the other",
-            connections, dbd->max);
+            "DBDMin %d, DBDKeep %d, DBDMax %d must be in ascending order; set "
+            "all three, for example: DBDMin 0, DBDKeep 10, "
+            "DBDMax 10",
+            dbd->min, dbd->keep, dbd->max);
     }
-    fault = string_fault(pool, dbd->params);
-    return fault ? fault : time_fault(pool, dbd, timeout);
+    if (connections > dbd->max) {
+        return apr_psprintf(pool,
+                            "RegistrationConnections %d is more than DBDMax %d; lower "
+                            "RegistrationConnections or raise DBDMax",
+                            connections, dbd->max);
+    }
+    fault = check_params(pool, dbd->params);
+    return fault ? fault : check_connect_timeout(pool, dbd, timeout);
 }

@@ -13,16 +13,16 @@
 
 static ap_filter_rec_t *filter_handle;
 
-/* Whether the request is the one that mod_ssl puts in the place of plain HTTP on a port
- * for TLS, of which it has read nothing. Its path is mod_ssl's own. */
+/* Whether the request is the one that mod_ssl makes for plain HTTP on a port for TLS. Its
+ * path is not the client's. */
 static int is_without_tls(const request_rec *r)
 {
     return r->the_request && strcmp(r->the_request, "GET / HTTP/1.0") == 0
            && apr_is_empty_table(r->headers_in) && apr_table_get(r->notes, "error-notes");
 }
 
-/* Whether there is anything to find the mount by; there is not when the request line is
- * too long, or only a method: httpd then says "/". */
+/* Whether the request has a path, by which its mount is found. It has none if the request
+ * line is too long or only a method; httpd then sets "/". */
 static int has_path(const request_rec *r)
 {
     const char *line = r->the_request ? r->the_request : "";
@@ -31,9 +31,9 @@ static int has_path(const request_rec *r)
     return r->uri && *r->uri == '/' && uri[strspn(uri, " ")] && !is_without_tls(r);
 }
 
-/* What is mounted where a request points to. One that was refused early has not been
- * matched with its <Location> yet, so that is done here. */
-static const reg_dir_conf_t *mount_of(request_rec *r)
+/* The mount of a request. A request that was refused early has not been matched with its
+ * <Location>, so that is done here. */
+static const reg_dir_conf_t *find_mount(request_rec *r)
 {
     if (r->per_dir_config == r->server->lookup_defaults && has_path(r)) {
         ap_location_walk(r);
@@ -41,9 +41,8 @@ static const reg_dir_conf_t *mount_of(request_rec *r)
     return reg_dir_conf(r);
 }
 
-/* Whoever refused the request may have said it already, in either table. Else it goes to
- * the one that a `Header always set` of the site writes to after this, and so replaces.
- */
+/* Sets Retry-After, unless the module that refused the request has set it, in either
+ * table. A `Header always set` of the site replaces it in err_headers_out. */
 static void set_retry_after(request_rec *r)
 {
     const char *seconds = reg_reply_retry_after(r->status);
@@ -54,8 +53,8 @@ static void set_retry_after(request_rec *r)
     }
 }
 
-/* The body that says why a request was refused; r is the one that answers it. */
-static const char *make_body(request_rec *r, request_rec *refused)
+/* The body of the error. @param r the request that is answered. */
+static const char *make_error_body(request_rec *r, request_rec *refused)
 {
     const reg_dir_conf_t *conf = reg_dir_conf(refused);
     const reg_error_t error = {.status = r->status};
@@ -63,7 +62,7 @@ static const char *make_body(request_rec *r, request_rec *refused)
     const char *allow;
 
     if (r->status == HTTP_NOT_IMPLEMENTED) {
-        /* httpd takes it for the method's, and adds an empty Allow. */
+        /* For httpd this is a status of the method, so it adds an empty Allow. */
         apr_table_unset(r->headers_out, "Allow");
     }
     if (is_without_tls(refused)) {
@@ -81,8 +80,8 @@ static const char *make_body(request_rec *r, request_rec *refused)
     return reg_reply_error_body(request, &error);
 }
 
-/* Takes back what an ErrorDocument says of its own body. */
-static void unset_headers(request_rec *r)
+/* Removes the headers that an ErrorDocument has set for its own body. */
+static void unset_document_headers(request_rec *r)
 {
     static const char *const names[] = {"ETag",
                                         "Last-Modified",
@@ -112,18 +111,18 @@ static void delete_data(apr_bucket_brigade *bb)
     }
 }
 
-/* Puts the body in the place of all data that comes. The filter's context is the request
- * that was refused, until the body has been written. */
+/* The output filter: replaces all data by the error's body. Its context is the refused
+ * request, and NULL once the body has been written. */
 static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     request_rec *r = f->r;
 
     delete_data(bb);
     if (f->ctx) {
-        const char *body = make_body(r, f->ctx);
+        const char *body = make_error_body(r, f->ctx);
 
         f->ctx = NULL;
-        unset_headers(r);
+        unset_document_headers(r);
         reg_request_protect(r, NULL);
         ap_set_content_type(r, REG_CONTENT_TYPE);
         ap_set_content_length(r, (apr_off_t)strlen(body));
@@ -133,10 +132,10 @@ static apr_status_t replace_body(ap_filter_t *f, apr_bucket_brigade *bb)
     return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
 }
 
-/* The status that says more than httpd's 400: for a coding that httpd does not know (RFC
- * 9112, section 6.1) and for header fields over a limit (RFC 6585, section 5), which only
- * its note tells; that of plain HTTP is mod_ssl's. */
-static int exact_status(const request_rec *r, const request_rec *refused)
+/* A more precise status than httpd's 400: 501 for a transfer coding that httpd does not
+ * know (RFC 9112, section 6.1), and 431 for header fields over a limit (RFC 6585, section
+ * 5), which only httpd's note tells. */
+static int refine_status(const request_rec *r, const request_rec *refused)
 {
     const char *note = apr_table_get(refused->notes, "error-notes");
 
@@ -151,9 +150,9 @@ static int exact_status(const request_rec *r, const request_rec *refused)
                : r->status;
 }
 
-/* Has the body replaced when it answers a request under a mount, or one that has no path.
- * An ErrorDocument of the site's own is another request, to a page outside the mount. */
-static void insert(request_rec *r)
+/* Inserts the filter for a request under a mount, or without a path. An ErrorDocument of
+ * the site is another request, for a page outside of the mount. */
+static void insert_if_mounted(request_rec *r)
 {
     request_rec *refused = r;
 
@@ -163,12 +162,12 @@ static void insert(request_rec *r)
     while (refused->prev) {
         refused = refused->prev;
     }
-    if (mount_of(refused)->api < 0 && has_path(refused)) {
+    if (find_mount(refused)->api < 0 && has_path(refused)) {
         return;
     }
     reg_request_protect(r, NULL);
     if (ap_is_HTTP_ERROR(r->status)) {
-        int status = exact_status(r, refused);
+        int status = refine_status(r, refused);
 
         if (status != r->status) {
             r->status = status;
@@ -176,14 +175,14 @@ static void insert(request_rec *r)
         }
         ap_add_output_filter_handle(filter_handle, refused, r, r->connection);
         reg_scope_challenge(r, refused);
-        reg_request_tell_id(r, refused);
+        reg_request_set_id_header(r, refused);
     }
 }
 
-static void insert_filter(request_rec *r)
+static void insert_for_document(request_rec *r)
 {
     if (r->prev) {
-        insert(r);
+        insert_if_mounted(r);
     }
 }
 
@@ -192,6 +191,6 @@ void reg_error_filter_register(apr_pool_t *pool)
     (void)pool;
     filter_handle = ap_register_output_filter("REGISTRATION_ERROR", replace_body, NULL,
                                               AP_FTYPE_RESOURCE);
-    ap_hook_insert_error_filter(insert, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_insert_filter(insert_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_error_filter(insert_if_mounted, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_filter(insert_for_document, NULL, NULL, APR_HOOK_LAST);
 }

@@ -5,10 +5,9 @@
 #include <httpd.h>
 
 /**
- * The errors that httpd and its other modules make for a request under a mount, put into
- * the shape of its API: 401, 403, 408, 413, an oversized header, and so on. The body is
- * replaced by an output filter, after httpd has written its HTML and before the headers
- * go out.
+ * Rewrites the errors that httpd and other modules make for a request under a mount, 401,
+ * 403, 408, 413 and so on, as errors of its API. An output filter replaces the body,
+ * after httpd has written its HTML and before the headers are sent.
  */
 
 /** Registers the filter and the hooks that insert it. */

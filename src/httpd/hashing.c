@@ -12,17 +12,17 @@
 
 APLOG_USE_MODULE(registration);
 
-/* Less than a call at the database takes. */
+/* Microseconds: a shorter wait is no wait, as it is shorter than a call. */
 #define NO_WAIT 500
 
-/* What the call that follows a hash may take. */
+/* The time reserved for the call after a hash. */
 #define CALL_RESERVE apr_time_from_sec(1)
 
-/* Of this child process: the processors are the same for all its hosts. */
+/* One for each child process: all virtual hosts share the processors. */
 static reg_semaphore_t *hashing;
 
-/* Half the processors: the others go on with what takes no time. */
-static int default_number(void)
+/* Half the processors, so that short requests have the other half. */
+static int count_default_slots(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -33,19 +33,21 @@ void reg_hashing_init(apr_pool_t *pool, server_rec *main_server)
 {
     int most = reg_server_conf(main_server)->most_hashing;
 
-    hashing = reg_semaphore_make(pool, most > 0 ? most : default_number());
+    hashing = reg_semaphore_make(pool, most > 0 ? most : count_default_slots());
     if (!hashing) {
         ap_log_error(
             APLOG_MARK, APLOG_CRIT, 0, main_server,
-            "REG0109: no mutex could be made for hashing; families are answered 503");
+            "REG0109: cannot create a mutex for hashing; families are answered 503 until "
+            "httpd is restarted");
     }
 }
 
-/* Until when the request may wait. Under overload every request that gets a turn has
- * waited for almost as long as it may, so the time for its hash, by what the last one
- * took, and for the call after it is kept back; but at most half the time that is left,
- * so that one slow hash does not refuse all that come after it. */
-static apr_time_t latest_begin(reg_request_t *request, const reg_server_conf_t *conf)
+/* The deadline of the wait for a slot. It reserves the time for the hash, estimated by
+ * the last one, and for the call after it, because under overload each request waits
+ * almost until its deadline. It reserves at most half of the remaining time, so that one
+ * slow hash does not refuse all later requests. */
+static apr_time_t find_wait_deadline(reg_request_t *request,
+                                     const reg_server_conf_t *conf)
 {
     apr_time_t now = apr_time_now();
     apr_interval_time_t left = MAX(reg_pool_deadline(request) - now, 0);
@@ -60,11 +62,11 @@ int reg_hashing_begin(reg_request_t *request)
     const reg_server_conf_t *conf = reg_server_conf(r->server);
     apr_time_t asked = apr_time_now();
 
-    if (!hashing || !reg_semaphore_enter(hashing, latest_begin(request, conf))) {
+    if (!hashing || !reg_semaphore_enter(hashing, find_wait_deadline(request, conf))) {
         request->outcome = reg_outcome_name(REG_UNAVAILABLE);
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "REG0315: no password could be hashed in time, all "
-                      "RegistrationHashing are at work; returning 503");
+                      "REG0315: all RegistrationHashing are in use until the deadline; "
+                      "returning 503");
         return 0;
     }
     return apr_time_now() - asked > NO_WAIT ? 2 : 1;

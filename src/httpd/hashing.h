@@ -3,20 +3,19 @@
 #define REGISTRATION_HTTPD_HASHING_H
 
 /**
- * How many passwords a child process hashes at the same time, for all its hosts, which
- * takes a processor for long: RegistrationHashing. Requests wait in the order in which
- * they came, each no longer than leaves it the time to be hashed and registered before
- * its deadline.
+ * Limits how many passwords a child process hashes at the same time, for all its virtual
+ * hosts: RegistrationHashing. Requests wait in the order in which they came, until the
+ * time before their deadline is only enough to hash and to register.
  */
 
 #include "registration.h"
 
 #include <httpd.h>
 
-/** Makes the gate of a child process. */
+/** Makes the semaphore of a child process. */
 void reg_hashing_init(apr_pool_t *pool, server_rec *main_server);
 
-/** reg_host_t's `begin_hashing` and `end_hashing` for a request that httpd handed us. */
+/** reg_host_t's begin_hashing and end_hashing. */
 int reg_hashing_begin(reg_request_t *request);
 void reg_hashing_end(reg_request_t *request, apr_interval_time_t took);
 

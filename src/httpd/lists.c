@@ -15,14 +15,14 @@
 
 APLOG_USE_MODULE(registration);
 
-/* How much of the threads whole lists may have, unless a directive says so. */
+/* The default of RegistrationListThreads is this part of the threads. */
 #define LIST_PART 4
 
-/* How fast a reader has to be, in any so long time of sending. */
+/* The minimum rate of a reader, measured over this time of sending. */
 #define WINDOW apr_time_from_sec(20)
-#define LEAST_RATE 10000 /* bytes a second */
+#define MIN_RATE 10000 /* bytes a second */
 
-/* Whole lists and other long answers that this process is sending. */
+/* The number of long answers that this process is sending. */
 static apr_uint32_t sending;
 
 void reg_lists_init(apr_pool_t *pool, server_rec *main_server)
@@ -49,8 +49,8 @@ int reg_lists_enter(reg_request_t *request)
     if (!request->is_list) {
         apr_atomic_dec32(&sending);
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "REG0204: %d whole lists or other long answers are being sent, "
-                      "which is RegistrationListThreads; returning 503",
+                      "REG0204: %d long answers are being sent, the limit of "
+                      "RegistrationListThreads; returning 503",
                       most);
     }
     return request->is_list;
@@ -64,8 +64,8 @@ void reg_lists_leave(reg_request_t *request)
     }
 }
 
-/* Has the connection end with a reset: in HTTP/1.0 its end is the body's. Of HTTP/2, only
- * the stream. */
+/* Resets the connection, as in HTTP/1.0 a normal close is the end of the body; of HTTP/2
+ * only the stream. */
 static void reset_connection(request_rec *r)
 {
     const struct linger at_once = {.l_onoff = 1};
@@ -78,15 +78,16 @@ static void reset_connection(request_rec *r)
     r->connection->aborted = 1;
 }
 
-/* Ends a body that cannot be finished so that the client notices: without what ends a
- * chunked one, as mod_proxy does when its backend breaks. */
-static void cut_short(request_rec *r)
+/* Truncates a body so that the client notices: without the last chunk of the chunked
+ * coding, as mod_proxy does when its backend fails. */
+static void truncate_body(request_rec *r)
 {
     apr_bucket_alloc_t *allocator = r->connection->bucket_alloc;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, allocator);
 
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                  "REG0203: a list was cut short, as the database did not give the rest");
+                  "REG0203: list truncated: the database did not return the next chunk; "
+                  "closing the connection");
     if (r->proto_num < HTTP_VERSION(1, 1)) {
         reset_connection(r);
     }
@@ -96,13 +97,14 @@ static void cut_short(request_rec *r)
     ap_pass_brigade(r->output_filters, bb);
 }
 
-/* What a reader has taken in this window. */
+/* What a reader has received in the current window. */
 typedef struct {
-    apr_time_t spent; /* on sending, not on what the database took */
+    apr_time_t spent; /* time of sending, without the database */
     apr_size_t bytes;
 } pace_t;
 
-/* Sends a piece of a body. @return 0 when the reader has gone or is too slow. */
+/* Sends a piece of a body. @return 0 if the connection is closed or the reader too slow.
+ */
 static int send_piece(request_rec *r, pace_t *pace, const char *piece, apr_size_t size)
 {
     apr_time_t start = apr_time_now();
@@ -113,62 +115,59 @@ static int send_piece(request_rec *r, pace_t *pace, const char *piece, apr_size_
     pace->spent += spent;
     pace->bytes += size;
     if (pace->spent >= WINDOW) {
-        is_slow |= (apr_time_t)pace->bytes < apr_time_sec(pace->spent) * LEAST_RATE;
+        is_slow |= (apr_time_t)pace->bytes < apr_time_sec(pace->spent) * MIN_RATE;
         *pace = (pace_t){0, 0};
     }
     if (is_slow) {
         ap_log_rerror(
             APLOG_MARK, APLOG_INFO, 0, r,
-            "REG0205: a reader took less than %d bytes a second; its connection "
-            "is cut",
-            LEAST_RATE);
+            "REG0205: slow reader, less than %d bytes a second; closing the connection",
+            MIN_RATE);
         reset_connection(r);
     }
     return is_taken && !is_slow;
 }
 
-static int send_part(request_rec *r, pace_t *pace, const char *part)
+static int send_chunk(request_rec *r, pace_t *pace, const char *chunk)
 {
-    apr_size_t left = strlen(part);
+    apr_size_t left = strlen(chunk);
     int goes_on = 1;
 
     while (left && goes_on) {
         apr_size_t size = MIN(left, REG_PACED_SIZE);
 
-        goes_on = send_piece(r, pace, part, size);
-        part += size;
+        goes_on = send_piece(r, pace, chunk, size);
+        chunk += size;
         left -= size;
     }
     return goes_on;
 }
 
-/* Sends all parts; of an answer to HEAD, only what comes before them, or httpd would take
- * the first part for all of it. Each part is sent before the next is made, so that one is
- * in memory at a time, and no connection of the database waits for a client that reads
- * slowly. */
-static void send_parts(reg_request_t *request, reg_reply_t *reply)
+/* Sends all chunks. Each chunk is sent before the next one is read, so that one is in
+ * memory, and no database connection waits for a slow reader. For HEAD only the headers
+ * are sent: httpd would take the first chunk for the whole body. */
+static void send_chunks(reg_request_t *request, reg_reply_t *reply)
 {
     request_rec *r = request->host_data;
     pace_t pace = {0, 0};
     apr_pool_t *pool;
 
     apr_pool_create(&pool, r->pool);
-    apr_pool_tag(pool, "registration_part");
-    while (send_part(r, &pace, reply->body) && reply->more && !r->header_only) {
+    apr_pool_tag(pool, "registration_chunk");
+    while (send_chunk(r, &pace, reply->body) && reply->more && !r->header_only) {
         apr_pool_clear(pool);
-        request->deadline = 0; /* Each part has its own. */
+        request->deadline = 0; /* Each chunk has its own. */
         if (!reply->more(reply, pool)) {
-            cut_short(r);
+            truncate_body(r);
             break;
         }
     }
     apr_pool_destroy(pool);
 }
 
-/* Sets how much the kernel keeps for a reader before it says that there is no room: with
- * as much as it likes, a slow reader that goes on seems to take nothing for long. 0: that
- * much. */
-static void set_backlog(apr_socket_t *socket, int bytes)
+/* Limits the unsent bytes that the kernel buffers for a reader; 0: no limit. Without a
+ * limit a slow but steady reader seems to receive nothing for long. */
+static void limit_unsent(apr_socket_t *socket, int bytes)
 {
 #ifdef TCP_NOTSENT_LOWAT
     apr_os_sock_t fd;
@@ -179,7 +178,7 @@ static void set_backlog(apr_socket_t *socket, int bytes)
 #endif
 }
 
-/* A connection of HTTP/2 is shared with other requests, and has time-outs of its own. */
+/* An HTTP/2 connection is shared with other requests, and has its own timeouts. */
 void reg_lists_send(reg_request_t *request, reg_reply_t *reply)
 {
     const request_rec *r = request->host_data;
@@ -190,11 +189,11 @@ void reg_lists_send(reg_request_t *request, reg_reply_t *reply)
     if (socket) {
         apr_socket_timeout_get(socket, &before);
         apr_socket_timeout_set(socket, before < 0 ? WINDOW : MIN(before, WINDOW));
-        set_backlog(socket, REG_PACED_SIZE);
+        limit_unsent(socket, REG_PACED_SIZE);
     }
-    send_parts(request, reply);
+    send_chunks(request, reply);
     if (socket) {
-        set_backlog(socket, 0);
+        limit_unsent(socket, 0);
         apr_socket_timeout_set(socket, before);
     }
 }

@@ -3,11 +3,10 @@
 #define REGISTRATION_HTTPD_METRICS_MEMORY_H
 
 /**
- * The memory in which all child processes count (metrics.h).
- *
- * It belongs to the parent process and outlives graceful and other restarts, so that no
- * counter begins at 0 again before httpd itself does, or before a module with other
- * operations is loaded. Children of both generations count in it.
+ * The shared memory of the counters (metrics.h). It belongs to the parent process and
+ * survives restarts; counters start at 0 only when httpd is started, or a module with
+ * other operations is loaded. During a graceful restart child processes of both
+ * generations use it.
  */
 
 #include "config.h"

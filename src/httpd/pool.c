@@ -23,24 +23,26 @@ APLOG_USE_MODULE(registration);
 #define DEFAULT_DEADLINE apr_time_from_sec(5)
 #define DEFAULT_BATCH_SIZE 64
 
-/* How much of the connections searches may have, unless a directive says so. They also
- * take the processors' time. */
+/* The default of RegistrationSearches is this part of the connections, as searches also
+ * take processor time. */
 #define SEARCHES_PART 8
 
-/* Key of what is kept with a connection of mod_dbd's, as long as it lives. */
+/* The key of the pooled_t in the pool of a connection. */
 #define CONNECTION_KEY "mod_registration"
 
 static APR_OPTIONAL_FN_TYPE(ap_dbd_open) * dbd_open;
 static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
 
-/* A connection of mod_dbd's, with what src/database needs of it. */
+/* A connection of mod_dbd, and the state that src/database keeps for it. */
 typedef struct {
     reg_connection_t connection; /* first: checkin() gets this */
     ap_dbd_t *dbd;
-    apr_time_t used_at; /* when it was last given back */
+    apr_time_t used_at; /* when it was last checked in */
 } pooled_t;
 
-/* How many threads of a child process may each hold a connection for another module. */
+/* The number of threads of a child process. Each may hold a connection for another
+ * module.
+ */
 static int count_threads(void)
 {
     int threads = 0;
@@ -49,9 +51,10 @@ static int count_threads(void)
     return MAX(threads, 1);
 }
 
-/* Why the module and another one would wait for each other's connections; NULL: they have
- * enough for both, or each its own. Settles RegistrationConnections. */
-static const char *sharing_fault(apr_pool_t *pool, server_rec *server,
+/* Sets the default of RegistrationConnections. @return the error if this module and
+ * another one would wait for each other's connections; NULL if there are enough for both.
+ */
+static const char *check_sharing(apr_pool_t *pool, server_rec *server,
                                  const server_rec *main_server, const reg_dbd_t *dbd)
 {
     reg_server_conf_t *conf = reg_server_conf(server);
@@ -73,9 +76,9 @@ static const char *sharing_fault(apr_pool_t *pool, server_rec *server,
                    conf->connections, threads + conf->connections);
 }
 
-/* Why searches cannot have the connections that they are said to have; NULL: they can.
- * Settles RegistrationSearches. */
-static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
+/* Sets the default of RegistrationSearches. @return the error if it is more than
+ * RegistrationConnections, or NULL. */
+static const char *check_searches(apr_pool_t *pool, reg_server_conf_t *conf)
 {
     if (conf->searches < 0) {
         conf->searches = MAX(conf->connections / SEARCHES_PART, 1);
@@ -88,9 +91,9 @@ static const char *searches_fault(apr_pool_t *pool, reg_server_conf_t *conf)
                               conf->searches, conf->connections);
 }
 
-/* Sets the defaults of a server. @return a sentence on what cannot work, or NULL. */
-static const char *configure(apr_pool_t *pool, server_rec *server,
-                             const server_rec *main_server)
+/* Sets the defaults of a server. @return the error of its configuration, or NULL. */
+static const char *configure_server(apr_pool_t *pool, server_rec *server,
+                                    const server_rec *main_server)
 {
     reg_server_conf_t *conf = reg_server_conf(server);
     const reg_dbd_t dbd = reg_dbd_settings(pool, server);
@@ -112,8 +115,8 @@ static const char *configure(apr_pool_t *pool, server_rec *server,
     }
     conf->expires = apr_time_from_sec(dbd.exptime);
     conf->pool_key = reg_dbd_key(pool, &dbd);
-    fault = sharing_fault(pool, server, main_server, &dbd);
-    return fault ? fault : searches_fault(pool, conf);
+    fault = check_sharing(pool, server, main_server, &dbd);
+    return fault ? fault : check_searches(pool, conf);
 }
 
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
@@ -121,8 +124,9 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
     dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
     dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
     for (server_rec *s = main_server; s; s = s->next) {
-        const char *fault =
-            reg_server_conf(s)->needs_database ? configure(pool, s, main_server) : NULL;
+        const char *fault = reg_server_conf(s)->needs_database
+                                ? configure_server(pool, s, main_server)
+                                : NULL;
 
         if (fault) {
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "REG0101: %s", fault);
@@ -144,9 +148,9 @@ static void count_open(apr_pool_t *pool, reg_metrics_t *metrics)
     apr_pool_cleanup_register(pool, metrics, count_closed, apr_pool_cleanup_null);
 }
 
-/* What is kept with a connection, made when it is seen for the first time; NULL when the
- * driver is another than PostgreSQL's. */
-static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
+/* The pooled_t of a connection, made for its first use; NULL if the driver is not
+ * PostgreSQL's. */
+static pooled_t *get_pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
 {
     void *kept = NULL;
     pooled_t *p;
@@ -170,7 +174,7 @@ static pooled_t *pooled(ap_dbd_t *dbd, reg_metrics_t *metrics)
  * Connecting, in the limiter's thread
  */
 
-/* What keeps a connection from being used; NULL when nothing does. */
+/* The reason why a connection cannot be used; NULL if it can be used. */
 static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
 {
     apr_time_t deadline = apr_time_now() + reg_server_conf(server)->timeout;
@@ -186,10 +190,10 @@ static const char *find_fault(apr_pool_t *pool, server_rec *server, pooled_t *p)
             return NULL;
         }
     }
-    return "REG0302: the database cannot be reached";
+    return "REG0302: cannot connect to the database";
 }
 
-/* Opens a connection that works, or makes a broken one work. */
+/* Opens a connection, or reconnects a broken one. */
 static void *connect_pooled(void *baton, void *broken)
 {
     server_rec *server = baton;
@@ -201,7 +205,7 @@ static void *connect_pooled(void *baton, void *broken)
     if (!p) {
         ap_dbd_t *dbd = dbd_open(pool, server);
 
-        p = dbd ? pooled(dbd, reg_metrics(server)) : NULL;
+        p = dbd ? get_pooled(dbd, reg_metrics(server)) : NULL;
     }
     fault = find_fault(pool, server, p);
     if (fault) {
@@ -209,7 +213,8 @@ static void *connect_pooled(void *baton, void *broken)
             dbd_close(server, p->dbd);
         }
         reg_metrics_breaker(reg_metrics(server), apr_time_now() + REG_BREAKER_OPEN_TIME);
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "%s; trying again in a second",
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server,
+                     "%s; circuit breaker open for a second, requests are answered 503",
                      fault);
     }
     else {
@@ -230,8 +235,8 @@ static apr_status_t stop_limiter(void *limiter)
     return APR_SUCCESS;
 }
 
-/* The limiter of a pool of mod_dbd's, which gives its connections back before mod_dbd
- * closes that: it must not be closed while one is out. */
+/* Makes the limiter of a connection pool. It is stopped before mod_dbd destroys the pool,
+ * which must not happen while a connection is open. */
 static reg_limiter_t *make_limiter(apr_pool_t *pool, server_rec *server)
 {
     const reg_connector_t connector = {connect_pooled, close_pooled, server};
@@ -273,8 +278,10 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             reg_semaphore_limit(searches, conf->searches);
         }
         else {
-            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
-                         "REG0102: no mutex could be made; the APIs answer 503");
+            ap_log_error(
+                APLOG_MARK, APLOG_CRIT, 0, s,
+                "REG0102: cannot create a mutex; the APIs answer 503 until httpd is "
+                "restarted");
         }
     }
 }
@@ -283,8 +290,8 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
  * Calls
  */
 
-/* Whether a connection can be used as it is. DBDExptime holds for idle ones here too: one
- * that has expired is made anew. */
+/* Whether a connection can be used. A connection that was idle for longer than DBDExptime
+ * is closed, and so reconnected. */
 static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
 {
     if (conf->expires && apr_time_now() - p->used_at >= conf->expires) {
@@ -293,11 +300,12 @@ static int is_usable(const reg_server_conf_t *conf, pooled_t *p)
     return reg_connection_is_usable(&p->connection);
 }
 
-/* Counts and logs why there is no connection. */
-static void tell_refusal(request_rec *r, reg_limiter_refusal_t refusal)
+/* Counts and logs a failed checkout. */
+static void report_refusal(request_rec *r, reg_limiter_refusal_t refusal)
 {
     static const char unreachable[] =
-        "REG0301: the database cannot be reached at the moment";
+        "REG0301: no connection to the database, circuit breaker open or connecting "
+        "failed; returning 503";
     static const struct {
         reg_refusal_t counted;
         int level;
@@ -306,11 +314,12 @@ static void tell_refusal(request_rec *r, reg_limiter_refusal_t refusal)
         [REG_LIMITER_OPEN_BREAKER] = {REG_REFUSED_BREAKER, APLOG_INFO, unreachable},
         [REG_LIMITER_FAILED] = {REG_REFUSED_UNREACHABLE, APLOG_INFO, unreachable},
         [REG_LIMITER_BUSY] = {REG_REFUSED_BUSY, APLOG_WARNING,
-                              "REG0304: no connection was free in time, all "
-                              "RegistrationConnections are in use"},
-        [REG_LIMITER_CONNECTING] = {REG_REFUSED_UNREACHABLE, APLOG_WARNING,
-                                    "REG0312: no connection was free in time, an attempt "
-                                    "to connect is not finished"},
+                              "REG0304: all RegistrationConnections are in use until the "
+                              "deadline; returning 503"},
+        [REG_LIMITER_CONNECTING] =
+            {REG_REFUSED_UNREACHABLE, APLOG_WARNING,
+             "REG0312: an attempt to connect did not finish before "
+             "the deadline; returning 503"},
     };
 
     reg_metrics_refused(reg_metrics(r->server), refusals[refusal].counted);
@@ -330,7 +339,7 @@ static reg_connection_t *checkout(void *baton, apr_time_t deadline)
         p = reg_limiter_enter(conf->limiter, deadline, &refusal);
     }
     if (!p) {
-        tell_refusal(r, refusal);
+        report_refusal(r, refusal);
         return NULL;
     }
     reg_metrics_change(reg_metrics(r->server), REG_CONNECTIONS_IN_USE, 1);

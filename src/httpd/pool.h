@@ -3,34 +3,33 @@
 #define REGISTRATION_HTTPD_POOL_H
 
 /**
- * Connections from mod_dbd's pool, kept by a limiter (limiter.h).
+ * Connections of mod_dbd's pool, managed by a limiter (limiter.h).
  *
- * mod_dbd waits without limit for a connection when all are in use, and holds a lock that
- * every thread of the process needs while it connects. So no thread that serves a request
- * asks mod_dbd: the limiter's own thread does, and only when there is no idle connection
- * and fewer than RegistrationConnections. The limiter keeps what it gets until the child
- * process ends. Virtual hosts with the same DBD settings share mod_dbd's pool, and so the
- * limiter.
+ * mod_dbd waits without a limit for a free connection, and holds a lock that every thread
+ * of the process needs while it connects. So only the limiter's thread calls mod_dbd, and
+ * only if no connection is idle and there are fewer than RegistrationConnections. The
+ * limiter keeps its connections until the child process ends. Virtual hosts with the same
+ * DBD settings share a pool of mod_dbd, and so a limiter.
  */
 
 #include "config.h"
 #include "registration.h"
 
 /**
- * Checks, once the configuration is read, that mod_dbd can serve every server that has an
- * API, and settles what is unset. Logs one line saying what is wrong and what to write.
- * @return OK, or an error that keeps httpd from starting.
+ * Checks that mod_dbd can serve every server with an API, and sets defaults, after the
+ * configuration has been read. Logs an error and its remedy.
+ * @return OK, or an error, with which httpd does not start.
  */
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server);
 
-/** Makes the limiters of a child process. */
+/** Makes the limiters and the batching of a child process. */
 void reg_pool_init(apr_pool_t *pool, server_rec *main_server);
 
-/** By when a request has to be answered: RegistrationTimeout after this was first asked,
- *  or its first operation was run. */
+/** The deadline of a request: RegistrationTimeout after the first call of this function
+ * or of reg_pool_run_operation(). */
 apr_time_t reg_pool_deadline(reg_request_t *request);
 
-/** Runs an operation: reg_host_t's `call` for a request that httpd handed us. */
+/** reg_host_t's run_operation. */
 void reg_pool_run_operation(reg_request_t *request, const reg_operation_t *operation,
                             const char *const *values, reg_answer_t *answer);
 

@@ -36,14 +36,15 @@ static reg_method_t method_of(const request_rec *r)
     }
 }
 
-/* A body as it grows, one byte of room kept for the NUL behind it. */
+/* A buffer for a body, with one more byte for the NUL. */
 typedef struct {
     char *data;
     apr_size_t length;
-    apr_size_t capacity; /* without `data`: what is expected */
+    apr_size_t capacity; /* before `data` is allocated: the expected size */
 } buffer_t;
 
-static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_t length)
+static void append_data(apr_pool_t *pool, buffer_t *body, const char *data,
+                        apr_size_t length)
 {
     if (!body->data || length >= body->capacity - body->length) {
         char *grown;
@@ -59,8 +60,9 @@ static void append(apr_pool_t *pool, buffer_t *body, const char *data, apr_size_
     body->length += length;
 }
 
-/* Moves the data of a brigade to the body. @return 0, or the status that says why not. */
-static int take(request_rec *r, apr_bucket_brigade *bb, apr_size_t most, buffer_t *body)
+/* Appends the data of a brigade to the body. @return 0, or the status of the answer. */
+static int append_brigade(request_rec *r, apr_bucket_brigade *bb, apr_size_t most,
+                          buffer_t *body)
 {
     for (apr_bucket *b = APR_BRIGADE_FIRST(bb); b != APR_BRIGADE_SENTINEL(bb);
          b = APR_BUCKET_NEXT(b)) {
@@ -79,20 +81,20 @@ static int take(request_rec *r, apr_bucket_brigade *bb, apr_size_t most, buffer_
             r->connection->keepalive = AP_CONN_CLOSE; /* the rest will not be read */
             return HTTP_REQUEST_ENTITY_TOO_LARGE;
         }
-        append(r->pool, body, data, length);
+        append_data(r->pool, body, data, length);
     }
     return 0;
 }
 
-/* How long the client has said that the body will be, which httpd has checked; or 0. */
-static apr_int64_t announced_length(const request_rec *r)
+/* The Content-Length, which httpd has checked; 0 if there is none. */
+static apr_int64_t read_content_length(const request_rec *r)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
 
     return length ? apr_atoi64(length) : 0;
 }
 
-/* Whether a body is encoded still: no input filter has decoded it. */
+/* Whether the body has a content coding that no input filter has decoded. */
 static int is_encoded(const request_rec *r)
 {
     const char *coding = apr_table_get(r->headers_in, "Content-Encoding");
@@ -104,7 +106,7 @@ static int read_body(reg_request_t *request)
 {
     request_rec *r = request->host_data;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    apr_int64_t announced = announced_length(r);
+    apr_int64_t announced = read_content_length(r);
     buffer_t body = {NULL, 0, (apr_size_t)announced + 1};
     int status = 0, last = 0;
 
@@ -116,16 +118,16 @@ static int read_body(reg_request_t *request)
                                          APR_BLOCK_READ, HUGE_STRING_LEN);
 
         if (rv != APR_SUCCESS) {
-            /* Negative when the filter has answered by itself: LimitRequestBody. */
+            /* Negative if the filter has sent an answer: LimitRequestBody. */
             status = ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
         }
         else {
             last = !APR_BRIGADE_EMPTY(bb) && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
-            status = take(r, bb, request->settings->max_body, &body);
+            status = append_brigade(r, bb, request->settings->max_body, &body);
         }
         apr_brigade_cleanup(bb);
     }
-    append(r->pool, &body, "", 1);
+    append_data(r->pool, &body, "", 1);
     request->body = body.data;
     request->body_length = body.length - 1;
     return !status && is_encoded(r) ? HTTP_UNSUPPORTED_MEDIA_TYPE : status;
@@ -161,7 +163,7 @@ const char *reg_request_id(request_rec *r)
     const char *unique_id = apr_table_get(r->subprocess_env, "UNIQUE_ID");
 
     if (!r->log_id) {
-        /* mod_unique_id would make another for the logs. */
+        /* Otherwise httpd generates another id for the logs. */
         r->log_id = unique_id;
     }
     if (!r->log_id) {
@@ -210,8 +212,8 @@ reg_request_t *reg_request_attached(const request_rec *r)
     return ap_get_module_config(r->request_config, &registration_module);
 }
 
-/* Whether nothing of the kind was logged by this process in the last minute, so that a
- * claim that no token has is noticed, and a client cannot fill the log. */
+/* Whether this process has not logged such a warning in the last minute: a wrong claim
+ * name in the configuration is noticed, and a client cannot fill the log. */
 static int is_first_in_a_minute(void)
 {
     static apr_time_t last;
@@ -229,14 +231,15 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
     const char *value;
 
     if (!conf->organization || request->api != REG_API_EVENTS
-        || request->method
-               == REG_METHOD_OPTIONS) { /* asked about before there is a token */
+        || request->method == REG_METHOD_OPTIONS) { /* a preflight request has no token */
         return 1;
     }
     value = ap_expr_str_exec(r, conf->organization, &error);
     if (error) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "REG0201: RegistrationOrganization cannot be evaluated: %s", error);
+        ap_log_rerror(
+            APLOG_MARK, APLOG_ERR, 0, r,
+            "REG0201: RegistrationOrganization cannot be evaluated: %s; returning 403",
+            error);
         return 0;
     }
     if (!reg_claims_are_texts(r, conf->organization_claims)) {
@@ -247,13 +250,13 @@ int reg_request_set_organization(request_rec *r, const reg_dir_conf_t *conf,
         int level = is_first_in_a_minute() ? APLOG_WARNING : APLOG_INFO;
 
         ap_log_rerror(APLOG_MARK, level, 0, r,
-                      "REG0202: RegistrationOrganization does not give a UUID");
+                      "REG0202: RegistrationOrganization gives no UUID; returning 403");
         return 0;
     }
     return 1;
 }
 
-void reg_request_tell_id(request_rec *r, request_rec *refused)
+void reg_request_set_id_header(request_rec *r, request_rec *refused)
 {
     apr_table_setn(r->err_headers_out, "X-Request-Id", reg_request_id(refused));
 }
@@ -265,8 +268,8 @@ int reg_request_has_other_coding(const request_rec *r)
     return coding && ap_cstr_casecmp(coding, "chunked") != 0;
 }
 
-/* In this table, which an ErrorDocument leaves alone, and in which a `Header always set`
- * of the site replaces them. */
+/* Sets them in err_headers_out, which an ErrorDocument keeps, and in which a `Header
+ * always set` of the site replaces them. */
 void reg_request_protect(request_rec *r, const char *cache_control)
 {
     apr_table_setn(r->err_headers_out, "X-Content-Type-Options", "nosniff");
@@ -274,8 +277,9 @@ void reg_request_protect(request_rec *r, const char *cache_control)
                    cache_control ? cache_control : "no-store");
 }
 
-/* Protects a reply: what has an entity tag may be kept, and asked about each time. */
-static void protect(request_rec *r, reg_reply_t *reply)
+/* Sets these headers of a reply. A reply with an entity tag may be cached and
+ * revalidated. */
+static void protect_reply(request_rec *r, reg_reply_t *reply)
 {
     const char *own = apr_table_get(reply->headers, "Cache-Control");
 
@@ -287,7 +291,7 @@ static void protect(request_rec *r, reg_reply_t *reply)
     apr_table_unset(reply->headers, "X-Content-Type-Options");
 }
 
-/* What other modules let the answer depend on stays. */
+/* Adds to the Vary of other modules. */
 static void add_vary(request_rec *r, const reg_reply_t *reply)
 {
     const char *vary = apr_table_get(reply->headers, "Vary");
@@ -302,28 +306,28 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
     reg_request_t *request = reg_request_attached(r);
     apr_size_t length = reply->body ? strlen(reply->body) : 0;
-    int is_paced = reply->more || length > REG_PACED_SIZE; /* by its reader */
+    int is_paced = reply->more || length > REG_PACED_SIZE; /* a long answer */
 
     if (reply->status < 0) {
         return reply->status;
     }
-    /* A large page may keep a thread as long as a whole list. The answer to a write is
-     * short enough, and tells the client that the write was done. */
+    /* A large page may keep a thread busy as long as a whole list. The answer to a write
+     * is always sent: it is short, and tells that the write was done. */
     if (is_paced && request->method == REG_METHOD_GET && !request->is_list
         && !reg_lists_enter(request)) {
         reply = reg_reply_status(request, HTTP_SERVICE_UNAVAILABLE);
         length = strlen(reply->body);
         is_paced = 0;
     }
-    /* No client needs a part of an answer, least of all of one to a PUT that was done. */
+    /* httpd must not answer a PUT that was done with a part of the body, or with 416. */
     apr_table_unset(r->headers_in, "Range");
     apr_table_unset(r->headers_in, "Request-Range");
     r->status = reply->status;
     add_vary(r, reply);
-    protect(r, reply);
+    protect_reply(r, reply);
     apr_table_overlap(r->headers_out, reply->headers, APR_OVERLAP_TABLES_SET);
     if (ap_is_HTTP_ERROR(reply->status)) {
-        reg_request_tell_id(r, r);
+        reg_request_set_id_header(r, r);
     }
     if (!reply->body) {
         return OK;

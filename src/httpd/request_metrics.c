@@ -12,8 +12,8 @@
 
 APLOG_USE_MODULE(registration);
 
-/* What a log may want to tell of a request, as %{registration-…}n. */
-static void note(request_rec *r, const reg_request_t *request)
+/* Sets the notes for a LogFormat, %{registration-…}n. */
+static void set_notes(request_rec *r, const reg_request_t *request)
 {
     if (request->route) {
         apr_table_setn(r->notes, "registration-operation", request->route->operation);
@@ -49,8 +49,8 @@ static void log_answer(request_rec *r, const reg_request_t *request, int status,
                   stats->queued, stats->connecting, stats->executing, total);
 }
 
-/* The request as it was served; one that was refused before is looked at now. */
-static const reg_request_t *request_of(request_rec *r, const reg_dir_conf_t *conf)
+/* The request that was served; made anew if httpd refused it before the handler. */
+static const reg_request_t *get_request(request_rec *r, const reg_dir_conf_t *conf)
 {
     reg_request_t *request = reg_request_attached(r);
 
@@ -71,11 +71,11 @@ static int count_request(request_rec *r)
     if (conf->api < 0) {
         return DECLINED;
     }
-    while (answering->next) { /* an ErrorDocument is another request */
+    while (answering->next) { /* to the request of an ErrorDocument */
         answering = answering->next;
     }
-    request = request_of(r, conf);
-    note(answering, request); /* mod_log_config looks there */
+    request = get_request(r, conf);
+    set_notes(answering, request); /* mod_log_config reads them there */
     total = apr_time_now() - r->request_time;
     reg_metrics_request(reg_metrics(r->server), reg_route_operation(request->route),
                         answering->status, total);

@@ -13,15 +13,15 @@
 
 APLOG_USE_MODULE(registration);
 
-/* Where a directive is looked for, besides the list itself. */
+/* The sections in which a directive is searched for, besides the list itself. */
 typedef enum {
-    NOWHERE_ELSE,
-    IN_SECTIONS_THAT_HOLD, /* for every request that the list holds for */
+    IN_NO_SECTIONS,
+    IN_UNCONDITIONAL_SECTIONS, /* which apply to every request that the list applies to */
     IN_ALL_SECTIONS
 } depth_t;
 
-/* Whether what a section contains holds wherever the section stands: no <If>, <Limit>,
- * <Files> or the like. */
+/* Whether a section applies to all requests of the section around it: it is no <If>,
+ * <Limit>, <Files> or the like. */
 static int is_unconditional(const ap_directive_t *node)
 {
     static const char *const conditional[] = {
@@ -35,9 +35,9 @@ static int is_unconditional(const ap_directive_t *node)
     return 1;
 }
 
-/* The first of the directives of this name, with this value unless that is NULL. */
-static const ap_directive_t *find(const ap_directive_t *node, const char *name,
-                                  const char *value, depth_t depth)
+/* The first directive of this name and value; any value if it is NULL. */
+static const ap_directive_t *find_directive(const ap_directive_t *node, const char *name,
+                                            const char *value, depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
@@ -47,16 +47,15 @@ static const ap_directive_t *find(const ap_directive_t *node, const char *name,
             found = node;
         }
         else if (depth == IN_ALL_SECTIONS
-                 || (depth == IN_SECTIONS_THAT_HOLD && is_unconditional(node))) {
-            found = find(node->first_child, name, value, depth);
+                 || (depth == IN_UNCONDITIONAL_SECTIONS && is_unconditional(node))) {
+            found = find_directive(node->first_child, name, value, depth);
         }
     }
     return found;
 }
 
-/* The path of a <Location>, without what closes it; NULL when it is a pattern, or the
- * section is another. */
-static const char *location_path(apr_pool_t *pool, const ap_directive_t *node)
+/* The path of a <Location>; NULL if it is a pattern, or another section. */
+static const char *read_location_path(apr_pool_t *pool, const ap_directive_t *node)
 {
     const char *args, *path;
 
@@ -68,8 +67,8 @@ static const char *location_path(apr_pool_t *pool, const ap_directive_t *node)
     return strcmp(path, "~") == 0 || apr_fnmatch_test(path) ? NULL : path;
 }
 
-/* Whether a <Location> of one path holds for another path. */
-static int holds_for(const char *own, const char *path)
+/* Whether a <Location> of one path applies to another path. */
+static int applies_to(const char *own, const char *path)
 {
     apr_size_t length = strlen(own);
 
@@ -80,34 +79,36 @@ static int holds_for(const char *own, const char *path)
            && (path[length] == '/' || path[length] == '\0');
 }
 
-/* The first directive of this name and value in a <Location> that holds for the path,
- * among these sections. */
-static const ap_directive_t *find_at(apr_pool_t *pool, const ap_directive_t *sections,
-                                     const char *path, const char *name,
-                                     const char *value, depth_t depth)
+/* The first directive of this name and value in the <Location>s that apply to the path.
+ */
+static const ap_directive_t *find_for_path(apr_pool_t *pool,
+                                           const ap_directive_t *sections,
+                                           const char *path, const char *name,
+                                           const char *value, depth_t depth)
 {
     const ap_directive_t *found = NULL;
 
     for (; sections && !found; sections = sections->next) {
-        const char *own = location_path(pool, sections);
+        const char *own = read_location_path(pool, sections);
 
-        if (own && holds_for(own, path)) {
-            found = find(sections->first_child, name, value, depth);
+        if (own && applies_to(own, path)) {
+            found = find_directive(sections->first_child, name, value, depth);
         }
     }
     return found;
 }
 
-/* The RegistrationAPI of a section; NULL: there is none. */
-static const ap_directive_t *mounted(apr_pool_t *pool, const ap_directive_t *node,
-                                     const char **path)
+/* The RegistrationAPI of a section; NULL: none. */
+static const ap_directive_t *find_api(apr_pool_t *pool, const ap_directive_t *node,
+                                      const char **path)
 {
-    *path = location_path(pool, node);
-    return *path ? find(node->first_child, "RegistrationAPI", NULL, IN_ALL_SECTIONS)
+    *path = read_location_path(pool, node);
+    return *path ? find_directive(node->first_child, "RegistrationAPI", NULL,
+                                  IN_ALL_SECTIONS)
                  : NULL;
 }
 
-/* An API, and the <Location> that mounts it. */
+/* An API and the <Location> that mounts it. */
 typedef struct {
     const server_rec *server;
     const ap_directive_t *sections; /* the server's */
@@ -116,28 +117,31 @@ typedef struct {
     const char *path;
 } mount_t;
 
-/* The first such directive that holds for an API: its server's, or the main server's. */
-static const ap_directive_t *find_for(apr_pool_t *pool, const mount_t *mount,
-                                      const char *name, const char *value, depth_t depth)
+/* The first such directive that applies to an API: of its server, or of the main server.
+ */
+static const ap_directive_t *find_for_api(apr_pool_t *pool, const mount_t *mount,
+                                          const char *name, const char *value,
+                                          depth_t depth)
 {
     const ap_directive_t *found =
-        find_at(pool, mount->sections, mount->path, name, value, depth);
+        find_for_path(pool, mount->sections, mount->path, name, value, depth);
 
-    return found ? found : find_at(pool, ap_conftree, mount->path, name, value, depth);
+    return found ? found
+                 : find_for_path(pool, ap_conftree, mount->path, name, value, depth);
 }
 
-/* Refuses an API without a Require. The description of the APIs holds nothing secret and
- * is exempt. */
+/* Refuses an API without a Require. The description of the APIs is exempt, as it has
+ * nothing secret. */
 static int check_required(apr_pool_t *pool, const mount_t *mount)
 {
     const ap_directive_t *api = mount->api;
 
     if (ap_cstr_casecmp(api->args, "openapi") == 0
-        || find_for(pool, mount, "Require", NULL, IN_SECTIONS_THAT_HOLD)) {
+        || find_for_api(pool, mount, "Require", NULL, IN_UNCONDITIONAL_SECTIONS)) {
         return OK;
     }
     ap_log_error(APLOG_MARK, APLOG_EMERG, 0, mount->server,
-                 "REG0103: no Require says who may use RegistrationAPI %s at %s (%s:%d); "
+                 "REG0103: no Require protects RegistrationAPI %s at %s (%s:%d); "
                  "write one in a <Location> of that path, outside of <If>, <Limit> and "
                  "<LocationMatch>, for example: Require valid-user, or, for every "
                  "caller: Require all granted",
@@ -145,28 +149,28 @@ static int check_required(apr_pool_t *pool, const mount_t *mount)
     return HTTP_INTERNAL_SERVER_ERROR;
 }
 
-/* Refuses an API that Satisfy Any opens: every address is allowed where mod_access_compat
- * has no Allow and no Deny, and then no Require is asked. */
+/* Refuses an API with Satisfy Any: without Allow and Deny mod_access_compat allows every
+ * address, and then no Require is checked. */
 static int check_satisfied(apr_pool_t *pool, const mount_t *mount)
 {
     const ap_directive_t *api = mount->api;
-    const ap_directive_t *any = find_for(pool, mount, "Satisfy", "any", IN_ALL_SECTIONS);
+    const ap_directive_t *any =
+        find_for_api(pool, mount, "Satisfy", "any", IN_ALL_SECTIONS);
 
     if (!any) {
         return OK;
     }
     ap_log_error(
         APLOG_MARK, APLOG_EMERG, 0, mount->server,
-        "REG0111: Satisfy Any (%s:%d) lets requests pass to RegistrationAPI %s at "
-        "%s (%s:%d) without its Require; leave it out, and write addresses as "
-        "Require ip",
+        "REG0111: Satisfy Any (%s:%d) bypasses the Require of RegistrationAPI %s at "
+        "%s (%s:%d); remove it, and write addresses as Require ip",
         any->filename, any->line_num, api->args, mount->path, api->filename,
         api->line_num);
     return HTTP_INTERNAL_SERVER_ERROR;
 }
 
-/* Refuses an API that a later one hides: of the <Location>s that hold for a path, the
- * last one that mounts an API counts. */
+/* Refuses an API that a later one hides: of the <Location>s that apply to a path, the
+ * last one with a RegistrationAPI takes effect. */
 static int check_hidden(apr_pool_t *pool, const mount_t *mount)
 {
     const ap_directive_t *api = mount->api;
@@ -175,9 +179,9 @@ static int check_hidden(apr_pool_t *pool, const mount_t *mount)
     for (const ap_directive_t *later = mount->location->next; later;
          later = later->next) {
         const char *path;
-        const ap_directive_t *other = mounted(pool, later, &path);
+        const ap_directive_t *other = find_api(pool, later, &path);
 
-        if (other && holds_for(path, mount->path)) {
+        if (other && applies_to(path, mount->path)) {
             ap_log_error(
                 APLOG_MARK, APLOG_EMERG, 0, mount->server,
                 "REG0110: RegistrationAPI %s at %s (%s:%d) is hidden by RegistrationAPI "
@@ -191,7 +195,7 @@ static int check_hidden(apr_pool_t *pool, const mount_t *mount)
     return rv;
 }
 
-/* Makes the checks of each API of a server. */
+/* Checks each API of a server. */
 static int check_mounts(apr_pool_t *pool, const server_rec *server)
 {
     mount_t mount = {.server = server, .sections = reg_dbd_directives(server)};
@@ -199,7 +203,7 @@ static int check_mounts(apr_pool_t *pool, const server_rec *server)
 
     for (mount.location = mount.sections; mount.location;
          mount.location = mount.location->next) {
-        mount.api = mounted(pool, mount.location, &mount.path);
+        mount.api = find_api(pool, mount.location, &mount.path);
         if (mount.api
             && (check_required(pool, &mount) != OK || check_satisfied(pool, &mount) != OK
                 || check_hidden(pool, &mount) != OK)) {
@@ -209,15 +213,16 @@ static int check_mounts(apr_pool_t *pool, const server_rec *server)
     return rv;
 }
 
-/* Whether the events API is mounted below the path, in any host; NULL: anywhere. */
+/* Whether the events API is mounted at or below the path, in any host. @param below NULL:
+ * at any path. */
 static int has_events(apr_pool_t *pool, const ap_directive_t *node, const char *below)
 {
     for (; node; node = node->next) {
         const char *path;
-        const ap_directive_t *api = mounted(pool, node, &path);
+        const ap_directive_t *api = find_api(pool, node, &path);
 
         if ((api && ap_cstr_casecmp(api->args, "events") == 0
-             && (!below || holds_for(below, path)))
+             && (!below || applies_to(below, path)))
             || has_events(pool, node->first_child, below)) {
             return 1;
         }
@@ -225,22 +230,21 @@ static int has_events(apr_pool_t *pool, const ap_directive_t *node, const char *
     return 0;
 }
 
-/* Refuses a RegistrationOrganization that limits nothing, wherever it stands. */
+/* Refuses a RegistrationOrganization that applies to no events API. */
 static int check_organizations(apr_pool_t *pool, const ap_directive_t *node,
                                const char *below)
 {
     int rv = OK;
 
     for (; node; node = node->next) {
-        const char *own = location_path(pool, node);
+        const char *own = read_location_path(pool, node);
 
         if (ap_cstr_casecmp(node->directive, "RegistrationOrganization") == 0
             && !has_events(pool, ap_conftree, below)) {
             ap_log_error(
                 APLOG_MARK, APLOG_EMERG, 0, NULL,
-                "REG0106: RegistrationOrganization (%s:%d) limits RegistrationAPI "
-                "events, which is not mounted there; write it where that is, or "
-                "leave it out",
+                "REG0106: RegistrationOrganization (%s:%d) applies to no RegistrationAPI "
+                "events; move it to the <Location> of one, or remove it",
                 node->filename, node->line_num);
             rv = HTTP_INTERNAL_SERVER_ERROR;
         }
@@ -251,14 +255,15 @@ static int check_organizations(apr_pool_t *pool, const ap_directive_t *node,
     return rv;
 }
 
-/* Whether the server itself has TLS, or is said to be behind a proxy that has. */
+/* Whether the server has TLS, or by its ServerName is behind a proxy with TLS. */
 static int has_tls(const server_rec *server, const ap_directive_t *sections)
 {
     const char *protocol = ap_get_server_protocol((server_rec *)server);
-    const ap_directive_t *engine = find(sections, "SSLEngine", NULL, NOWHERE_ELSE);
+    const ap_directive_t *engine =
+        find_directive(sections, "SSLEngine", NULL, IN_NO_SECTIONS);
 
     if (!engine) {
-        engine = find(ap_conftree, "SSLEngine", NULL, NOWHERE_ELSE);
+        engine = find_directive(ap_conftree, "SSLEngine", NULL, IN_NO_SECTIONS);
     }
     return (engine && ap_cstr_casecmp(engine->args, "off") != 0)
            || (protocol && strcmp(protocol, "https") == 0)
@@ -276,7 +281,7 @@ static void check_tls(const server_rec *server, const ap_directive_t *sections)
     }
 }
 
-/* Warns of a connection that a server in between could read, or answer itself. */
+/* Warns of a connection that a third machine could read or answer. */
 static void check_encrypted(apr_pool_t *pool, const server_rec *server)
 {
     const reg_dbd_t dbd = reg_dbd_settings(pool, server);
@@ -291,7 +296,7 @@ static void check_encrypted(apr_pool_t *pool, const server_rec *server)
     }
 }
 
-static int refuse(apr_pool_t *pool, const server_rec *main_server)
+static int check_all(apr_pool_t *pool, const server_rec *main_server)
 {
     int rv = check_organizations(pool, ap_conftree, NULL);
 
@@ -303,7 +308,7 @@ static int refuse(apr_pool_t *pool, const server_rec *main_server)
     return rv;
 }
 
-static void warn(apr_pool_t *pool, const server_rec *main_server)
+static void warn_all(apr_pool_t *pool, const server_rec *main_server)
 {
     for (const server_rec *s = main_server; s; s = s->next) {
         if (reg_server_conf(s)->restricted) {
@@ -315,59 +320,59 @@ static void warn(apr_pool_t *pool, const server_rec *main_server)
     }
 }
 
-/* Whether DBDriver pgsql is among these directives, or in sections there. */
-static int wants_driver(apr_pool_t *pool, const ap_directive_t *node)
+/* Whether DBDriver pgsql is among these directives or in their sections. */
+static int has_driver(apr_pool_t *pool, const ap_directive_t *node)
 {
     for (; node; node = node->next) {
         const char *args = node->args;
 
         if (ap_cstr_casecmp(node->directive, "DBDriver") == 0
                 ? strcmp(ap_getword_conf(pool, &args), "pgsql") == 0
-                : wants_driver(pool, node->first_child)) {
+                : has_driver(pool, node->first_child)) {
             return 1;
         }
     }
     return 0;
 }
 
-/* mod_dbd loads the driver when it gets to DBDriver, and refuses that line without saying
- * where the driver is to be had. So this is said before: the configuration has been read,
- * and nothing of it carried out yet. */
-static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+/* Logs which package has the driver, if it is missing. mod_dbd loads the driver when
+ * httpd evaluates DBDriver, and its error does not name the package; so this hook runs
+ * before directives are evaluated. */
+static int check_driver(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
     const apr_dbd_driver_t *driver;
 
     (void)plog;
-    if (find(ap_conftree, "RegistrationAPI", NULL, IN_ALL_SECTIONS)
-        && wants_driver(ptemp, ap_conftree) && apr_dbd_init(pconf) == APR_SUCCESS
+    if (find_directive(ap_conftree, "RegistrationAPI", NULL, IN_ALL_SECTIONS)
+        && has_driver(ptemp, ap_conftree) && apr_dbd_init(pconf) == APR_SUCCESS
         && apr_dbd_get_driver(pconf, "pgsql", &driver) != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, NULL,
-                     "REG0105: the driver of DBDriver pgsql, apr_dbd_pgsql, cannot be "
-                     "loaded; install it, on Debian: apt install libaprutil1-dbd-pgsql");
+                     "REG0105: cannot load apr_dbd_pgsql, the driver of DBDriver pgsql; "
+                     "install it, on Debian: apt install libaprutil1-dbd-pgsql");
     }
     return OK;
 }
 
-/* `httpd -t` does not come to post_config. */
-static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                        server_rec *main_server)
+/* `httpd -t` does not run post_config, so it warns here. */
+static int check_startup(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                         server_rec *main_server)
 {
     (void)pconf;
     (void)plog;
     if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
-        warn(ptemp, main_server);
+        warn_all(ptemp, main_server);
     }
-    return refuse(ptemp, main_server);
+    return check_all(ptemp, main_server);
 }
 
-/* When httpd is started, its configuration is read twice. */
-static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                       server_rec *main_server)
+/* Warns once, although httpd reads its configuration twice at start. */
+static int warn_at_startup(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                           server_rec *main_server)
 {
     (void)pconf;
     (void)plog;
     if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG) {
-        warn(ptemp, main_server);
+        warn_all(ptemp, main_server);
     }
     return OK;
 }
@@ -375,7 +380,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 void reg_startup_checks_register(apr_pool_t *pool)
 {
     (void)pool;
-    ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_config(check_driver, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(check_startup, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_post_config(warn_at_startup, NULL, NULL, APR_HOOK_MIDDLE);
 }

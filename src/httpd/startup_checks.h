@@ -3,14 +3,14 @@
 #define REGISTRATION_HTTPD_STARTUP_CHECKS_H
 
 /**
- * What a configuration says of who may use the APIs, and how they are reached.
+ * Checks of the configuration at startup: access to the APIs, TLS, and the connection to
+ * PostgreSQL.
  *
- * An API for which no Require says who may use it keeps httpd from starting, as does one
- * that Satisfy Any opens or that another hides, and a RegistrationOrganization that
- * limits nothing. An API without TLS, or an unprotected connection to PostgreSQL, is one
- * warning when httpd starts, and when its configuration is tested. Other faults are
- * refused elsewhere, see reg_pool_configure() and the directives; a message here says
- * where to get a driver that is missing, which mod_dbd refuses.
+ * httpd does not start with an API without a Require, an API with Satisfy Any, an API
+ * that another one hides, or a RegistrationOrganization that applies to no events API. An
+ * API without TLS, or a connection to PostgreSQL that is not verified, is one warning at
+ * each start and test of the configuration. reg_pool_configure() and the directives check
+ * the rest.
  */
 
 #include <httpd.h>

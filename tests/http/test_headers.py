@@ -24,7 +24,7 @@ def unguarded(tmp_path_factory):
     """A module without the guards that this file tests."""
     return changed_module(
         tmp_path_factory.mktemp("unguarded") / "sources",
-        "    protect(r, reply);\n", "    (void)protect;\n",
+        "    protect_reply(r, reply);\n", "    (void)protect_reply;\n",
         "return coding && *coding && ap_cstr_casecmp(coding, \"identity\") != 0;",
         "return 0 && coding;",
         "return coding && ap_cstr_casecmp(coding, \"chunked\") != 0;", "return 0 && coding;",

@@ -89,7 +89,7 @@ def test_requests_are_counted_exactly_over_child_processes(one, live_session, at
 def test_control_unshared_counters_are_detected(
         start_httpd, postgres, live_session, at_once, tmp_path):
     module = changed_module(tmp_path / "unshared",
-                            "reg_metrics_join(pool, memory_of(memory))",
+                            "reg_metrics_join(pool, align_memory(memory))",
                             "reg_metrics_join(pool, apr_pcalloc(pool, reg_metrics_size()))")
     site = CHILDREN + MOUNTS + database(postgres.dsn()) + OPERATING
     one = Caller(start_httpd(site, modules=MODULES, registration=module))
