@@ -32,7 +32,7 @@ def without_comments(text):
 
 
 def rules(text):
-    """Each rule's expression and runbook, by its name."""
+    """Name, expression and runbook of each rule."""
     found = {}
     for part in re.split(r"(?m)^ +- alert: ", without_comments(text))[1:]:
         expression = re.search(r"(?s)\n +expr: (?:>-)?(.*?)\n +(?:for|labels):", part)[1]
@@ -41,13 +41,13 @@ def rules(text):
 
 
 def metrics_of(text):
-    """The metrics that the expressions name: `up`, and all that begins as the module's do."""
+    """The metrics in the expressions: `up`, and names with the module's prefix."""
     return {name for expression, _ in rules(text).values()
             for name in re.findall(r"\b(registration_\w+|up)\b(?!\")", expression)}
 
 
 def labels_of(text):
-    """The labels that the expressions choose by, with each value: ("reason", "busy")."""
+    """The labels and values in the expressions: ("reason", "busy")."""
     return {(label, value) for expression, _ in rules(text).values()
             for label, values in re.findall(r'(\w+)=~?"([^"]+)"', expression)
             for value in values.split("|")}
@@ -89,7 +89,7 @@ def test_rules_are_valid():
     assert status == 0, said
 
 
-def test_each_rule_fires_in_its_series_and_in_no_other():
+def test_rule_fires_in_its_own_series_only():
     status, said = promtool("test", "rules", SERIES)
     assert status == 0, said
     assert alerts_in(SERIES.read_text()) == (set(rules(RULES.read_text())),
@@ -100,7 +100,7 @@ def test_each_rule_fires_in_its_series_and_in_no_other():
     ("> 100", "> 1000"), (r"> 0\.05", "> 0.2"), ("for: 4m", "for: 1m"),
     (" offset 10m", ""), (r"\|breaker", ""), ('operation!~"health_.\\*"', ""),
     (r'reason="busy"', 'reason="full"')])
-def test_changed_rule_fails_promtool(tmp_path, pattern, replacement):
+def test_control_changed_rule_fails_promtool(tmp_path, pattern, replacement):
     """The control of the series."""
     text, times = re.subn(pattern, replacement, RULES.read_text())
     assert times
@@ -129,16 +129,16 @@ def exposition(start_httpd, postgres):
     return text
 
 
-def test_rules_name_only_metrics_that_the_module_exports(exposition):
+def test_rules_use_exported_metrics_only(exposition):
     wanted = metrics_of(RULES.read_text()) - PROMETHEUS_OWN
     assert len(wanted) > 8
     assert wanted <= exported(exposition)
-    # The control: a metric that was renamed is noticed.
+    # The control: an unknown metric is reported.
     renamed = exposition.replace("registration_queued_requests", "registration_waiting")
     assert wanted - exported(renamed) == {"registration_queued_requests"}
 
 
-def test_rules_choose_by_labels_that_the_module_has(exposition):
+def test_rules_use_existing_labels_only(exposition):
     """Statuses and classes of SQLSTATE are not the module's own."""
     wanted = {(label, value) for label, value in labels_of(RULES.read_text())
               if label in ("reason", "operation")} - {("operation", "health_.*")}
@@ -151,7 +151,7 @@ def test_rules_choose_by_labels_that_the_module_has(exposition):
     assert lacking(exposition.replace('reason="busy"', 'reason="full"')) == {'reason="busy"'}
 
 
-def test_each_runbook_is_a_heading_of_its_document():
+def test_runbook_link_has_a_heading():
     text = RULES.read_text()
     assert lacking_runbooks(text) == []
     assert lacking_runbooks(text.replace("#status-500", "#status-599")) \

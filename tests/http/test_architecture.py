@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guards of the sources: what docs/architecture.md says of files and layers is so, and every
+"""Guards of the sources: files and layers are as docs/architecture.md describes, and every
 operation is described and in the tests that each operation has to pass.
 
 Each guard is a function that returns what is wrong, and is called for the sources as they are
@@ -32,8 +32,8 @@ def copy(tmp_path):
 
 
 # --- Files ---------------------------------------------------------------------------------
-# The list of sources in the documents has gone stale before: it named files that had been
-# renamed, and lacked new ones.
+# The list of sources in the documents was wrong before: it named renamed files and lacked new
+# ones.
 
 def stale_rows(root, document):
     listed = re.findall(r"`([\w./]+)`(?=[^|\n]*\|[^|\n]*\|$)",
@@ -53,7 +53,7 @@ def test_document_names_every_file_of_src():
     assert stale_rows(ROOT, DOCUMENT) == []
 
 
-def test_document_that_names_other_files_is_noticed(copy):
+def test_control_document_with_other_files_is_reported(copy):
     (copy / "src" / "http" / "etag.c").rename(copy / "src" / "http" / "tags.c")
     for name in SOURCES + ("sql", "tests", "conf", "docs"):
         if not (copy / name).exists():
@@ -65,12 +65,11 @@ def test_document_that_names_other_files_is_noticed(copy):
 
 
 # --- Includes ------------------------------------------------------------------------------
-# httpd_metrics.c and httpd_request.c once included each other. The compiler holds sources to
-# their layer; this holds headers to it as well, and libraries' headers that are in a folder
-# that every compiler looks into.
+# httpd_metrics.c and httpd_request.c once included each other. The compiler checks the layers of
+# sources; this checks headers as well, and headers of libraries in the compiler's default path.
 
 def layers(root):
-    """The layers that each layer may include, as the Makefile has them."""
+    """The layers that each layer may include, from the Makefile."""
     text = (root / "Makefile").read_text()
     every = re.search(r"(?m)^LAYERS +=(.*)$", text)[1].split()
     found = {name: allowed.replace("$(LAYERS)", " ".join(every)).split() for name, allowed in
@@ -80,7 +79,7 @@ def layers(root):
 
 
 def library_of(header):
-    """The library that a header between < and > is of, if it is one that is guarded."""
+    """The guarded library to which a header between < and > belongs, or None."""
     if header in ("libpq-fe.h", "jansson.h"):
         return header
     return "httpd" if (apxs_include() / header).exists() else None
@@ -113,7 +112,7 @@ def forbidden_includes(root):
                     wrong.append(f"{name} includes <{header}>")
                 continue
             found = headers.get(header)
-            if not found:   # a path in it would get round the compiler
+            if not found:   # a path would bypass the compiler's check
                 wrong.append(f'{name} includes "{header}"')
                 continue
             unit.add(found.rpartition(".")[0])
@@ -132,7 +131,7 @@ def circles(units):
     return [f"{' '.join(sorted(units))} include each other"] if units else []
 
 
-def test_no_file_includes_against_the_direction():
+def test_no_file_includes_a_higher_layer():
     assert forbidden_includes(ROOT) == []
 
 
@@ -146,7 +145,7 @@ def test_no_file_includes_against_the_direction():
     ("src/database/call.h", "<http_log.h>", "src/database/call.h includes <http_log.h>"),
     ("src/database/wait_queue.c", '"batch_queue.h"', "src/database/batch_queue "
      "src/database/wait_queue include each other")])
-def test_forbidden_include_is_noticed(copy, path, include, what):
+def test_control_forbidden_include_is_reported(copy, path, include, what):
     file = copy / path
     file.write_text(f"#include {include}\n{file.read_text()}")
     wrong = forbidden_includes(copy)
@@ -165,7 +164,7 @@ def test_forbidden_include_is_noticed(copy, path, include, what):
     ("api", "<httpd.h>", False), ("api", "<libpq-fe.h>", False),
     ("httpd", '"call.h"', True), ("httpd", '"serve.h"', True), ("httpd", "<httpd.h>", True),
     ("httpd", "<libpq-fe.h>", False), ("", '"serve.h"', False), ("", "<httpd.h>", False)])
-def test_include_compiles_only_where_the_layer_may(copy, layer, include, compiles):
+def test_include_compiles_in_allowed_layers_only(copy, layer, include, compiles):
     path = f"src/{layer}/probe.c".replace("//", "/")
     (copy / path).write_text(f"#include {include}\n")
     status, said = make(copy, f"build/obj/{path[:-2]}.o")
@@ -196,11 +195,11 @@ def operations(description, matrix, growth):
     return sorted(wrong)
 
 
-def test_every_route_is_described_and_in_the_tests_of_all_operations():
+def test_every_route_is_in_openapi_and_in_tests_of_all_operations():
     assert operations(openapi.OPERATIONS, test_rights.OPERATIONS, test_growth.GOOD) == []
 
 
-def test_route_that_is_missing_somewhere_is_noticed():
+def test_control_missing_route_is_reported():
     def without(things, name):
         return {key: value for key, value in things.items() if key != name}
     everywhere = openapi.OPERATIONS, test_rights.OPERATIONS, test_growth.GOOD

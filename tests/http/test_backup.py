@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backup that is made and restored by the commands of docs/operating.md, in another cluster of
+"""A backup, made and restored with the commands of docs/operating.md, in another cluster of
 PostgreSQL: the module serves it, with every registration and the right counts of places.
 
 In tests/package.py the same commands run as printed, with sudo, on one cluster.
@@ -50,8 +50,8 @@ def run(script, cluster, directory):
 
 
 def definition(cluster):
-    """The statements that make the database, with its rights and settings. Brackets are left
-    out, as a restored expression can have fewer, and so is a random word of pg_dump's."""
+    """The statements that create the database, with its rights and settings. Without brackets,
+    as a restored expression can have fewer, and without the random word of pg_dump."""
     text = subprocess.run(["pg_dump", "--create", "--schema-only", "registration"], check=True,
                           text=True, stdout=subprocess.PIPE, env=servers.environment(
                               PGTZ="UTC", **cluster.variables())).stdout
@@ -59,7 +59,7 @@ def definition(cluster):
 
 
 def content(cluster):
-    """All rows of all tables, as text, but for the zones that PostgreSQL knows."""
+    """All rows of all tables, as text, except the time zones of PostgreSQL."""
     tables = cluster.psql("-c", "SELECT c.oid::regclass FROM pg_class AS c"
                           " WHERE c.relnamespace = 'registration'::regnamespace"
                           " AND c.relkind = 'r' AND NOT c.relispartition ORDER BY 1").split()
@@ -92,7 +92,7 @@ def served(start_httpd):
     return start
 
 
-def test_restored_backup_is_served_with_all_registrations_and_counts(
+def test_restored_backup_has_all_registrations_and_counts(
         postgres, another, served, good, live_session, occurrence, tmp_path):
     before = served(postgres)
     requests = [(one.path, one.body, {"Idempotency-Key": new_uuid()})
@@ -132,8 +132,8 @@ def test_restored_backup_is_served_with_all_registrations_and_counts(
     assert before.get(waiting).json()["status"] == "WAITING_LIST"
 
 
-def test_wrong_count_in_the_backup_is_corrected(postgres, another, live_session, sql, tmp_path):
-    """The control: recount() sees a count that does not fit."""
+def test_wrong_count_in_backup_is_corrected(postgres, another, live_session, sql, tmp_path):
+    """The control: recount() reports a wrong count."""
     session = live_session()
     sql("UPDATE live_sessions SET registered_count = 3 WHERE id = %s", session)
     backup, restore = commands()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README.md and docs/ say what is so: README's routes are those of the source, the example site
-and openapi.json; every link leads somewhere; every command names the program that runs it."""
+"""README.md and docs/ are correct: README's routes are those of the source, the example site
+and openapi.json; every link has a target; every command names the program that runs it."""
 
 import json
 import re
@@ -23,15 +23,15 @@ def named(path):
 
 
 # --- The table of routes -------------------------------------------------------------------
-# A table that is kept by hand goes stale with the next route, scope or status.
+# A table that is maintained by hand becomes wrong with the next route, scope or status.
 
-# Of every operation, said once below the table.
+# Statuses of every operation, which the text below the table lists once.
 COMMON = {"401", "403", "500", "503", "default"}
 COMMON_OF_BODIES = COMMON | {"413", "415"}
 
 
 def site_mounts():
-    """Of each API in the example site: its path, and its scopes for reading and writing."""
+    """Each API of the example site: its path, and its scopes for reading and writing."""
     text = (servers.ROOT / "conf" / "example-site.conf").read_text()
     defined = dict(re.findall(r"(?m)^Define (\S+) +(\S+)$", text))
     mounts = {}
@@ -49,7 +49,7 @@ def site_mounts():
 
 
 def source_routes():
-    """Each route of routes.c, as the table has it: API, method, path and scope."""
+    """Each route of routes.c with the columns of the table: API, method, path and scope."""
     text = (servers.ROOT / "src" / "http" / "routes.c").read_text()
     mounts = site_mounts()
     for api, method, pattern in re.findall(
@@ -71,7 +71,7 @@ def described_statuses(method, path):
 
 
 def differences(text):
-    """What is wrong with the table of routes in a text."""
+    """Lists the faults in the table of routes of a text."""
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
             for line in text.splitlines() if re.match(r"\| `\w+` \| [A-Z]+ \| `/", line)]
     wrong = [f"{ours} is not {theirs}" for ours, theirs in
@@ -85,7 +85,7 @@ def differences(text):
     return wrong
 
 
-def test_the_table_of_routes_equals_the_sources():
+def test_table_of_routes_equals_sources():
     assert differences(README) == []
     assert sum(described_statuses(method, path) is not None
                for _, method, path, _ in source_routes()) == 13
@@ -98,14 +98,14 @@ def test_the_table_of_routes_equals_the_sources():
     (r"400, 409, 422", "400, 422"),
     (r"200, 204", "200"),
 ])
-def test_a_wrong_row_is_noticed(text, other):
+def test_control_wrong_row_in_table_of_routes_is_reported(text, other):
     changed = re.sub(text, other, README)
     assert changed != README
     assert differences(changed)
 
 
 # --- docs/api.md ----------------------------------------------------------------------------
-# A header or a parameter that is added to openapi.json only is missing from the page for people.
+# A header or a parameter that is added to openapi.json only is missing in docs/api.md.
 
 def undescribed(text):
     """The headers and parameters in openapi.json that a text does not name."""
@@ -119,7 +119,7 @@ def undescribed(text):
             if not re.search(rf"[`{{]{name}\b", text)}
 
 
-def test_the_page_names_every_header_and_parameter():
+def test_api_page_names_every_header_and_parameter():
     text = (servers.ROOT / "docs" / "api.md").read_text()
     assert undescribed(text) == set()
     changed = text.replace("`If-Match", "`Match").replace("`bom`", "`mark`")
@@ -127,7 +127,7 @@ def test_the_page_names_every_header_and_parameter():
 
 
 # --- Links ---------------------------------------------------------------------------------
-# A section that is moved or renamed leaves links to it behind.
+# Links to a section that is moved or renamed become dead.
 
 def anchors(text):
     """The anchors that GitHub gives to the headings of a document."""
@@ -160,12 +160,12 @@ def dead_links(path, text):
 
 
 @pytest.mark.parametrize("path", LINKED, ids=named)
-def test_every_link_leads_somewhere(path):
+def test_every_link_has_a_target(path):
     assert dead_links(path, path.read_text()) == []
 
 
 @pytest.mark.parametrize("target", ["docs/apis.md", "docs/api.md#pages-of-a-search", "#trial"])
-def test_a_dead_link_is_noticed(target):
+def test_control_dead_link_is_reported(target):
     path = servers.ROOT / "README.md"
     assert dead_links(path, f"{README}\n[link]({target})\n") == [target]
 
@@ -184,12 +184,12 @@ def test_readme_links_every_document_and_section():
 
 
 @pytest.mark.parametrize("target", ["docs/api.md", "#speed"])
-def test_a_missing_link_is_noticed(target):
+def test_control_missing_link_is_reported(target):
     assert target in unlinked(README.replace(f"]({target}", "](docs/none.md"))
 
 
 # --- Commands ------------------------------------------------------------------------------
-# A command that no program runs goes stale with the next rename.
+# A command that no program runs becomes wrong with the next rename.
 
 COMMANDS = ("sh", "sql", "cron")
 
@@ -217,7 +217,7 @@ def unrun_commands(path, text):
 
 
 @pytest.mark.parametrize("path", documents.DOCUMENTS, ids=named)
-def test_every_command_names_the_program_that_runs_it(path):
+def test_every_command_names_its_program(path):
     assert unrun_commands(path, path.read_text()) == []
 
 
@@ -225,12 +225,12 @@ def test_every_command_names_the_program_that_runs_it(path):
     "```sh\nmake demo\n```", "```sh .ci/run\nmake coffee\n```",
     "```sql tests/http/test_none.py\nSELECT 1;\n```",
     "```sh tests/http/test_live.py\ntrue\n```", "\n    make demo"])
-def test_a_command_that_no_program_runs_is_noticed(block):
+def test_control_command_without_program_is_reported(block):
     path = servers.ROOT / "docs" / "operating.md"
     assert unrun_commands(path, f"{path.read_text()}\n{block}\n")
 
 
-def test_a_command_that_ci_cannot_run_says_why():
+def test_command_that_ci_does_not_run_needs_a_reason():
     path = servers.ROOT / "docs" / "operating.md"
     reason = "# Not run by CI: there is one machine only."
     assert unrun_commands(path, f"```sh\n{reason}\nssh db2\n```") == []
@@ -245,7 +245,7 @@ def document(directory, text):
     return path
 
 
-def test_commands_run_in_one_shell_and_print_what_is_shown(tmp_path):
+def test_commands_run_in_one_shell_and_print_the_shown_output(tmp_path):
     path = document(tmp_path, "```sh tests/documents.py\na=1\necho $a 2 3\n```\n"
                     "```text output\n1 … 3\n```\n```sh tests/documents.py\necho $a\n```\n")
     assert documents.run(path) == "1 2 3\n1\n"
@@ -255,12 +255,12 @@ def test_commands_run_in_one_shell_and_print_what_is_shown(tmp_path):
     "```sh tests/documents.py\necho 1\n```\n```text output\n2\n```\n",
     "```sh tests/documents.py\necho 1 2\n```\n```text output\n… 3\n```\n",
     "```sh tests/documents.py\necho 1\n", "There is no block.\n"])
-def test_other_output_and_a_block_without_end_are_errors(tmp_path, text):
+def test_other_output_and_unterminated_block_are_errors(tmp_path, text):
     with pytest.raises(documents.Wrong):
         documents.run(document(tmp_path, text))
 
 
-def test_a_command_that_fails_is_an_error(tmp_path):
+def test_failing_command_is_an_error(tmp_path):
     text = "```sh tests/documents.py\nfalse\ntrue\n```\n"
     with pytest.raises(documents.Wrong, match="exit status 1"):
         documents.run(document(tmp_path, text))

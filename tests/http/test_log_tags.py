@@ -29,29 +29,29 @@ def sources():
 
 
 def used(texts):
-    """How often each tag stands in the sources."""
+    """Counts the uses of each tag in the sources."""
     return collections.Counter(tag for _, text in texts for tag in TAG.findall(text))
 
 
 def untagged(texts):
-    """The calls that log a text of their own without a tag."""
+    """The log calls whose own text has no tag."""
     return [f"{name}: {call}" for name, text in texts for call in LOGGING.findall(text)
             if '"%s"' not in call and not TAG.search(call)]
 
 
 def explained(document):
-    """The tags that have a section of their own, in their order there."""
+    """The tags that have their own section, in the order of the sections."""
     return re.findall(r"(?m)^### (REG0\d{3})$", document)
 
 
 def named_by_tests():
-    """The tags that the tests name, but for the lists in this file's own guard."""
+    """The tags that the tests name, except in the guard in this file."""
     return {tag for path in (servers.ROOT / "tests").rglob("*.py")
             for tag in TAG.findall(path.read_text())}
 
 
 def faults_of(texts, document, named):
-    """What breaks the rules, as sentences."""
+    """Lists the broken rules."""
     tags = used(texts)
     sections = explained(document)
     return [*(f"{tag} is used {count} times" for tag, count in tags.items() if count > 1),
@@ -77,19 +77,19 @@ def test_tags_of_the_sources_are_unique_explained_and_tested():
     ('report(call, "text");', "", 'no tag: new.c: call, "text"'),
     ('f("REG0" "999", "REG0998: new");', "", "REG0998 has no section"),
     ("", "\n### REG0997\n", "REG0997 is not in the sources")])
-def test_broken_rule_is_noticed(source, text, fault):
+def test_control_broken_rule_is_reported(source, text, fault):
     """The controls of the guard."""
     assert fault in faults_of([*sources(), ("new.c", source)], document() + text, named_by_tests())
 
 
-def test_tag_without_a_test_is_noticed():
+def test_control_tag_without_test_is_reported():
     assert faults_of(sources(), document(), named_by_tests() - {"REG0303"}) \
         == ["REG0303 is named by no test"]
 
 
 # --- Messages at the start -----------------------------------------------------------------
 
-# A library that makes a function of APR fail when the module calls it, and only then.
+# A library that makes a function of APR fail when this module calls it.
 FAILING = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -123,7 +123,7 @@ def failing(start_httpd, postgres, tmp_path):
     return make
 
 
-def test_reg0401_no_shared_memory_means_no_metrics(failing, live_session, expect_log):
+def test_reg0401_without_shared_memory_metrics_are_off(failing, live_session, expect_log):
     expect_log("REG0401: ")
     httpd = failing("apr_shm_create")
     httpd.start()
@@ -134,12 +134,12 @@ def test_reg0401_no_shared_memory_means_no_metrics(failing, live_session, expect
     assert (metrics.status_code, metrics.text) == (200, "")
 
 
-def test_reg0108_no_random_numbers_stop_the_start(failing, expect_log):
+def test_reg0108_without_random_numbers_httpd_does_not_start(failing, expect_log):
     expect_log("REG0108: ", "AH00020: Configuration Failed")
     assert "REG0108: " in failing("apr_generate_random_bytes").refusal()
 
 
-def test_reg0102_reg0109_no_mutex_means_503(failing, live_session, expect_log):
+def test_reg0102_reg0109_without_mutex_requests_are_503(failing, live_session, expect_log):
     expect_log("REG0102: ", "REG0109: ")
     httpd = failing("apr_thread_mutex_create")
     httpd.start()
@@ -152,7 +152,7 @@ def test_reg0102_reg0109_no_mutex_means_503(failing, live_session, expect_log):
 
 # --- Messages about a request --------------------------------------------------------------
 
-def test_reg0201_expression_that_fails_is_403(start_httpd, postgres, expect_log):
+def test_reg0201_failing_expression_is_403(start_httpd, postgres, expect_log):
     expect_log("REG0201: ", "Evaluation of expression .* failed: Cannot open file")
     site = CHILD + MOUNTS + database(postgres.dsn()) + """
         <Location "/tenant">
@@ -174,7 +174,7 @@ def test_reg0301_open_breaker_is_logged_at_info(caller, postgres_to_break):
     assert all("[registration:info]" in line for line in lines)
 
 
-def test_reg0305_lost_answer_is_logged_and_the_call_made_again(caller, proxy,
+def test_reg0305_lost_answer_is_logged_and_call_is_retried(caller, proxy,
                                                               postgres_to_break):
     one = caller(proxy.port)
     session = postgres_to_break.live_session()
@@ -185,7 +185,7 @@ def test_reg0305_lost_answer_is_logged_and_the_call_made_again(caller, proxy,
 
 
 def replaced(postgres, body):
-    """The function behind /health/ready, with another body."""
+    """The SQL function of /health/ready, with another body."""
     postgres.query("ALTER FUNCTION health RENAME TO health_before")
     [[text]] = postgres.query("SELECT pg_get_functiondef('health_before'::regproc)")
     head = text.partition("LANGUAGE")[0].replace("health_before", "health")
@@ -215,7 +215,7 @@ def test_changed_operation_is_logged_with_its_tag(caller, own_health, expect_log
 
 @pytest.fixture
 def missing_standby(postgres_to_break):
-    """Commits wait for a standby that is not there; missing_standby.forget() ends that."""
+    """Commits wait for a missing standby until missing_standby.forget()."""
     def wait_for(name):
         postgres_to_break.query(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
         postgres_to_break.query("SELECT pg_reload_conf()")
@@ -229,7 +229,7 @@ def waiting_for_standby(postgres):
         "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
 
 
-def test_reg0307_cancelled_wait_for_the_standby_is_made_again(
+def test_reg0307_cancelled_wait_for_standby_is_retried(
         caller, postgres_to_break, missing_standby, expect_log):
     expect_log("REG0307: ", "WARNING:  canceling (the )?wait for synchronous replication")
     one = caller(timeout=30)

@@ -45,7 +45,7 @@ def wrong_sizes(text):
             or allowed < connections + reserve]
 
 
-def test_sizes_fit_the_formulas():
+def test_documented_sizes_equal_the_formulas():
     assert len(sizes(DOCUMENT)) >= 5
     assert wrong_sizes(DOCUMENT) == []
     # Debian's numbers and the example site's DBDMax are what the text says: one too many.
@@ -68,7 +68,7 @@ MaxSpareThreads 16
 """
 
 
-def test_graceful_restart_doubles_the_connections(start_httpd, postgres_to_break):
+def test_graceful_restart_doubles_connections(start_httpd, postgres_to_break):
     """2 child processes, DBDMax 2: 4 connections, and 8 while two generations run."""
     site = (TWO_CHILDREN + MOUNTS + "RegistrationBatchSize 1\n"
             + database(postgres_to_break.dsn(), most=2, timeout=30))
@@ -103,7 +103,7 @@ def named_metrics(text):
     return set(re.findall(r"`(registration_\w+)`", section(text, "Monitor")))
 
 
-def test_metrics_are_those_of_a_running_server(exposition):
+def test_documented_metrics_equal_exported_ones(exposition):
     exported = set(re.findall(r"(?m)^# TYPE (\w+)", exposition))
     assert named_metrics(DOCUMENT) == exported
     without = DOCUMENT.replace("`registration_processes`", "")
@@ -115,7 +115,7 @@ def listed_alerts(text):
         - {"RegistrationConnections"}
 
 
-def test_alerts_are_those_of_the_rules():
+def test_documented_alerts_equal_the_rules():
     rules = test_alerts.RULES.read_text()
     severities = dict(re.findall(r"(?s)- alert: (\w+)\n.*?severity: (\w+)", rules))
     assert listed_alerts(DOCUMENT) == set(severities)
@@ -127,7 +127,7 @@ def test_alerts_are_those_of_the_rules():
 
 # --- Directives ----------------------------------------------------------------------------
 
-def test_access_log_is_the_one_of_the_example_site():
+def test_documented_access_log_equals_example_site():
     assert printed("Logs") in EXAMPLE_SITE.replace("    LogFormat", "LogFormat")
 
 

@@ -65,7 +65,7 @@ def dead(one, urls):
     return [url for url in urls if one.get(url).status_code != 200]
 
 
-def test_printed_prefix_makes_each_url_lead_through_the_proxy(behind, occurrence, group,
+def test_documented_prefix_makes_every_url_work_through_proxy(behind, occurrence, group,
                                                              live_session):
     outside, _ = behind(*printed()[:2])
     urls = registered(outside, PREFIX, occurrence(), group(), live_session())
@@ -78,8 +78,7 @@ def test_printed_prefix_makes_each_url_lead_through_the_proxy(behind, occurrence
     assert outside.get(f"{PREFIX}/metrics").status_code == 404
 
 
-def test_prefix_that_the_proxy_takes_off_makes_dead_links(behind, occurrence, group,
-                                                         live_session):
+def test_prefix_removed_by_proxy_makes_dead_links(behind, occurrence, group, live_session):
     """The control, and what the document says of ProxyPassReverse."""
     backend, proxy, _ = printed()
     outside, _ = behind(
@@ -95,7 +94,7 @@ def test_prefix_that_the_proxy_takes_off_makes_dead_links(behind, occurrence, gr
     assert dead(outside, others) == others
 
 
-def test_client_of_a_local_proxy_is_not_local_with_mod_remoteip(behind):
+def test_client_of_local_proxy_is_remote_with_mod_remoteip(behind):
     remoteip = printed()[2]
     local = '<Location "/metrics">\nRequire local\n</Location>\n' + OPERATING
     forwarded = {"X-Forwarded-For": "192.0.2.7"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guards of the tests: every test that is written is run.
+"""Guards of the tests: every test is run.
 
 Each guard is a function that returns what is wrong, and is called for the tests as they are and
 for a copy in which the rule is broken.
@@ -28,8 +28,8 @@ def copy(tmp_path):
 
 
 # --- Unit tests ----------------------------------------------------------------------------
-# cmocka runs what main() lists: a test that is missing there passes. Only the compiler's
-# warning of an unused function tells, and the tests are built without -Werror.
+# cmocka runs the tests that main() lists and ignores others. The compiler only warns of an unused
+# function, as the tests are built without -Werror.
 
 def unregistered(root):
     wrong = []
@@ -46,7 +46,7 @@ def test_every_unit_test_is_registered():
     assert unregistered(ROOT) == []
 
 
-def test_unit_test_that_is_not_registered_is_noticed(copy):
+def test_control_unregistered_unit_test_is_reported(copy):
     path = copy / "tests" / "unit" / "test_live.c"
     text = path.read_text()
     name = re.search(r"\n        POOL_TEST\((\w+)\),", text)
@@ -54,8 +54,8 @@ def test_unit_test_that_is_not_registered_is_noticed(copy):
     assert unregistered(copy) == [f"test_live.c: {name[1]}"]
 
 
-# `make check-unit` runs what a wildcard finds. A test with threads that is not in THREAD_TESTS
-# never meets ThreadSanitizer.
+# `make check-unit` runs the files that match a wildcard. ThreadSanitizer runs the tests in
+# THREAD_TESTS only.
 
 # Their threads are other clients of PostgreSQL and share nothing with the module.
 WITHOUT_SHARED_DATA = {"test_connection", "test_retry_conflicts"}
@@ -87,7 +87,7 @@ def test_every_unit_test_program_is_run():
     assert programs_not_run(ROOT) == []
 
 
-def test_unit_test_program_that_is_not_run_is_noticed(copy):
+def test_control_unit_test_program_that_is_not_run_is_reported(copy):
     makefile = copy / "Makefile"
     makefile.write_text(makefile.read_text().replace("$(wildcard tests/unit/test_*.c))",
                                                      "$(wildcard tests/unit/test_[b-z]*.c))")
@@ -102,7 +102,7 @@ def test_unit_test_program_that_is_not_run_is_noticed(copy):
 
 # --- pytest --------------------------------------------------------------------------------
 # Two functions with one name in a module or class: the second hides the first, which is never
-# run. And pytest takes no test from a file or a class whose name does not say so.
+# run. And pytest collects no test from a file or a class with another name than test_* or Test*.
 
 def hidden_tests(root):
     wrong, classes, bases = [], [], set()
@@ -129,7 +129,7 @@ def test_every_python_test_is_collected():
     assert hidden_tests(ROOT) == []
 
 
-def test_python_test_that_is_not_collected_is_noticed(copy):
+def test_control_uncollected_python_test_is_reported(copy):
     tests = copy / "tests" / "http"
     first = re.search(r"(?m)^def (test_\w+)", (tests / "test_live.py").read_text())[1]
     with (tests / "test_live.py").open("a") as file:

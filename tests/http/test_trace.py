@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One registration, followed through the source, takes the way that docs/architecture.md prints.
+"""A registration calls the functions in the order that docs/architecture.md lists.
 
 A copy of the module is compiled with -finstrument-functions, and tests/trace/function_calls.c
 records each function that a thread enters or leaves, and each statement that it sends.
@@ -25,8 +25,8 @@ HANDLER = "mod_registration.c", "handler"
 DOCUMENT = (servers.ROOT / "docs" / "architecture.md").read_text()
 
 # Broken sources: the function that the linker replaces, the file that gets the replacement, and
-# its text. The first goes back from retry.c to batch.c, which makes the call; the second enters
-# utf8.c before idempotency.c.
+# its text. The first calls from retry.c back into batch.c; the second calls utf8.c before
+# idempotency.c.
 DETOUR = "reg_execute", "src/database/batch.c", """
 #include "execute.h"
 reg_verdict_t __real_reg_execute(reg_connection_t *connection, const reg_call_t *call);
@@ -84,7 +84,7 @@ def traced(tmp_path_factory):
 
 
 def broken_module(directory, traced, function, path, replacement):
-    """The traced module with a function replaced; only what changes is built again."""
+    """The traced module with a function replaced; only changed files are rebuilt."""
     shutil.copytree(traced.parent.parent, directory)
     with (directory / path).open("a") as source:
         source.write(replacement)
@@ -161,7 +161,7 @@ def way(request):
 
 @pytest.fixture
 def followed(start_httpd, client, token, good):
-    """followed(module): the way of a registration through it."""
+    """followed(module) traces a registration through the module."""
     def follow(module):
         httpd = start_httpd(registration=module, inside="RegistrationBatchSize 64")
         one = good("live")
@@ -182,7 +182,7 @@ def check(followed_way, document=DOCUMENT):
 
 # --- The tests -----------------------------------------------------------------------------
 
-def test_registration_takes_the_way_of_the_document(traced, followed):
+def test_registration_call_sequence_equals_document(traced, followed):
     one = followed(traced)
     check(one)
     for what, *swapped in (("way_in", "src/database/idempotency.c", "src/database/audit.c"),
@@ -199,7 +199,8 @@ def swap(document, one, other):
 
 @pytest.mark.parametrize("broken, what", [(DETOUR, "twice on the stack"), (EARLY, "way_in is")],
                          ids=["detour", "early"])
-def test_registration_on_another_way_is_noticed(traced, tmp_path, followed, broken, what):
+def test_control_changed_call_sequence_is_reported(traced, tmp_path, followed, broken,
+                                                   what):
     one = followed(broken_module(tmp_path / "broken", traced, *broken))
     with pytest.raises(AssertionError, match=what):
         check(one)

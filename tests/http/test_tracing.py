@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What LogLevel registration:debug and registration:trace1 tell of a request."""
+"""The log of a request with LogLevel registration:debug and registration:trace1."""
 
 import concurrent.futures
 import re
@@ -24,7 +24,8 @@ STEP = re.compile(r"\[registration:trace1\] .* REG0502: operation \w+: (.*)$", r
 
 @pytest.fixture
 def traced(start_httpd, postgres_to_break):
-    """traced(level): a Caller of an httpd with this LogLevel; its backends are waited for."""
+    """traced(level) starts an httpd with this LogLevel, waits for its sessions in PostgreSQL and
+    returns a Caller."""
     def make(level, inside=""):
         site = (CHILD + MOUNTS + database(postgres_to_break.dsn(), timeout=10)
                 + f"LogLevel registration:{level}\n{inside}")
@@ -46,7 +47,7 @@ def steps(one):
 
 
 def in_order(patterns, lines):
-    """Whether each pattern matches a line, each after the line of the one before."""
+    """Whether each pattern matches a line, in this order."""
     rest = iter(lines)
     return all(any(re.fullmatch(pattern, line) for line in rest) for pattern in patterns)
 
@@ -88,7 +89,7 @@ def test_trace_one_request_logs_its_steps_in_order(traced):
     assert in_order(FIRST_CALL + LAST_STEPS, steps(one)), steps(one)
 
 
-def test_control_steps_in_another_order_are_noticed():
+def test_control_steps_in_other_order_fail_the_check():
     assert in_order(["a", "c"], ["a", "b", "c"])
     assert not in_order(["c", "a"], ["a", "b", "c"])
     assert not in_order(["a", "a"], ["a", "b", "c"])
@@ -167,8 +168,8 @@ def test_trace_logs_no_string_of_the_request(traced):
         assert text not in one.httpd.log.text()
 
 
-def test_control_a_string_in_a_traced_line_is_found(tmp_path):
-    """The check at the end of each run looks at the module's lines of every level."""
+def test_control_string_of_request_in_traced_line_is_found(tmp_path):
+    """The check at the end of each run reads the module's lines of every level."""
     text = secrets.token_hex(8)
     log_leaks.queries.add(f"search={text}")
     (tmp_path / "elsewhere").mkdir()
