@@ -13,6 +13,7 @@ A block that no program runs begins with the line "# Not run by CI: REASON", in 
 """
 
 import collections
+import os
 import pathlib
 import re
 import subprocess
@@ -23,6 +24,8 @@ DOCUMENTS = [path for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs
              if path.name != "CHANGES.md"]
 NOT_RUN = "(#|--) Not run by CI: ."
 END_OF_BLOCK = "--- end of a block"
+# The variable with the name of a file that takes a line for each block that is run.
+RECORD = "DOCUMENTS_RECORD"
 
 Block = collections.namedtuple("Block", "line language word sections text")
 
@@ -65,12 +68,23 @@ def chosen(document, section, runner):
             found[-1] = (found[-1][0], block.text)
     if not found:
         raise Wrong(f"{document}: no block for {runner} {section or ''}")
+    if os.environ.get(RECORD):
+        with open(os.environ[RECORD], "a", encoding="utf-8") as record:
+            record.writelines(f"{document}:{block.line}\n" for block, _ in found)
     return found
 
 
 def commands(document, section=None, runner="tests/documents.py"):
     """The commands as one text."""
     return "".join(block.text for block, _ in chosen(document, section, runner))
+
+
+def not_run(runner, record):
+    """The blocks for a program that are missing from its record."""
+    ran = set(pathlib.Path(record).read_text().splitlines())
+    named = [f"{path.relative_to(ROOT)}:{block.line}" for path in DOCUMENTS
+             for block in blocks(path.read_text()) if block.word == runner]
+    return [name for name in named if name not in ran]
 
 
 def matches(expected, printed):

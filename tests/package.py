@@ -278,8 +278,10 @@ def inside(root):
 def main(directory):
     begin = time.monotonic()
     [package] = directory.glob(f"{PACKAGE}_*.deb")
-    root = directory / "package"
+    root, record = directory / "package", directory / "package-commands"
     shutil.rmtree(root, ignore_errors=True)
+    record.write_text("")
+    os.environ[documents.RECORD] = str(record)
     try:
         step("lintian")
         subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
@@ -290,6 +292,9 @@ def main(directory):
         alone(["--mount"], "install", root, package)
         alone(["--mount", "--net", "--pid", "--fork", "--kill-child"], "use", root)
         check(not system.path("proc/self").exists(), "the system's /proc is still mounted")
+        step("the documents' commands have all been run")
+        check(documents.not_run("tests/package.py", record) == [],
+              f"not run: {documents.not_run('tests/package.py', record)}")
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(f"The package installs, serves and is removed, in {time.monotonic() - begin:.0f} s.")

@@ -264,3 +264,13 @@ def test_failing_command_is_an_error(tmp_path):
     text = "```sh tests/documents.py\nfalse\ntrue\n```\n"
     with pytest.raises(documents.Wrong, match="exit status 1"):
         documents.run(document(tmp_path, text))
+
+
+def test_a_block_that_its_program_does_not_run_is_noticed(tmp_path, monkeypatch):
+    record = tmp_path / "record"
+    monkeypatch.setenv(documents.RECORD, str(record))
+    monkeypatch.setattr(documents, "DOCUMENTS", [servers.ROOT / "docs" / "first-event.md"])
+    documents.chosen("docs/first-event.md", "The database", "tests/package.py")
+    missing = documents.not_run("tests/package.py", record)
+    documents.chosen("docs/first-event.md", None, "tests/package.py")
+    assert missing and documents.not_run("tests/package.py", record) == []
