@@ -266,7 +266,7 @@ def test_failing_command_is_an_error(tmp_path):
         documents.run(document(tmp_path, text))
 
 
-def test_a_block_that_its_program_does_not_run_is_noticed(tmp_path, monkeypatch):
+def test_block_missing_from_the_record_is_reported(tmp_path, monkeypatch):
     record = tmp_path / "record"
     monkeypatch.setenv(documents.RECORD, str(record))
     monkeypatch.setattr(documents, "DOCUMENTS", [servers.ROOT / "docs" / "first-event.md"])
