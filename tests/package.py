@@ -195,17 +195,28 @@ def use(system):
     system.run("service", "postgresql", "stop")
 
 
+OPERATING = "docs/operating.md"
+SECTIONS = ("Install", "Configure", "Maintain", "Audit", "Size", "Back up and restore", "Upgrade",
+            "Remove")
+
+
 def as_printed(system, section):
     step(f"{section}, as printed")
-    return documents.run("docs/operating.md", section, "tests/package.py", system.bash)
+    return documents.run(OPERATING, section, "tests/package.py", system.bash)
 
 
 def operate(system):
     """What docs/operating.md says, from the installation to the upgrade."""
-    for section in ("Install", "Configure", "Maintain", "Audit"):
+    sections = {block.sections[1] for block, _ in
+                documents.chosen(OPERATING, None, "tests/package.py")}
+    check(sections == set(SECTIONS), f"not the sections that are run here: {sections}")
+    for section in SECTIONS[:4]:
         as_printed(system, section)
+    check(system.path("usr/share/mod_registration/registration-alerts.yml").exists(),
+          "there are no alert rules")
     said = as_printed(system, "Size")
-    for value in ("ThreadsPerChild\\s+25", "MaxRequestWorkers\\s+150", "100\n3"):
+    for value in ("ThreadLimit\\s+64", "ThreadsPerChild\\s+25", "MaxRequestWorkers\\s+150",
+                  "100\n3"):
         check(re.search(value, said), f"{value} is not a default: {said}")
 
     before = system.sql("SELECT id FROM registration.event_registrations ORDER BY id")

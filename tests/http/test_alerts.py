@@ -10,10 +10,12 @@ import re
 import subprocess
 
 import pytest
+import requests
 
 import servers
 from conftest import new_uuid
-from faults import CHILD, MODULES, MOUNTS, OPERATING, Caller, database
+from faults import (CHILD, MODULES, MOUNTS, OPERATING, Caller, caller, database,   # noqa: F401
+                    own_postgres, postgres_to_break)
 
 RULES = servers.ROOT / "conf" / "registration-alerts.yml"
 SERIES = servers.ROOT / "tests" / "http" / "alerts.yml"
@@ -156,3 +158,63 @@ def test_runbook_link_has_a_heading():
     assert lacking_runbooks(text) == []
     assert lacking_runbooks(text.replace("#status-500", "#status-599")) \
         == ["docs/troubleshooting.md#status-599"]
+
+
+# --- A real Prometheus ---------------------------------------------------------------------
+
+CONFIGURATION = """
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{rules}]
+scrape_configs:
+  - job_name: registration
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@pytest.fixture
+def firing(tmp_path):
+    """firing(port): starts a Prometheus that scrapes this port each second, with the rules less
+    the time for which they wait; gives a function that gives the alerts that fire."""
+    started = []
+
+    def start(port):
+        rules = tmp_path / "rules.yml"
+        rules.write_text(re.sub(r"(?m)^ +for: .*\n", "", RULES.read_text()))
+        configuration = tmp_path / "prometheus.yml"
+        configuration.write_text(CONFIGURATION.format(rules=rules, port=port))
+        own = servers.free_port()
+        started.append(subprocess.Popen(
+            ["prometheus", f"--config.file={configuration}",
+             f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{own}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+        def alerts():
+            try:
+                answer = requests.get(f"http://127.0.0.1:{own}/api/v1/alerts", timeout=10).json()
+            except (requests.ConnectionError, ValueError):   # it is starting
+                return {"starting"}
+            return {alert["labels"]["alertname"] for alert in answer["data"]["alerts"]}
+        return alerts
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(30)
+
+
+def test_prometheus_alerts_of_an_outage_and_of_no_httpd(caller, firing, postgres_to_break):
+    one = caller(inside=OPERATING)
+    session = postgres_to_break.live_session()
+    assert one.register(session).status_code == 201
+    alerts = firing(one.httpd.port)
+    servers.wait_until(lambda: alerts() == set(), 60, "Prometheus did not become quiet")
+    postgres_to_break.stop("immediate")
+
+    def outage():
+        one.register(session)
+        one.get("/health/ready")
+        return alerts() >= {"RegistrationDatabaseUnreachable", "RegistrationNotReady",
+                            "RegistrationErrors"}
+    servers.wait_until(outage, 60, "there were not these alerts")
+    assert not alerts() & {"RegistrationDown", "RegistrationFault"}
+    one.httpd.stop()
+    servers.wait_until(lambda: "RegistrationDown" in alerts(), 60, "there was no alert")

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/operating.md says what is so: its numbers of connections, its metrics and alerts, its
-directives. What it has to type in is run by tests/package.py and by the tests that it names.
+"""docs/operating.md is true: its numbers of connections, its metrics and alerts, its directives.
+Its commands are run by tests/package.py and by the tests that it names. docs/troubleshooting.md
+has a section for every status.
 
-The guards are for a table that goes stale with a metric, an alert or a default that changes.
+The guards are for a table that goes stale with a metric, an alert, a default or a status that
+changes.
 """
 
 import concurrent.futures
+import json
 import re
 import sys
 
@@ -123,6 +126,25 @@ def test_documented_alerts_equal_the_rules():
     assert {(name, severity) for names, severity in rows
             for name in re.findall(r"\w+", names)} == set(severities.items())
     assert listed_alerts(DOCUMENT.replace("`RegistrationFault`", "")) != set(severities)
+
+
+def described_statuses():
+    description = json.loads((servers.ROOT / "src" / "api" / "openapi.json").read_text())
+    return {status for operations in description["paths"].values()
+            for operation in operations.values() if "responses" in operation
+            for status in operation["responses"] if status >= "400" and status.isdigit()}
+
+
+def explained_statuses(text):
+    return set(re.findall(r"(?m)^### Status (\d+)$", text))
+
+
+def test_each_error_status_of_the_apis_is_explained():
+    text = (servers.ROOT / "docs" / "troubleshooting.md").read_text()
+    assert len(described_statuses()) > 8
+    assert described_statuses() <= explained_statuses(text)
+    assert described_statuses() - explained_statuses(text.replace("Status 409", "Status 499")) \
+        == {"409"}
 
 
 # --- Directives ----------------------------------------------------------------------------
