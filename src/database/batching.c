@@ -84,7 +84,7 @@ static void change_queued(const reg_batch_t *batch, int change)
     reg_metrics_change(batch->connections->metrics, REG_REQUESTS_QUEUED, change);
 }
 
-/* Notes that a request joins a queue. */
+/* Records that a request joins a queue. */
 static void begin_wait(reg_batch_t *batch, reg_batch_request_t *request,
                        const char *queue)
 {

@@ -3,14 +3,14 @@
 #define REGISTRATION_DATABASE_TRACE_H
 
 /**
- * What logs tell of a request's way to PostgreSQL: the steps, at log level trace1, and
- * counts and times (reg_call_stats_t), which are always kept. Neither holds data of a
- * request: only names of operations and verdicts, and numbers.
+ * Traces of a request's way to PostgreSQL: the steps, at log level trace1, and counts and
+ * times (reg_call_stats_t), at all levels. They contain names of operations and verdicts,
+ * and numbers, but no data of a request.
  */
 
 #include "execute.h"
 
-/** Logs a step of an operation. When the host does not trace, nothing is formatted. */
+/** Logs a step of an operation; formats nothing unless the host traces. */
 __attribute__((format(printf, 3, 4))) void reg_trace(const reg_connections_t *connections,
                                                      const reg_operation_t *operation,
                                                      const char *format, ...);
@@ -18,7 +18,7 @@ __attribute__((format(printf, 3, 4))) void reg_trace(const reg_connections_t *co
 /**
  * Checks a connection out, and logs that.
  * @param waited increased by the time that it took.
- * @return NULL when there was none by the deadline.
+ * @return NULL if there is none by the deadline.
  */
 reg_connection_t *reg_trace_checkout(const reg_connections_t *connections,
                                      const reg_operation_t *operation,
