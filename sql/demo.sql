@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What the four APIs' own examples refer to. Safe to run again; run install.sql first.
+-- Reference data for the examples of the four APIs. Can be repeated; run install.sql first.
 
 \set ON_ERROR_STOP on
 \set QUIET on

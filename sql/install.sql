@@ -1,60 +1,60 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Makes or updates everything mod_registration needs in one database. Run it as a
--- superuser of a database in UTF-8; PostgreSQL 14 or later, with the contrib module
--- pg_trgm:
+-- Installs or upgrades everything that mod_registration needs in a database. Run it as a superuser
+-- in a database with encoding UTF-8; PostgreSQL 14 or later with the contrib module pg_trgm:
 --
 --     psql -X -d DATABASE -f sql/install.sql
 --
--- It is one transaction, but for values of new columns, which are filled in after it. It
--- is safe to run again, also while requests are served: what the database has already is
--- not touched. What it makes is in schema "registration" and belongs to
--- registration_owner, a role nobody logs in as. The module connects as role
--- "registration", which may execute the operations and do nothing else; members of role
--- "registration_admin" may execute the functions for administrators. "registration" gets
--- no password here: set one, or let pg_hba.conf decide.
+-- It is one transaction, except that values of new columns are filled in afterwards. It can be
+-- repeated, also while requests are served: it does not change existing data. It creates schema
+-- "registration", owned by registration_owner, a role without login. The module connects as role
+-- "registration", which may execute the operations and has no other rights; members of role
+-- "registration_admin" may execute the functions for administrators. Set a password for
+-- "registration", or let pg_hba.conf decide.
 --
--- Version 1 is what schema/*.sql makes. What changes tables after that is a migration,
--- which is added below; see migrations/README.md.
+-- Version 1 of the schema is what schema/*.sql creates. Later changes of tables are migrations,
+-- which are added below; see migrations/README.md. Functions are replaced by each run.
 
 \set ON_ERROR_STOP on
 \set QUIET on
 
--- The version that a database has after this, and that the module asks for (src/database/connection.h).
+-- The version that this installs, and that the module needs (src/database/connection.h).
 \set newest 2
 
--- One at a time; and each statement sees what the one before has committed.
+-- One installation at a time. READ COMMITTED, so that after the wait for the lock it sees what
+-- another one committed.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL client_min_messages = warning;
 SELECT pg_advisory_xact_lock(hashtext('registration_schema')) AS locked \gset
 
 \ir version.sql
-SELECT :installed > :newest AS newer, :installed < 1 AS pending \gset
+SELECT :installed > :newest AS newer, :installed < 1 AS is_new \gset
 \if :newer
 DO $$ BEGIN RAISE 'the database has a newer schema than this installs; nothing was changed'; END $$;
 \endif
 
-\ir schema/common.sql
+\ir schema/roles.sql
 
 SET LOCAL ROLE registration_owner;
 
--- What follows grants the operations, and nothing that somebody has granted before stays.
+-- Revokes all grants on functions; the files below grant the right ones.
 REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM registration, registration_admin;
 
 \ir operations/common.sql
-\ir operations/health.sql
 
-\if :pending
+\if :is_new
 \ir schema/version.sql
 \ir schema/audit.sql
 \ir schema/live.sql
 \ir schema/groups.sql
 \ir schema/families.sql
 \ir schema/events.sql
+\ir schema/events_answers.sql
+\ir schema/events_triggers.sql
 \ir schema/idempotency.sql
 \endif
 
--- Migrations, in their order; each so:
+-- The migrations in their order, each as follows:
 --   SELECT :installed < 2 AS missing \gset
 --   \if :missing
 --   \ir migrations/0002_what_it_does.sql
@@ -67,57 +67,52 @@ SELECT :installed < 2 AS missing \gset
 
 \ir operations/schema_version.sql
 
-\ir operations/audit_partitions.sql
-SELECT make_audit_partitions() AS made \gset
-
+\ir operations/health.sql
+\ir operations/status.sql
 \ir operations/live_register.sql
-\ir operations/cancel_live_registration.sql
-
-\ir operations/time_zones.sql
-\ir operations/groups_support.sql
+\ir operations/groups_common.sql
 \ir operations/groups_register.sql
 \ir operations/groups_get_group.sql
 \ir operations/groups_get_plan.sql
 \ir operations/groups_get_member.sql
-\ir operations/remove_group_member.sql
-
 \ir operations/families_register.sql
-\ir operations/remove_family.sql
-
-\ir operations/events_support.sql
+\ir operations/events_common.sql
 \ir operations/events_create.sql
 \ir operations/events_get.sql
 \ir operations/events_update.sql
 \ir operations/events_delete.sql
 \ir operations/events_search.sql
-
 \ir operations/idempotent.sql
-\ir operations/forget_idempotency_keys.sql
 
-\ir operations/purge.sql
+\ir administration/cancel_live_registration.sql
+\ir administration/remove_group_member.sql
+\ir administration/remove_family.sql
+\ir administration/recount.sql
+\ir administration/person.sql
+\ir administration/export_person.sql
+\ir administration/erase_person.sql
+\ir administration/forget_idempotency_keys.sql
+\ir administration/purge.sql
+\ir administration/time_zones.sql
+\ir administration/audit_partitions.sql
+SELECT make_audit_partitions() AS made \gset
 
-\ir operations/status.sql
-\ir operations/recount.sql
-\ir operations/person.sql
-\ir operations/export_person.sql
-\ir operations/erase_person.sql
-
--- Version 2 has a column to fill in, below, where there were tables before.
+-- If the tables existed before version 2, its column fields_email is filled in below.
 INSERT INTO schema_version (version, is_filled)
 SELECT added, added <> 2 OR :installed = 0 FROM generate_series(:installed + 1, :newest) AS added;
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM PUBLIC;
-\ir operations/administrators.sql
+\ir administration/grants.sql
 
 RESET ROLE;
 
-\ir schema/check_rights.sql
+\ir administration/check_rights.sql
 
 COMMIT;
 
--- Fills in fields_email, a column of version 2, row by row: each change is a transaction of its
--- own, as locks of several rows could deadlock with requests. It takes as long as reading the
--- table. An upgrade that was cut off here goes on when it is repeated.
+-- Fills in fields_email, a column of version 2. Each row is its own transaction, as locks of
+-- several rows could deadlock with requests. Takes as long as reading the table. An upgrade that
+-- was interrupted here is continued by the next one.
 SELECT EXISTS (SELECT FROM registration.schema_version WHERE NOT is_filled) AS unfilled \gset
 \if :unfilled
 DO $$

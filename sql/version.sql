@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Sets the psql variable `installed` to the version of the schema in this database; 0 is
--- none, or one from before versions were counted.
+-- Sets the psql variable `installed` to the version of the schema in this database; 0: none.
 
 SELECT to_regclass('registration.schema_version') IS NOT NULL AS versioned \gset
 \set installed 0

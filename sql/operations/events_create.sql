@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- The user an organization calls by this name, made if there is none. A call for
--- another occurrence may make the same user at the same time; then that one is taken. It
--- may also be deleted between the two statements; then both are run again.
+-- Finds or creates a user. A concurrent call for another occurrence may insert the same user: then
+-- the second statement reads it. It may be deleted between the two statements: then both are
+-- repeated.
 CREATE OR REPLACE FUNCTION event_user_made(
     id uuid,
     organization_id uuid,
@@ -34,21 +34,21 @@ BEGIN
         END IF;
     END LOOP;
     RAISE serialization_failure
-        USING MESSAGE = 'the user was made and deleted by others each time';
+        USING MESSAGE = 'the user was created and deleted by concurrent transactions each time';
 END
 $$;
 
-COMMENT ON FUNCTION event_user_made IS 'A user by external id, made if there is none.';
+COMMENT ON FUNCTION event_user_made IS
+    'Returns the user with this external id; creates it if there is none.';
 
--- Registers users for occurrences. The requests are taken occurrence by occurrence, in
--- the order of the occurrences' ids, so that two calls lock in the same order. An
--- occurrence's row stays locked from its first request on: everything that changes who
--- holds its places takes that lock first, so the count read here is exact.
+-- Registers users for occurrences. Processes the requests in the order of the occurrences' ids, so
+-- that two calls lock in the same order. An occurrence is locked for its first request: each
+-- function that changes who holds its places takes that lock first, so the count is exact.
 --
--- A user the organization does not know is made, but only when the registration is.
+-- A user that the organization does not have is created, but only with a registration.
 --
--- Outcomes: too_large (detail: the field; it is more than max_fields bytes of text),
--- created (detail: its version), not_found, duplicate, full.
+-- Outcomes: too_large (detail: the field, which has more than max_fields bytes of text), created
+-- (detail: the version), not_found, duplicate, full.
 CREATE OR REPLACE FUNCTION events_create(
     ids uuid[],
     occurrence_ids uuid[],
@@ -80,8 +80,8 @@ DECLARE
     registration event_registrations;
     held_before integer;
     has_place boolean;
-    made integer[] := '{}';     -- those of the requests that made one
-    statuses text[];            -- and with which status
+    made integer[] := '{}';     -- the requests that inserted a registration
+    statuses text[];            -- and its status
 BEGIN
     FOR wanted, requests IN
         SELECT q.occurrence_id,
@@ -91,8 +91,8 @@ BEGIN
          GROUP BY q.occurrence_id
          ORDER BY q.occurrence_id
     LOOP
-        -- These never change hands, so they can be read before the lock, and nobody
-        -- can lock what belongs to another organization.
+        -- Triggers keep these from changing, so they can be read before the lock. So a request
+        -- cannot lock an occurrence of another organization.
         SELECT e.* INTO event
           FROM occurrences AS o JOIN events AS e ON e.id = o.event_id
          WHERE o.id = wanted;
@@ -118,7 +118,7 @@ BEGIN
             IF occurrence.id IS NULL THEN
                 SELECT o.* INTO occurrence
                   FROM occurrences AS o WHERE o.id = wanted FOR NO KEY UPDATE;
-                -- Deleted since it was looked up.
+                -- Deleted since it was read.
                 IF NOT FOUND THEN
                     event := NULL;
                     outcome := 'not_found';
@@ -130,7 +130,8 @@ BEGIN
                 held_before := occurrence.registrations;
             END IF;
 
-            -- Locked, so that a new name waits and then reaches this registration too.
+            -- Locked, so that a change of the user's name waits and then updates this
+            -- registration, too.
             SELECT u.* INTO attendee
               FROM event_users AS u
              WHERE u.organization_id = event.organization_id
@@ -167,7 +168,7 @@ BEGIN
                 END IF;
             END IF;
 
-            -- A call that was sent twice finds what the first one wrote.
+            -- The retry of a call finds the row that the first attempt wrote.
             IF registration.id IS NULL THEN
                 SELECT r.* INTO registration
                   FROM event_registrations AS r
@@ -209,6 +210,6 @@ END
 $$;
 
 COMMENT ON FUNCTION events_create IS
-    'POST /api/v1/event-registrations, one array element a request.';
+    'POST /api/v1/event-registrations; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION events_create TO registration;

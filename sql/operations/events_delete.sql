@@ -1,12 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Deletes event registrations: they stay, with the time. Locks as events_update does.
+-- Deletes event registrations: sets deleted_at. See events_lock() for the conditions and the
+-- retry of a call, which changes nothing.
 --
--- versions holds what If-Match accepts: null is no condition, '' accepts none. What
--- If-None-Match excludes is in excluded_versions: null excludes none, '*' all.
---
--- Outcomes: deleted (detail: its version; also for one deleted before when those are
--- asked for, which stays as it is), not_found, changed.
+-- Outcomes: deleted (detail: the version; with_trashed also for a registration that was deleted
+-- before, which is not changed), not_found, changed.
 CREATE OR REPLACE FUNCTION events_delete(
     ids uuid[],
     with_trashed boolean[],
@@ -25,36 +23,19 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     target uuid;
+    locked record;
     registration event_registrations;
     moment timestamptz(3);
 BEGIN
     FOR item, target IN
-        SELECT q.n::integer, r.occurrence_id
-          FROM unnest(ids, organization_ids) WITH ORDINALITY AS q (id, organization_id, n)
-          LEFT JOIN event_registrations AS r
-            ON r.id = q.id
-           AND (q.organization_id IS NULL OR r.organization_id = q.organization_id)
-         ORDER BY r.occurrence_id, q.n
+        SELECT * FROM events_in_lock_order(ids, organization_ids)
     LOOP
         detail := NULL;
         body := NULL;
-
-        PERFORM FROM occurrences AS o WHERE o.id = target FOR NO KEY UPDATE;
-        SELECT r.* INTO registration
-          FROM event_registrations AS r
-         WHERE r.id = ids[item] AND r.occurrence_id = target
-           AND (r.deleted_at IS NULL OR with_trashed[item]
-                OR r.last_call = call_ids[item]);
-
-        -- A call that was sent twice finds that the first one did it, and changes nothing.
-        outcome := CASE
-            WHEN NOT FOUND THEN 'not_found'
-            WHEN registration.last_call = call_ids[item] THEN 'deleted'
-            WHEN registration.version::text <> ALL (string_to_array(versions[item], ' '))
-                 OR event_version_excluded(registration.version, excluded_versions[item])
-            THEN 'changed'
-            ELSE 'deleted'
-        END;
+        locked := events_lock(ids[item], target, call_ids[item], with_trashed[item],
+                              versions[item], excluded_versions[item]);
+        registration := locked.registration;
+        outcome := coalesce(locked.refusal, 'deleted');
 
         IF outcome = 'deleted' THEN
             IF registration.deleted_at IS NULL THEN
@@ -77,8 +58,7 @@ BEGIN
 
             SELECT a.version, a.body
               INTO detail, body
-              FROM event_registration_answers AS a
-             WHERE a.id = registration.id AND a.occurrence_id = target;
+              FROM event_registration_answer(registration.id) AS a;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -86,6 +66,6 @@ END
 $$;
 
 COMMENT ON FUNCTION events_delete IS
-    'DELETE /api/v1/event-registrations/{id}, one array element a request.';
+    'DELETE /api/v1/event-registrations/{id}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION events_delete TO registration;

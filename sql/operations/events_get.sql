@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Reads event registrations by id. An occurrence that several are for is looked up and
--- made into JSON once. Only nested loops are allowed, so that the plan cannot turn into a
--- scan of a table, whatever the statistics were when it was made.
+-- Reads event registrations by id. The occurrence of several registrations is read and converted
+-- to JSON once. The joins must be nested loops: with hash and merge joins, a plan for small tables
+-- could scan them after they have grown.
 --
 -- Outcomes: found (detail: its version), not_found.
 CREATE OR REPLACE FUNCTION events_get(
@@ -45,6 +45,6 @@ END
 $$;
 
 COMMENT ON FUNCTION events_get IS
-    'GET /api/v1/event-registrations/{id}, one array element a request.';
+    'GET /api/v1/event-registrations/{id}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION events_get TO registration;

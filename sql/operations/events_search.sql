@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- The rows of a table, event_users or events, in whose text a pattern is found; null
--- when there are more than a thousand of them. The statement is planned for the very
--- pattern: by index for a rare one, by reading on until there are enough for a common.
+-- The rows of event_users or events that match a pattern; null: more than a thousand. EXECUTE plans
+-- the statement for this pattern: with the index for a rare pattern, with a sequential scan up to
+-- the limit for a common one.
 CREATE OR REPLACE FUNCTION events_matching(
     source regclass,
     pattern text,
@@ -25,11 +25,9 @@ END
 $$;
 
 COMMENT ON FUNCTION events_matching IS
-    'The ids of the users or events a text is found in, null for more than a '
-    'thousand.';
+    'The ids of the users or events that match a pattern; null: more than a thousand.';
 
--- The events that all given filters allow, null when no filter is by event. Planned for
--- the filters at hand: those that are null drop out.
+-- EXECUTE plans the statement for these filters: conditions whose filter is null are removed.
 CREATE OR REPLACE FUNCTION events_allowed(
     event uuid,
     occurrence uuid,
@@ -60,10 +58,9 @@ END
 $$;
 
 COMMENT ON FUNCTION events_allowed IS
-    'The events that all given filters allow, null when no filter is by event.';
+    'The events that all given filters allow; null: no filter limits the events.';
 
--- What a list is sorted by: a column of the registrations (r), of their occurrences (o) or
--- of their events (e).
+-- A column of the registrations (r), of their occurrences (o) or of their events (e).
 CREATE OR REPLACE FUNCTION events_sort_column(sort text)
 RETURNS text
 LANGUAGE sql IMMUTABLE STRICT
@@ -78,16 +75,15 @@ RETURN CASE sort
     WHEN 'email' THEN 'r.email'
 END;
 
-COMMENT ON FUNCTION events_sort_column IS 'What a list is sorted by.';
+COMMENT ON FUNCTION events_sort_column IS 'The column that a list is sorted by.';
 
--- What comes behind a registration in a list, as stretches that are each read off an index
--- from its beginning: a condition on the occurrence or the event, and one on the
--- registration. $12 or $14 is what the registration was sorted by, $13 its id. Nulls come
--- last upwards and first downwards.
-CREATE OR REPLACE FUNCTION events_list_behind(
-    sort text,                  -- null: all are equal, and only the id counts
+-- The rest of a list after a registration (the keyset cursor), as index ranges: for each, a
+-- condition on the occurrence or the event, and one on the registration. $12 or $14 is the sort
+-- value of the registration, $13 its id. Nulls sort last ascending and first descending.
+CREATE OR REPLACE FUNCTION events_list_after(
+    sort text,                  -- null: all sort values are equal, only the id counts
     descending boolean,
-    is_null boolean)            -- what the registration was sorted by
+    is_null boolean)            -- the sort value of the registration
 RETURNS TABLE (place_condition text, condition text)
 LANGUAGE plpgsql IMMUTABLE
 AS $$
@@ -97,17 +93,17 @@ DECLARE
                                 THEN '$12' ELSE '$14' END;
     beyond constant text := CASE WHEN descending THEN '<' ELSE '>' END;
     of_place constant boolean := sort IN ('startDate', 'eventName');
-    stretches text[] := ARRAY[]::text[];    -- on s; on the id
+    ranges text[] := ARRAY[]::text[];       -- conditions on s and on the id
 BEGIN
     IF sort IS NULL THEN
-        stretches := ARRAY[ARRAY['true', format('r.id %s $13', beyond)]];
+        ranges := ARRAY[ARRAY['true', format('r.id %s $13', beyond)]];
     ELSIF is_null THEN
-        stretches := ARRAY[ARRAY[s || ' IS NULL', format('r.id %s $13', beyond)]];
+        ranges := ARRAY[ARRAY[s || ' IS NULL', format('r.id %s $13', beyond)]];
         IF descending THEN
-            stretches := stretches || ARRAY[ARRAY[s || ' IS NOT NULL', 'true']];
+            ranges := ranges || ARRAY[ARRAY[s || ' IS NOT NULL', 'true']];
         END IF;
     ELSE
-        stretches := CASE
+        ranges := CASE
             WHEN of_place THEN ARRAY[
                 ARRAY[format('%s = %s', s, value), format('r.id %s $13', beyond)],
                 ARRAY[format('%s %s %s', s, beyond, value), 'true']]
@@ -115,35 +111,35 @@ BEGIN
                 ARRAY[format('(%s, r.id) %s (%s, $13)', s, beyond, value), 'true']]
         END;
         IF NOT descending AND sort IN ('startDate', 'firstName', 'lastName', 'email') THEN
-            stretches := stretches || ARRAY[ARRAY[s || ' IS NULL', 'true']];
+            ranges := ranges || ARRAY[ARRAY[s || ' IS NULL', 'true']];
         END IF;
     END IF;
-    FOR n IN 1 .. array_length(stretches, 1) LOOP
-        place_condition := CASE WHEN of_place THEN stretches[n][1] ELSE 'true' END;
-        condition := concat_ws(' AND ', CASE WHEN NOT of_place THEN stretches[n][1] END,
-                               stretches[n][2]);
+    FOR n IN 1 .. array_length(ranges, 1) LOOP
+        place_condition := CASE WHEN of_place THEN ranges[n][1] ELSE 'true' END;
+        condition := concat_ws(' AND ', CASE WHEN NOT of_place THEN ranges[n][1] END,
+                               ranges[n][2]);
         RETURN NEXT;
     END LOOP;
 END
 $$;
 
-COMMENT ON FUNCTION events_list_behind IS
-    'The conditions under which registrations come behind one in a list.';
+COMMENT ON FUNCTION events_list_after IS
+    'Conditions for the registrations after a given one in a list.';
 
--- The statement that finds the first $9 + $10 of a list: their ids, and what they are
--- sorted by. A list of few is fetched and sorted (OFFSET 0 keeps the planner from the
--- index of the order, where these few may be far apart; a LEFT JOIN that the order does
--- not need, it leaves out). A list of many is read off an index in the order asked for,
--- until there are enough; what a deep page skips costs an index entry each and is joined
--- to nothing. Where no single index gives the order, several stretches of one are read
--- and merged: by time in several events; and by the event's name or the start, where the
--- events or the occurrences are gone through in that order, and in each its registrations
--- by status and id.
+-- The statement that finds the first $9 + $10 registrations of a list: their ids and sort values.
+-- * A short list is fetched and sorted. OFFSET 0 prevents the planner from using the index of the
+--   sort order, in which the few rows may be far apart; it removes a LEFT JOIN that the sort order
+--   does not need.
+-- * A long list is read from an index in the sort order, up to the limit; each row that a deep page
+--   skips costs an index entry, and no join.
+-- * If no single index has the sort order, several index ranges are merged: by time in several
+--   events; and by the event's name or the start, where the events or the occurrences are read in
+--   that order, and for each its registrations by status and id.
 CREATE OR REPLACE FUNCTION events_list_statement(
     source text,
-    scope text,                 -- whose registrations, and
-    condition text,             -- which of them
-    place_condition text,       -- and those of which occurrences or events
+    scope text,                 -- condition: organization, events, occurrence
+    condition text,             -- on the registrations
+    place_condition text,       -- on their occurrences or events
     sort text,
     direction text,
     by_event boolean,
@@ -214,37 +210,34 @@ END
 $$;
 
 COMMENT ON FUNCTION events_list_statement IS
-    'The statement that finds the first of a list.';
+    'The statement that finds the first registrations of a list.';
 
--- Searches event registrations, each search in three steps: how many there are, which of
--- them are on the page, and only for those all that is shown. The function is STABLE, so
--- that the three see the same rows. The statements are put together from the texts here;
--- what a client gave is only ever a parameter, and one that is null drops out of the
--- plan with its condition. What a filter leaves is found by an index: sequential scans,
--- merge joins and the price of a page out of turn would have the planner read a table in
--- its own order until there are enough, however late these come.
+-- Searches event registrations. Each search has three steps: count the matches, find the ids on the
+-- page, make the bodies of these. The function is STABLE, so that all statements have the same
+-- snapshot. The statements are assembled from the texts here; a value from a client is always a
+-- parameter, and the planner removes a condition whose parameter is null. Rows must be found by an
+-- index: with sequential scans, merge joins or the default random_page_cost, the planner would read
+-- a table in another order until it has enough matches, however late these come.
 --
--- A larger table does not make a page dearer, except in these cases, each of which would
--- take another index that every registration pays for:
--- * A text found in over a thousand users, few of whom are left by the other filters: all
---   registrations that these leave are gone through.
--- * By update, name or address in a small part of a large table: the order of the whole
---   table is gone through until there are enough; so is an organization's order by time,
---   or that of all, for a category of over two hundred events.
--- * By start or event's name: occurrences or events that come first are gone through also
---   when they are another organization's or have no registrations.
--- * With the deleted ones, by anything but time: all deleted ones are sorted.
+-- The cost of a page does not grow with the table, except in these cases, which would need another
+-- index that each registration pays for:
+-- * A text that matches more than a thousand users, few of whom the other filters allow: reads all
+--   registrations that these filters allow.
+-- * Sorted by update, name or address, in a small part of a large table: reads the order of the
+--   whole table up to the limit. A category of more than two hundred events reads the order by time
+--   of the organization, or of all.
+-- * Sorted by start or event's name: also reads occurrences or events of other organizations or
+--   without registrations.
+-- * With deleted registrations, sorted by anything but time: sorts all deleted registrations.
 --
--- A list is read on behind a registration at the same cost wherever that is. Sorted by a value
--- that does not change, the time of creation, each registration that is there from the first
--- search to the last is met just once.
+-- A page after a cursor costs the same at each position. Sorted by the time of creation, which does
+-- not change, a list contains each registration that exists during the whole listing exactly once.
 --
--- A page ends at 4 MiB, behind its first registration at the earliest; so does a part of a
--- whole list.
+-- A page, and a part of a whole list, ends at 4 MiB, but has at least one registration.
 --
--- Outcomes: found (the last page), more (another follows), invalid (the registration before
--- the first is not there); detail: how many there are, null for more than 10,000; body: an
--- array, each item on a line of its own; row_count: how many are in it.
+-- Outcomes: found (the last page), more (another page follows), invalid (the registration of the
+-- cursor does not exist); detail: the number of matches, null for more than 10,000; body: an array,
+-- each element on its own line; row_count: the number of elements.
 CREATE OR REPLACE FUNCTION events_find(
     limits integer[],
     pages integer[],
@@ -280,32 +273,32 @@ DECLARE
     every_status constant text[] := ARRAY[
         'ATTENDED', 'CANCELLED', 'CONFIRMED', 'PENDING', 'WAITING_LIST'];
     pattern text;
-    users uuid[];               -- whom the text is found in; null: too many
-    events uuid[];              -- in what events it is found; null: too many
-    in_events uuid[];           -- the events in question; null: all
+    users uuid[];               -- that match the text; null: too many
+    events uuid[];              -- that match the text; null: too many
+    in_events uuid[];           -- that the filters allow; null: all
     in_event uuid;
     in_occurrence uuid;
     in_organization uuid;
     source text;
     condition text;
-    parts text[];               -- conditions, for each part that is read by itself
-    status_list text[];         -- the statuses in question
+    parts text[];               -- conditions of the index ranges that are merged
+    status_list text[];         -- that the filters allow
     sort text;
     direction text;
     total integer;
     by_event boolean;
     few boolean;
     skipped bigint;
-    behind text[];              -- see events_list_behind()
+    ranges text[];              -- see events_list_after()
     after_text text;
-    listed uuid[];              -- the page's, and one more if there is one
-    -- Bodies are made one by one, as long as there is room: no ORDER BY, which would make
-    -- all of them first. Rows come in the order of the ids.
+    listed uuid[];              -- of the page, and one more if there is one
+    -- The bodies are made one by one until the page is full: without ORDER BY, for which all
+    -- would be made first. The rows are in the order of the ids.
     page CURSOR (ids uuid[]) FOR
         SELECT a.body AS text
           FROM unnest(ids) AS p (id)
-         CROSS JOIN LATERAL (SELECT a.body FROM event_registration_answers AS a
-                              WHERE a.id = p.id OFFSET 0) AS a;
+         CROSS JOIN LATERAL (SELECT a.body FROM event_registration_answer(p.id) AS a
+                             OFFSET 0) AS a;
     one record;
     shown text[];
     bytes bigint;
@@ -349,8 +342,8 @@ BEGIN
             END IF;
         END IF;
 
-        -- Only the narrowest of these is asked for: an occurrence is of one event, and
-        -- an event of one organization. Any more would mislead the planner.
+        -- Only the narrowest of these conditions is used: the planner would take the others,
+        -- which it implies, for independent and underestimate the number of rows.
         in_event := NULL;
         IF in_events = '{}' THEN
             condition := 'false';
@@ -377,24 +370,24 @@ BEGIN
           USING in_occurrence, in_event, in_events, in_organization, statuses[n],
                 pattern, users, events;
 
-        -- In one occurrence all have the same event and start.
+        -- The registrations of one occurrence have the same event and start.
         sort := CASE WHEN in_occurrence IS NOT NULL AND sorts[n] = 'eventName'
                      THEN 'startDate' ELSE sorts[n] END;
         direction := CASE WHEN descending[n] THEN 'DESC' ELSE 'ASC' END;
         status_list := CASE WHEN statuses[n] IS NULL THEN every_status
                             ELSE ARRAY[statuses[n]] END;
-        -- By time, most lists have their index, so that even a few are read off it.
+        -- By time, most lists have an index of their own, which short lists use, too.
         few := total <= most_counted
                AND (sort <> 'createdAt' OR pattern IS NOT NULL
                     OR coalesce(in_event, in_events[1]) IS NOT NULL
                        AND statuses[n] IS NOT NULL);
-        -- Those in very many events are met soon enough among all of the organization.
+        -- Registrations in very many events are frequent enough in the organization's index.
         by_event := in_events IS NOT NULL AND (total <= most_counted
                                                OR cardinality(in_events) <= most_merged);
         IF in_events IS NOT NULL AND NOT by_event THEN
             in_organization := organization_ids[n];
         END IF;
-        -- An organization's and an occurrence's index by time has each status by itself.
+        -- The indexes by time of organizations and occurrences have the status before the time.
         IF sort = 'createdAt' AND NOT few AND statuses[n] IS NULL
            AND coalesce(in_organization, in_occurrence) IS NOT NULL THEN
             parts := ARRAY(SELECT format('%s AND r.status = %L', part, status)
@@ -402,7 +395,7 @@ BEGIN
                             CROSS JOIN unnest(every_status) AS status);
         END IF;
 
-        -- What people are called is not in a client's hands: it would be in logs.
+        -- A cursor in a URL must not contain a name or an address, which logs would show.
         after_text := after_texts[n];
         IF after_ids[n] IS NOT NULL AND sort IN ('firstName', 'lastName', 'email') THEN
             SELECT CASE sort WHEN 'firstName' THEN r.first_name
@@ -418,11 +411,11 @@ BEGIN
                 CONTINUE;
             END IF;
         END IF;
-        behind := ARRAY[ARRAY['true', 'true']];
+        ranges := ARRAY[ARRAY['true', 'true']];
         IF after_ids[n] IS NOT NULL THEN
-            behind := ARRAY(
+            ranges := ARRAY(
                 SELECT ARRAY[b.place_condition, b.condition]
-                  FROM events_list_behind(
+                  FROM events_list_after(
                            CASE WHEN in_occurrence IS NULL OR sort <> 'startDate'
                                 THEN sort END,
                            descending[n],
@@ -437,11 +430,11 @@ BEGIN
                            ' ORDER BY p.sorted_by %s, p.id %2$s LIMIT $9 OFFSET $10)',
                            (SELECT string_agg('(' || events_list_statement(
                                                  source, scope,
-                                                 part || ' AND ' || behind[b][2],
-                                                 behind[b][1], sort, direction,
+                                                 part || ' AND ' || ranges[b][2],
+                                                 ranges[b][1], sort, direction,
                                                  by_event, few) || ')', ' UNION ALL ')
                               FROM unnest(parts) AS part
-                             CROSS JOIN generate_subscripts(behind, 1) AS b),
+                             CROSS JOIN generate_subscripts(ranges, 1) AS b),
                            direction)
                INTO listed
               USING in_occurrence, in_event, in_events, in_organization, statuses[n],
@@ -467,15 +460,14 @@ END
 $$;
 
 COMMENT ON FUNCTION events_find IS
-    'What events_search() lists. All its statements see the same rows, as it is STABLE.';
+    'The lists of events_search().';
 
--- A search, and an entry in the audit for it: what was listed, by whom, and how much. A part
--- of a whole list has an entry of its own, made before the client gets the part. So what a
--- client has got has an entry, though it went away in the middle; the last part may not have
--- reached it.
+-- Searches, and adds an entry to the audit for each list: the filter, the caller and the number of
+-- rows. Each part of a whole list has its own entry, added before the client gets the part. So all
+-- rows that a client got have an entry, even if it disconnected; it may not have got the last part.
 --
--- The entry waits for this server's disk and for no standby: a list can be read while that
--- is away.
+-- The commit waits for the local disk but not for synchronous replication: lists can be read while
+-- the standby is down.
 CREATE OR REPLACE FUNCTION events_search(
     limits integer[],
     pages integer[],
@@ -488,10 +480,10 @@ CREATE OR REPLACE FUNCTION events_search(
     categories text[],
     with_trashed boolean[],
     organization_ids uuid[],
-    after_times timestamptz[],  -- what the registration before the first is sorted by, if
-    after_ids uuid[],           -- a time; its id; null for the beginning of the list
-    after_texts text[] DEFAULT NULL,    -- what it is sorted by, if a text but a person's
-    whole boolean[] DEFAULT NULL,       -- a part of a whole list
+    after_times timestamptz[],  -- the cursor: the sort value if it is a time,
+    after_ids uuid[],           -- the id (null: the beginning of the list),
+    after_texts text[] DEFAULT NULL,    -- the sort value if it is a text but no personal data
+    whole boolean[] DEFAULT NULL,       -- whether it is a part of a whole list
     callers text[] DEFAULT NULL,
     request_ids text[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, detail text, body text)
@@ -525,6 +517,6 @@ END
 $$;
 
 COMMENT ON FUNCTION events_search IS
-    'GET /api/v1/event-registrations, one array element a request.';
+    'GET /api/v1/event-registrations; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION events_search TO registration;

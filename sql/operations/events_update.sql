@@ -1,15 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Changes the status and the fields of event registrations. An id alone does not say
--- which occurrence to lock, so that is looked up first; under the lock the registration
--- is read again, for it may have changed while the call waited.
+-- Changes the status and the fields of event registrations. See events_lock() for the conditions
+-- and the retry of a call, which changes nothing.
 --
--- versions holds what If-Match accepts: null is no condition, '' accepts none. What
--- If-None-Match excludes is in excluded_versions: null excludes none, '*' all.
---
--- Outcomes: updated (detail: its version), not_found, changed (a condition does not
--- hold), too_large (detail: the field; merged, it would have more than max_fields bytes of
--- text, and more than it has), duplicate, full, no_waiting_list; the first that fits.
+-- Outcomes: updated (detail: the version), not_found, changed (a condition does not hold),
+-- too_large (detail: the field; merged, it would have more than max_fields bytes of text and more
+-- than before), duplicate, full, no_waiting_list; the first that applies.
 CREATE OR REPLACE FUNCTION events_update(
     ids uuid[],
     statuses text[],
@@ -30,40 +26,30 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     target uuid;
+    locked record;
     occurrence occurrences;
     registration event_registrations;
     new_status text;
     new_fields jsonb;
-    places_taken integer;       -- one, none, or minus one: given back
+    places_taken integer;       -- 1, 0, or -1: given back
 BEGIN
     FOR item, target IN
-        SELECT q.n::integer, r.occurrence_id
-          FROM unnest(ids, organization_ids) WITH ORDINALITY AS q (id, organization_id, n)
-          LEFT JOIN event_registrations AS r
-            ON r.id = q.id
-           AND (q.organization_id IS NULL OR r.organization_id = q.organization_id)
-         ORDER BY r.occurrence_id, q.n
+        SELECT * FROM events_in_lock_order(ids, organization_ids)
     LOOP
         detail := NULL;
         body := NULL;
-
-        SELECT o.* INTO occurrence
-          FROM occurrences AS o WHERE o.id = target FOR NO KEY UPDATE;
-        SELECT r.* INTO registration
-          FROM event_registrations AS r
-         WHERE r.id = ids[item] AND r.occurrence_id = target AND r.deleted_at IS NULL;
-        IF NOT FOUND THEN
-            outcome := 'not_found';
+        locked := events_lock(ids[item], target, call_ids[item], false, versions[item],
+                              excluded_versions[item]);
+        IF locked.refusal IS NOT NULL THEN
+            outcome := locked.refusal;
             RETURN NEXT;
             CONTINUE;
         END IF;
-
-        -- A call that was sent twice finds that the first one did it, and changes nothing.
-        IF registration.last_call = call_ids[item] THEN
+        occurrence := locked.occurrence;
+        registration := locked.registration;
+        IF locked.is_repeated THEN
             statuses[item] := NULL;
             fields[item] := NULL;
-            versions[item] := NULL;
-            excluded_versions[item] := NULL;
         END IF;
 
         new_status := coalesce(statuses[item], registration.status);
@@ -72,9 +58,6 @@ BEGIN
                         - event_status_holds_place(registration.status)::integer;
 
         outcome := CASE
-            WHEN registration.version::text <> ALL (string_to_array(versions[item], ' '))
-                 OR event_version_excluded(registration.version, excluded_versions[item])
-            THEN 'changed'
             WHEN fields[item] IS NOT NULL
                  AND octet_length(new_fields::text) > max_fields[item]
                  AND octet_length(new_fields::text)
@@ -116,11 +99,11 @@ BEGIN
                         registration.status, new_status, callers[item],
                         request_ids[item]);
             END IF;
-            -- Also for who came to wait where a place is free: no one waits then.
+            -- Also promotes a registration that changed to WAITING_LIST while a place is free.
             IF new_status <> registration.status THEN
                 PERFORM events_promote(target, places_taken, callers[item],
                                        request_ids[item]);
-                -- Promoted itself: for the client that is one change, not two.
+                -- If it was promoted itself, the version is still incremented only once.
                 UPDATE event_registrations AS r
                    SET version = registration.version + 1
                  WHERE r.id = registration.id AND r.occurrence_id = target
@@ -129,8 +112,7 @@ BEGIN
 
             SELECT a.version, a.body
               INTO detail, body
-              FROM event_registration_answers AS a
-             WHERE a.id = registration.id AND a.occurrence_id = target;
+              FROM event_registration_answer(registration.id) AS a;
         ELSIF outcome = 'too_large' THEN
             detail := 'fields';
         END IF;
@@ -140,6 +122,6 @@ END
 $$;
 
 COMMENT ON FUNCTION events_update IS
-    'PUT /api/v1/event-registrations/{id}, one array element a request.';
+    'PUT /api/v1/event-registrations/{id}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION events_update TO registration;

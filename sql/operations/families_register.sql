@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- In PL/pgSQL, because it keeps the plan from call to call.
+-- In PL/pgSQL, which caches the plan.
 CREATE OR REPLACE FUNCTION families_body(wanted_id text, wanted_username text)
 RETURNS text
 LANGUAGE plpgsql STABLE
@@ -25,20 +25,20 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION families_body IS 'A family as the client sees it.';
+COMMENT ON FUNCTION families_body IS 'The body of an answer about a family.';
 
--- Registers families, in the order of their usernames, so that two calls that register
--- the same ones wait for each other in the same order. A request without a hash is only
--- checked, so that no password is hashed for one that would be refused.
+-- Registers families in the order of their usernames, so that two calls with the same usernames
+-- lock in the same order. A request without a password hash is only checked: the module hashes
+-- the password after that, and not for a request that would be refused.
 --
--- Outcomes: created, acceptable (no hash was given, and nothing else is wrong), duplicate, children_unknown (detail: their ids),
--- institution_unknown; the first that fits.
+-- Outcomes: created, acceptable (checked, and without a hash), duplicate, children_unknown
+-- (detail: their ids), institution_unknown; the first that applies.
 CREATE OR REPLACE FUNCTION families_register(
     ids text[],
     usernames text[],
     password_hashes text[],
     institution_ids text[],
-    children text[],            -- each a list of ids, separated by commas
+    children text[],            -- each a list of ids with commas between them
     callers text[],
     request_ids text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
@@ -95,10 +95,9 @@ BEGIN
               FROM unnest(child_ids) WITH ORDINALITY AS r (id, n);
         END IF;
 
-        -- A call that was sent twice is refused as a duplicate of itself, and finds here
-        -- what the first one wrote. To lock it is to write, so that the commit waits for
-        -- a standby that has not got it yet. (The other APIs' operations have locked
-        -- something by then.)
+        -- The retry of a call finds the row that the first attempt wrote. It locks the row,
+        -- which writes to the transaction, so that the commit waits for synchronous
+        -- replication. (The operations of the other APIs have locked a row anyway.)
         body := CASE WHEN outcome IN ('created', 'duplicate')
                 THEN families_body(ids[item], usernames[item]) END;
         IF body IS NOT NULL AND outcome = 'duplicate' THEN
@@ -120,6 +119,6 @@ END
 $$;
 
 COMMENT ON FUNCTION families_register IS
-    'POST /v1/families, one array element a request.';
+    'POST /v1/families; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION families_register TO registration;

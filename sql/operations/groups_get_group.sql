@@ -22,6 +22,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION groups_get_group IS 'GET {group}, one array element a request.';
+COMMENT ON FUNCTION groups_get_group IS 'GET {group}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION groups_get_group TO registration;

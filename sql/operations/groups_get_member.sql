@@ -22,6 +22,6 @@ END
 $$;
 
 COMMENT ON FUNCTION groups_get_member IS
-    'GET {group}/users/{member}, one array element a request.';
+    'GET {group}/users/{member}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION groups_get_member TO registration;

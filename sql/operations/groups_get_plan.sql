@@ -26,6 +26,6 @@ END
 $$;
 
 COMMENT ON FUNCTION groups_get_plan IS
-    'GET {group}/plans/{plan}, one array element a request.';
+    'GET {group}/plans/{plan}; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION groups_get_plan TO registration;

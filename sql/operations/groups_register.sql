@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Locks an invite code for a registration; all its fields are null when there is none. A
--- code with a limit is locked against other registrations. One without is not; the shared
--- lock only makes an administrator who gives it a limit wait until these members can be
--- counted. When that has happened just now, the whole call has to be made again.
+-- Locks an invite code for a registration; all fields are null if there is no such code. A code
+-- with a limit is locked exclusively. A code without a limit is locked in share mode, so that
+-- setting a limit waits for this registration and counts its member. If a limit was set before
+-- this lock was granted, the module retries the call.
 CREATE OR REPLACE FUNCTION groups_lock_code(wanted text)
 RETURNS invite_codes
 LANGUAGE plpgsql
@@ -21,27 +21,29 @@ BEGIN
     SELECT c.* INTO code FROM invite_codes AS c WHERE c.code = wanted FOR SHARE;
     IF code.max_uses IS NOT NULL THEN
         RAISE serialization_failure
-            USING MESSAGE = 'the invite code was given a limit at this moment';
+            USING MESSAGE = 'the invite code got a limit from a concurrent transaction';
     END IF;
     RETURN code;
 END
 $$;
 
-COMMENT ON FUNCTION groups_lock_code IS 'Locks an invite code for a registration.';
+COMMENT ON FUNCTION groups_lock_code IS 'Locks an invite code for a registration and returns it.';
 
--- Registers members of groups. The codes are locked first, in their own order, then the
--- requests are taken in the order of their e-mails, so that two calls lock in the same
--- order. An e-mail is claimed only when everything else is right, and looked up
--- otherwise: the client is told all that is wrong at once. A request without a good code
--- is told nothing that the database knows but which time zones there are: its e-mail is
--- not looked up. Who has got his e-mail is a
--- member; all of them are written by one statement, as to begin one costs more than a row.
+-- Registers members of groups. First it locks the codes, in alphabetical order; then it processes
+-- the requests in the order of their e-mails: so two calls lock in the same order. If the rest of a
+-- request is valid, its e-mail is inserted into member_emails; otherwise it is looked up, so that
+-- the client gets all errors at once. A request without a valid code gets no information from the
+-- database except about time zones: its e-mail is not looked up. One statement inserts all
+-- members, as starting a statement costs more than a row.
+--
+-- The joins must be nested loops: with hash and merge joins, a plan for small tables could scan
+-- them after they have grown.
 --
 -- Outcomes: created (detail: the member's href), not_found (the group), invalid (detail:
--- what is wrong, in words separated by spaces).
+-- the errors, words with spaces between them).
 CREATE OR REPLACE FUNCTION groups_register(
     ids uuid[],
-    group_ids uuid[],           -- null: the group is the code's
+    group_ids uuid[],           -- null: the group of the code
     paths text[],               -- where the groups API is mounted
     invite_codes text[],
     emails text[],
@@ -70,13 +72,13 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
     codes text[] := ARRAY(SELECT DISTINCT c FROM unnest(invite_codes) AS c ORDER BY c);
-    locked invite_codes[];      -- these codes, with uses counted up as they happen
-    slot integer;               -- where the request's code is in both
+    locked invite_codes[];      -- these codes, with the uses of this call added
+    slot integer;               -- the index of the request's code in both
     code invite_codes;
     plan plans;
     home groups;
     wanted_zone text;
-    zone text;                  -- the same as IANA spells it; null: it is not known
+    zone text;                  -- the same in IANA's spelling; null: unknown
     first_day date;
     last_day date;
     wrong_sizes text;
@@ -85,7 +87,7 @@ DECLARE
     wrong_zone text;
     wrong_dates text;
     moment timestamptz;
-    -- Who is to be written, and what has been found out for them.
+    -- The requests whose members are inserted, and their values.
     members integer[] := '{}';
     member_plans uuid[];
     member_groups uuid[];
@@ -106,7 +108,7 @@ BEGIN
         slot := array_position(codes, invite_codes[item]);
         code := locked[slot];
 
-        -- Most requests are for the same plan as the one before.
+        -- Most requests have the same plan as the request before.
         IF plan.id IS DISTINCT FROM code.plan_id THEN
             SELECT p.* INTO plan FROM plans AS p WHERE p.id = code.plan_id;
         END IF;
@@ -148,7 +150,7 @@ BEGIN
         IF wrong_code IS NULL AND wrong_zone IS NULL THEN
             first_day := coalesce(start_dates[item],
                                   (clock_timestamp() AT TIME ZONE zone)::date);
-            -- No plan ends later than yyyy-MM-dd can say.
+            -- yyyy-MM-dd has no later date.
             last_day := coalesce(end_dates[item], first_day + plan.duration_days);
             IF last_day > '9999-12-31' THEN
                 last_day := '9999-12-31';
@@ -183,7 +185,7 @@ BEGIN
                 locked[slot].uses := code.uses + 1;
             END IF;
         ELSE
-            -- A call that was sent twice finds what the first one wrote.
+            -- The retry of a call finds the row that the first attempt wrote.
             body := (SELECT groups_member_body(paths[item], g, p, m)
                        FROM group_members AS m
                        JOIN groups AS g ON g.id = m.group_id
@@ -243,6 +245,6 @@ END
 $$;
 
 COMMENT ON FUNCTION groups_register IS
-    'POST {group}/members, one array element a request.';
+    'POST {group}/members; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION groups_register TO registration;

@@ -17,7 +17,6 @@ END
 $$;
 
 COMMENT ON FUNCTION health IS
-    'Found where all that the service needs is there: this function, in a database that '
-    'can be written to, which a standby cannot.';
+    'For GET /health. Returns found if the database accepts writes, not_found on a standby.';
 
 GRANT EXECUTE ON FUNCTION health TO registration;

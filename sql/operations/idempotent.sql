@@ -1,32 +1,36 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Runs an operation that registers, once for each key. What was registered under a key is
--- answered from what is kept; the rest is passed on to the operation, and what it creates is
--- kept in the same transaction. What fails is not kept and may be tried again.
+-- Executes a registering operation at most once for each key. A request whose key is stored gets
+-- the stored answer. The other requests are passed to the operation, and the answers of those that
+-- it creates are stored in the same transaction. A failed request stores nothing and can be
+-- retried.
 --
--- The keys are locked first, in an order that is the same for all calls and before any
--- row, so that a second request waits for the first and no two calls for each other. Two
--- requests with one key in the same call are taken one after the other.
+-- The keys are locked before any row and in an order that is the same for all calls. So a second
+-- request with a key waits for the first, and calls do not deadlock. Requests with the same key in
+-- one call are executed one after the other.
 --
--- The operation is given $1, all its arrays, which are named and typed as it declares them:
--- no value of a request becomes part of a statement, where a log could show it.
+-- The arguments are passed to the operation as one parameter, $1, and cast to the declared types:
+-- no value of a request is part of a statement, which could be logged.
 --
--- An answer that is repeated is locked, which is to write: so its commit waits for a
--- synchronous standby, as that of the first answer did.
+-- A stored answer is locked when it is returned. That writes to the transaction, so the commit
+-- waits for synchronous replication as that of the first answer did.
 --
--- The operation is found by its name and the number of its arrays, as another version of it
--- may be there, with parameters more.
+-- The operation is looked up by its name and the number of its arguments, as during an upgrade
+-- there may be another version of it with more parameters.
 --
--- A request is the same as the first one under its key when the fingerprint is, and each
--- array of type jsonb: there the order of keys and blanks make no difference.
+-- Two requests with a key are the same if their fingerprints are equal and their arguments of
+-- type jsonb[] are, in which blanks and the order of keys do not matter.
+--
+-- The joins must be nested loops: with hash and merge joins, a plan for small tables could scan
+-- idempotency_keys after it has grown.
 --
 -- Outcomes: those of the operation, and key_reused: the key belongs to another request.
 CREATE OR REPLACE FUNCTION idempotent(
     operation text,
     keys text[],
     fingerprints text[],
-    seconds integer[],          -- for which each key is kept
-    VARIADIC arguments text[])  -- each an array as text, one element a request
+    seconds integer[],          -- until the key expires
+    VARIADIC arguments text[])  -- each an array as text, with an element for each request
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,13 +44,13 @@ DECLARE
     digests bytea[] := ARRAY(SELECT sha256(convert_to(k, 'UTF8')) FROM unnest(keys) AS k);
     prints bytea[];
     waiting integer[] := ARRAY(SELECT generate_subscripts(keys, 1));
-    types oid[];                -- those of the arguments
+    types oid[];                -- of the arguments
     statement text;
     lock bigint;
-    requests integer[];         -- those of a round, no two with the same key
+    requests integer[];         -- of a round, no two with the same key
     argument integer;
     elements text[];
-    passed text[];              -- their part of the arguments
+    passed text[];              -- the arguments of these requests
     place integer;
     created integer[];
     details text[];
@@ -54,7 +58,7 @@ DECLARE
 BEGIN
     IF operation NOT IN ('live_register', 'groups_register', 'families_register',
                          'events_create') THEN
-        RAISE EXCEPTION '% cannot be called under a key', operation;
+        RAISE EXCEPTION 'operation % cannot be called with an Idempotency-Key', operation;
     END IF;
     SELECT (p.proargtypes::oid[])[0 : cardinality(arguments) - 1]
       INTO types
@@ -133,8 +137,7 @@ BEGIN
             RETURN NEXT;
         END LOOP;
 
-        -- In place of one that has expired, if need be; in the order in which
-        -- erase_person() locks them.
+        -- Replaces an expired key. In the order in which erase_person() locks keys.
         INSERT INTO idempotency_keys AS k (key, fingerprint, detail, body, expires_at)
         SELECT digests[c.n], prints[c.n], c.detail, c.body,
                clock_timestamp() + make_interval(secs => seconds[c.n])
@@ -152,6 +155,7 @@ END
 $$;
 
 COMMENT ON FUNCTION idempotent IS
-    'An operation whose requests have an Idempotency-Key, one array element a request.';
+    'Executes an operation for requests with an Idempotency-Key; arrays with an element for '
+    'each request.';
 
 GRANT EXECUTE ON FUNCTION idempotent TO registration;

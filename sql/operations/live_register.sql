@@ -14,18 +14,17 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION live_registration_body IS
-    'A live registration as the client sees it.';
+    'The body of an answer about a live registration.';
 
--- Registers for live sessions. First places are taken in the sessions, in the order of their
--- ids, so that two calls lock in the same order. Everything that makes or deletes a session's
--- registrations holds that lock, so the count is exact. Who asks for the last places gets
--- them in the order in which they came.
+-- Registers for live sessions. First it takes places in the sessions, in the order of their ids,
+-- so that two calls lock in the same order. Each function that inserts or deletes registrations of
+-- a session holds that lock, so the count is exact. The last places go to requests in their order.
 --
--- Then all who have a place are registered by one statement: to begin one costs as much as
--- half a dozen rows. Who is registered already gives his place back, and if others have found
--- the session full it is all done again for them.
+-- Then one statement inserts the registrations of all requests that have a place: starting a
+-- statement costs as much as six rows. Places of duplicates are returned; if requests were refused
+-- as full meanwhile, the loop runs again for them.
 --
--- Outcomes: created, not_found, not_joinable, duplicate, full; the first that fits.
+-- Outcomes: created, not_found, not_joinable, duplicate, full; the first that applies.
 CREATE OR REPLACE FUNCTION live_register(
     ids uuid[],
     session_ids uuid[],
@@ -43,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     waiting integer[] := ARRAY(SELECT generate_subscripts(ids, 1));
-    admitted integer[];         -- those of them who have a place
+    admitted integer[];         -- the requests that have a place
     created integer[] := '{}';
     session uuid;
     requests integer[];
@@ -122,7 +121,7 @@ BEGIN
     FOR item IN
         SELECT n FROM generate_subscripts(ids, 1) AS n WHERE n <> ALL (created)
     LOOP
-        -- A call that was sent twice finds what the first one wrote.
+        -- The retry of a call finds the row that the first attempt wrote.
         body := (SELECT live_registration_body(r)
                    FROM live_registrations AS r
                   WHERE r.id = ids[item] AND r.session_id = session_ids[item]);
@@ -149,6 +148,6 @@ END
 $$;
 
 COMMENT ON FUNCTION live_register IS
-    'POST /v1/sessions/{id}/register, one array element a request.';
+    'POST /v1/sessions/{id}/register; arrays with an element for each request.';
 
 GRANT EXECUTE ON FUNCTION live_register TO registration;

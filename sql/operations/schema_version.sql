@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What the module asks in each new session, to know whether it can work with this schema.
--- A module was written for one version. It works with that and with later ones, down to
--- the oldest that they still serve: what `oldest` says here. Raise that only when the
--- operations that such a module calls are gone, or do something else.
+-- The module calls this in each new session to check that it fits the schema. A module is written
+-- for one version of the schema. It works with that version and with later ones whose `oldest` is
+-- not higher. Raise `oldest` only when an operation that such a module calls is removed or changes
+-- its results.
 
 CREATE OR REPLACE FUNCTION schema_version(OUT version integer, OUT oldest integer)
 LANGUAGE sql STABLE
@@ -13,6 +13,6 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION schema_version IS
-    'The version of this schema, and the oldest that modules may have been written for.';
+    'The version of the schema, and the oldest version whose modules it still serves.';
 
 GRANT EXECUTE ON FUNCTION schema_version TO registration;

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Reads the whole of the two tables, as no index could know the counts without costing each
--- registration more. So a module keeps what it says for two seconds.
+-- Reads both tables completely: an index of the counts would slow down each registration. So the
+-- module caches the result for two seconds.
 CREATE OR REPLACE FUNCTION status(checks text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
@@ -38,7 +38,7 @@ END
 $$;
 
 COMMENT ON FUNCTION status IS
-    'What a status page shows: the sessions and occurrences with the most registrations, '
-    'and how full they are.';
+    'For the status page: the sessions and occurrences with the most registrations, with the '
+    'number of taken places and of all places.';
 
 GRANT EXECUTE ON FUNCTION status TO registration;

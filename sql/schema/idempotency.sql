@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What was answered under which Idempotency-Key.
+-- The answers to requests with an Idempotency-Key.
 
-CREATE TABLE IF NOT EXISTS idempotency_keys (
+CREATE TABLE idempotency_keys (
     key bytea,
     fingerprint bytea NOT NULL,
     detail text,
@@ -13,17 +13,17 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     CONSTRAINT idempotency_keys_fingerprint_length CHECK (octet_length(fingerprint) = 32)
 );
 
-CREATE INDEX IF NOT EXISTS idempotency_keys_expires_at ON idempotency_keys (expires_at);
+CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at);
 
 COMMENT ON TABLE idempotency_keys IS
-    'The registrations that were made under an Idempotency-Key, as they were answered. '
-    'forget_idempotency_keys() deletes those that have expired.';
+    'The answers to registrations with an Idempotency-Key. forget_idempotency_keys() deletes '
+    'expired ones.';
 COMMENT ON COLUMN idempotency_keys.key IS
     'SHA-256 of caller, organization, path and key.';
 COMMENT ON COLUMN idempotency_keys.fingerprint IS
-    'SHA-256 of what the request asked for, a password left out: a fast hash of it would '
-    'undo the slow one.';
-COMMENT ON COLUMN idempotency_keys.detail IS 'The detail that the operation gave.';
-COMMENT ON COLUMN idempotency_keys.body IS 'The answer as the client got it.';
+    'SHA-256 of the request without its password: a fast hash of the password would '
+    'defeat bcrypt.';
+COMMENT ON COLUMN idempotency_keys.detail IS 'The detail that the operation returned.';
+COMMENT ON COLUMN idempotency_keys.body IS 'The body that the client got.';
 COMMENT ON COLUMN idempotency_keys.expires_at IS
-    'From then on the key may be used again.';
+    'The time from which on the key may be used again.';

@@ -196,9 +196,8 @@ RECOGNITION = {
     "groups_register": ["m.id = ids[item] AND m.group_id = home.id"],
     "families_register": ["body IS NOT NULL AND outcome = 'duplicate'"],
     "events_create": ["r.id = ids[item] AND r.occurrence_id = wanted"],
-    "events_update": ["registration.last_call = call_ids[item]"],
-    "events_delete": ["r.last_call = call_ids[item]",
-                      "registration.last_call = call_ids[item]"],
+    # events_lock(), for update and delete.
+    "events_common": ["r.last_call = call_id", "registration.last_call = call_id"],
 }
 
 

@@ -222,7 +222,7 @@ class TestServiceRole(DatabaseRights):
 
 def administrators():
     """The functions that the installation grants to registration_admin."""
-    text = (servers.ROOT / "sql" / "operations" / "administrators.sql").read_text()
+    text = (servers.ROOT / "sql" / "administration" / "grants.sql").read_text()
     return set(re.findall(r"\w+", re.search(r"ON ROUTINE(.*)TO registration_admin", text,
                                             re.DOTALL)[1]))
 

@@ -145,8 +145,8 @@ def test_search_result_equals_model(world, changed_functions, plan):
 
 
 @pytest.mark.parametrize("change", [
-    ("events_list_behind", "IF NOT descending AND sort IN", "IF false AND sort IN"),
-    ("events_list_behind", "IF descending THEN", "IF false THEN"),
+    ("events_list_after", "IF NOT descending AND sort IN", "IF false AND sort IN"),
+    ("events_list_after", "IF descending THEN", "IF false THEN"),
     ("events_list_statement", "AND ($1 IS NULL OR o.id = $1)", ""),
     ("events_find", "|| (condition || ' AND r.deleted_at IS NOT NULL')", "|| ARRAY[]::text[]"),
     ("events_find", "ELSE ARRAY(SELECT unnest(in_events) INTERSECT SELECT unnest(events))",

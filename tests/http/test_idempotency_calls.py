@@ -94,7 +94,7 @@ def test_free_json_of_batch_is_compared_by_request(service, group):
                                        "live_register(NULL)", "", "LIVE_REGISTER"])
 def test_other_functions_cannot_be_called_with_a_key(service, live_session, expect_log,
                                                      operation):
-    expect_log("cannot be called under a key")
+    expect_log("cannot be called with an Idempotency-Key")
     with pytest.raises(psycopg2.errors.RaiseException):
         live_call(service, (new_uuid(), "f", live_session(), "p"), operation=operation)
 

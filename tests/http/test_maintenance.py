@@ -252,7 +252,7 @@ class TestOldAudit(OldAudit):
         assert len(self.partitions(sql)) == len(before) - 2
 
     def test_old_default_partition_is_replaced(self, sql, expect_log):
-        expect_log("entries of the audit are neither changed nor deleted")
+        expect_log("entries of the audit cannot be changed or deleted")
         while sql("SELECT drop_audit_partition('2020-04-01')") != [(None,)]:
             pass
         sql("INSERT INTO audit (at, action, kind, id, belongs_to)"
@@ -260,7 +260,7 @@ class TestOldAudit(OldAudit):
         assert sql("SELECT drop_audit_partition('2015-01-01')") == [("dropped",)]
         assert sql("SELECT drop_audit_partition('2015-01-01')") == [(None,)]
         assert sql("SELECT count(*) FROM audit_default") == [(0,)]
-        with pytest.raises(Exception, match="neither changed nor deleted"):
+        with pytest.raises(Exception, match="cannot be changed or deleted"):
             sql("TRUNCATE audit_default")
 
     def test_entry_of_dropped_default_partition_is_in_new_one(self, sql):

@@ -257,7 +257,7 @@ def test_code_uses_freed_concurrently_are_given_once(tools, crowd, as_administra
 
 
 def test_code_limited_concurrently_keeps_limit(tools, crowd, as_administrator, expect_log):
-    expect_log("the invite code was given a limit at this moment")   # the call is retried
+    expect_log("the invite code got a limit from")   # the call is retried
     group = tools.group()
     limit = "UPDATE registration.invite_codes SET max_uses = %s WHERE code = %s"
 

@@ -192,8 +192,8 @@ def test_control_without_lock_concurrent_installs_fail(empty, tmp_path, at_once,
     edited = text.replace("SELECT pg_advisory_xact_lock", "SELECT -- ")
     edited = re.sub(r"SELECT -- .*\n", "", edited)
     # So that all find the database empty before one installs the schema.
-    edited = edited.replace("\\ir schema/common.sql", "SELECT pg_sleep(1) AS slept \\gset\n"
-                                                      "\\ir schema/common.sql")
+    edited = edited.replace("\\ir schema/roles.sql", "SELECT pg_sleep(1) AS slept \\gset\n"
+                                                      "\\ir schema/roles.sql")
     (unlocked / "install.sql").write_text(edited)
     assert 1 in at_once(4, lambda _: command(empty, "install", sql=unlocked)[0])
 

@@ -485,6 +485,6 @@ def test_user_deleted_meanwhile_is_created_again(api, occurrence, vanishing):
 
 def test_control_without_retry_deleted_user_is_an_error(api, changed_functions, occurrence,
                                                         vanishing, expect_log):
-    expect_log("REG0308", "the user was made and deleted by others")
+    expect_log("REG0308", "the user was created and deleted by concurrent")
     with changed_functions(("event_user_made", "1 .. 10", "1 .. 1")):
         assert create(api, occurrence(), vanishing).status_code in (500, 503)

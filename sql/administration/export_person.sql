@@ -82,8 +82,8 @@ END
 $$;
 
 COMMENT ON FUNCTION export_person IS
-    'All that is kept about the person who is known by that text: as patient_id, family''s '
-    'username, event user''s external_id or caller, or by an e-mail address, also one in a '
-    'registration''s fields. Case does not count in an address. One array of rows for each '
-    'table in which there are any. Leaves an entry in the audit, with the number of rows. '
+    'Returns all stored data about a person, given as a patient_id, a username of a family, an '
+    'external_id of an event user, a caller or an e-mail address, also one in the fields of a '
+    'registration. Addresses are compared without regard to case. One array of rows for each '
+    'table that has such rows. Adds an entry to the audit with the number of rows. '
     'For administrators.';

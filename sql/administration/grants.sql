@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- The functions for administrators, which members of registration_admin may execute.
--- check_rights.sql holds the role to exactly these.
+-- The functions that members of registration_admin may execute. check_rights.sql has the same
+-- list, and fails the installation if the role may execute more or fewer.
 
 GRANT EXECUTE ON ROUTINE
     cancel_live_registration, remove_group_member, remove_family, recount,

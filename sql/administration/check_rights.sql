@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Fails the installation when somebody may do more than they should: a function that
--- runs with the owner's rights is only as safe as its search path and its grants.
+-- Fails the installation if a role has more rights than it should. A SECURITY DEFINER function is
+-- only as safe as its search_path and its grants: a caller could put objects of its own into an
+-- earlier schema of the path. So each has the setting.
 
 DO $$
 DECLARE
@@ -15,8 +16,8 @@ DECLARE
 BEGIN
     IF (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'registration')
        <> 'registration_owner'::regrole THEN
-        RAISE EXCEPTION 'schema registration must belong to registration_owner; another role '
-                        'has made it before';
+        RAISE EXCEPTION 'schema registration must belong to registration_owner, but belongs to %',
+            (SELECT n.nspowner::regrole FROM pg_namespace AS n WHERE n.nspname = 'registration');
     END IF;
 
     SELECT string_agg(p.oid::regprocedure::text, ', ')
@@ -28,7 +29,7 @@ BEGIN
                AND NOT ('search_path=registration, pg_catalog, pg_temp'
                         = ANY (coalesce(p.proconfig, '{}'))));
     IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION 'executable by everybody, or without a search_path: %', wrong;
+        RAISE EXCEPTION 'executable by PUBLIC, or SECURITY DEFINER without a search_path: %', wrong;
     END IF;
 
     FOREACH service IN ARRAY ARRAY['registration', 'registration_admin'] LOOP
@@ -47,12 +48,13 @@ BEGIN
                THEN has_sequence_privilege(service, c.oid, 'USAGE, SELECT, UPDATE')
            END;
         IF wrong IS NOT NULL THEN
-            RAISE EXCEPTION 'role % must not reach these itself: %', service, wrong;
+            RAISE EXCEPTION 'role % must not have rights on these relations: %', service, wrong;
         END IF;
 
         IF has_schema_privilege(service, 'registration', 'CREATE')
            OR pg_has_role(service, 'registration_owner', 'MEMBER') THEN
-            RAISE EXCEPTION 'role % must not make anything in schema registration', service;
+            RAISE EXCEPTION 'role % must not have the right to create objects in schema '
+                            'registration', service;
         END IF;
     END LOOP;
 
@@ -63,8 +65,8 @@ BEGIN
        AND has_function_privilege('registration_admin', p.oid, 'EXECUTE')
            <> (p.proname = ANY (administrators));
     IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION 'role registration_admin must execute only, and all of, what is for '
-                        'administrators: %', wrong;
+        RAISE EXCEPTION 'role registration_admin must have the right to execute exactly the '
+                        'functions for administrators; wrong: %', wrong;
     END IF;
 END
 $$;

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- The names of the time zones, as this server has them now. What an update of its zones
--- has taken away goes, unless a group or a member still has it.
+-- Copies the names of the server's time zones. Removes names that the server no longer has,
+-- unless a group or a member uses them.
 
 WITH known AS MATERIALIZED (
     SELECT z.name

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- The audit's partitions, one a month in UTC.
+-- The partitions of the audit, one for each month in UTC.
 
 CREATE OR REPLACE FUNCTION audit_month(moment timestamptz)
 RETURNS timestamptz
@@ -9,8 +9,9 @@ AS $$
     SELECT date_trunc('month', moment AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
 $$;
 
-COMMENT ON FUNCTION audit_month IS 'When the month began, in UTC, that a moment is in.';
+COMMENT ON FUNCTION audit_month IS 'The start of the month, in UTC, that contains a time.';
 
+-- pg_catalog stores a bound as an expression only.
 CREATE OR REPLACE FUNCTION audit_partitions()
 RETURNS TABLE (name regclass, lower_bound timestamptz, upper_bound timestamptz)
 LANGUAGE sql STABLE
@@ -25,8 +26,8 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION audit_partitions IS
-    'The partitions of the audit and their bounds. The default partition has none, the '
-    'oldest partition no lower one.';
+    'The partitions of the audit and their bounds. The default partition has no bounds, the '
+    'oldest partition has no lower bound.';
 
 CREATE OR REPLACE FUNCTION guard_audit_partition(partition regclass)
 RETURNS void
@@ -41,10 +42,10 @@ END
 $$;
 
 COMMENT ON FUNCTION guard_audit_partition IS
-    'Makes a new partition of the audit append-only for every role.';
+    'Makes a partition of the audit append-only for every role.';
 
--- A partition is attached, not made as one: CREATE TABLE … PARTITION OF locks the audit
--- against what adds entries. A month of which the default partition has entries gets none.
+-- CREATE TABLE … PARTITION OF would lock the audit against inserts, so the table is created
+-- first and then attached. A month that has entries in the default partition gets no partition.
 CREATE OR REPLACE FUNCTION make_audit_partitions(months_ahead integer DEFAULT 12)
 RETURNS integer
 LANGUAGE plpgsql
@@ -59,7 +60,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('registration_audit_partitions'));
     FOR ahead IN 0 .. months_ahead LOOP
-        -- In UTC: a day of the session's time zone may have 23 or 25 hours.
+        -- In UTC, as a day may have 23 or 25 hours in the session's time zone.
         month := (date_trunc('month', now() AT TIME ZONE 'UTC')
                   + make_interval(months => ahead)) AT TIME ZONE 'UTC';
         month_after := audit_month(month + interval '32 days');
@@ -85,12 +86,12 @@ END
 $$;
 
 COMMENT ON FUNCTION make_audit_partitions IS
-    'Makes the partitions of the audit for this month and the months to come that are '
-    'missing, and returns how many. For administrators.';
+    'Creates the missing partitions of the audit for this month and the following months. '
+    'Returns their number. For administrators.';
 
--- Detaching locks the audit against all else, for a moment. Who adds entries meanwhile would
--- wait behind that lock, and it behind who reads the audit; so it gives up after 50 ms,
--- and tries again a few times. The entries are counted before.
+-- DETACH PARTITION needs an exclusive lock on the audit. While it waits for a reader of the audit,
+-- inserts would queue behind it: so it gives up after 50 ms and is retried 20 times. The entries
+-- are counted before, without the lock.
 CREATE OR REPLACE FUNCTION drop_audit_partition(before timestamptz)
 RETURNS text
 LANGUAGE plpgsql
@@ -133,7 +134,7 @@ BEGIN
         CREATE TABLE audit_default PARTITION OF audit DEFAULT;
         PERFORM guard_audit_partition('audit_default');
     END IF;
-    -- The entry may belong into the new default partition.
+    -- Inserted last, as the new default partition may be the one that takes the entry.
     INSERT INTO audit (action, kind, id, belongs_to, caller, row_count)
     VALUES ('erased', 'audit', name, 'audit', session_user, entries);
     RETURN 'dropped';
@@ -141,6 +142,6 @@ END
 $$;
 
 COMMENT ON FUNCTION drop_audit_partition IS
-    'Drops the oldest partition of the audit if all of it is from before that moment, and '
-    'notes that in the audit with the number of entries. Returns "dropped"; "busy" when the '
-    'audit is being read all the time; null: there is none. For administrators.';
+    'Drops the oldest partition of the audit if all its entries are older than that time, and '
+    'adds an entry with their number. Returns "dropped"; "busy": the audit was read in each '
+    'attempt; null: no partition is that old. For administrators.';

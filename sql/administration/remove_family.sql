@@ -31,5 +31,5 @@ END
 $$;
 
 COMMENT ON FUNCTION remove_family IS
-    'Deletes a family, given its id or else its username; false: there is none. '
+    'Deletes a family, given its id or its username; false: there is none. '
     'For administrators.';

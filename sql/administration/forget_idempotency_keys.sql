@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Nobody waits for this, nor does it wait for anybody: what is locked is left to the next
--- time, and only what has expired is touched, no more of it than one transaction should.
+-- Skips locked keys, so that it waits for no request. No request waits for it either, as it
+-- locks expired keys only.
 CREATE OR REPLACE FUNCTION forget_idempotency_keys(most integer DEFAULT 10000)
 RETURNS integer
 LANGUAGE plpgsql
@@ -27,5 +27,5 @@ END
 $$;
 
 COMMENT ON FUNCTION forget_idempotency_keys IS
-    'Deletes up to so many expired keys and returns how many; call it again while it '
-    'returns that many, or call maintain(). For administrators.';
+    'Deletes up to `most` expired keys and returns their number; call it until it returns less, '
+    'or call maintain(). For administrators.';

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Deletes rows that have been kept long enough. Each call deletes a part of them in one
--- transaction, and leaves rows that are locked to the next call.
+-- Deletes rows whose retention time has passed. Each call deletes up to a number of them in one
+-- transaction and skips rows that are locked; a later call deletes those.
 
 CREATE OR REPLACE FUNCTION audit_purged(kind audit_kind, purged bigint)
 RETURNS void
@@ -15,11 +15,11 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION audit_purged IS 'Notes how many rows of a kind have been purged.';
+COMMENT ON FUNCTION audit_purged IS 'Adds an entry to the audit: the number of purged rows.';
 
--- A registration of such a user at this moment waits for the lock, and makes a new user then.
+-- A concurrent registration of such a user waits for the lock and then creates a new user.
 CREATE OR REPLACE FUNCTION purge_event_users(users uuid[])
-RETURNS void
+RETURNS integer
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -29,18 +29,23 @@ DECLARE
                                                WHERE r.user_id = u.id)
                             ORDER BY u.id
                               FOR UPDATE SKIP LOCKED);
+    registrations integer := coalesce(cardinality(users), 0);
     purged bigint;
 BEGIN
+    PERFORM audit_purged('event_registration', registrations);
     DELETE FROM event_users AS u
      WHERE u.id = ANY (locked)
        AND NOT EXISTS (SELECT FROM event_registrations AS r WHERE r.user_id = u.id);
     GET DIAGNOSTICS purged = ROW_COUNT;
     PERFORM audit_purged('event_user', purged);
+    RETURN registrations;
 END
 $$;
 
 COMMENT ON FUNCTION purge_event_users IS
-    'Deletes those of the event users who have no registration any more.';
+    'Completes the purge of event registrations, given the user of each: adds the entries to '
+    'the audit and deletes the users without a registration. Returns the number of '
+    'registrations.';
 
 CREATE OR REPLACE FUNCTION purge_deleted(before timestamptz, most integer DEFAULT 1000)
 RETURNS integer
@@ -66,19 +71,16 @@ BEGIN
          WHERE r.id = old.id AND r.occurrence_id = old.occurrence_id
         RETURNING r.user_id)
     SELECT array_agg(p.user_id) INTO users FROM purged AS p;
-
-    PERFORM audit_purged('event_registration', cardinality(users));
-    PERFORM purge_event_users(users);
-    RETURN coalesce(cardinality(users), 0);
+    RETURN purge_event_users(users);
 END
 $$;
 
 COMMENT ON FUNCTION purge_deleted IS
-    'Deletes for good up to so many event registrations that were deleted before that moment, '
-    'and their users who have none left. Returns how many; call it again until that is 0. For '
-    'administrators.';
+    'Removes up to `most` event registrations that were deleted before that time, and their '
+    'users without another registration. Returns the number of registrations; call it until '
+    'that is 0. For administrators.';
 
--- The waiting list is deleted first, so that it is empty once a place is free.
+-- The waiting list is deleted first: it must be empty when a place becomes free.
 CREATE OR REPLACE FUNCTION purge_past_occurrence(before timestamptz, most integer DEFAULT 1000)
 RETURNS integer
 LANGUAGE plpgsql
@@ -91,6 +93,7 @@ DECLARE
     past uuid;
     users uuid[];
     places integer;
+    purged integer;
 BEGIN
     SELECT o.id INTO past
       FROM occurrences AS o
@@ -118,21 +121,20 @@ BEGIN
       INTO users, places
       FROM purged AS p;
 
-    PERFORM audit_purged('event_registration', cardinality(users));
-    PERFORM purge_event_users(users);
-    IF coalesce(cardinality(users), 0) < most THEN
+    purged := purge_event_users(users);
+    IF purged < most THEN
         DELETE FROM occurrences AS o WHERE o.id = past;
     ELSIF places > 0 THEN
         UPDATE occurrences AS o SET registrations = o.registrations - places WHERE o.id = past;
     END IF;
-    RETURN coalesce(cardinality(users), 0) + 1;
+    RETURN purged + 1;
 END
 $$;
 
 COMMENT ON FUNCTION purge_past_occurrence IS
-    'Deletes up to so many registrations of an occurrence that ended before that moment, their '
-    'users who have none left, and the occurrence with the last of them. Call it again until it '
-    'returns 0. For administrators.';
+    'Deletes up to `most` registrations of an occurrence that ended before that time, and their '
+    'users without another registration; with the last registration, the occurrence. Call it '
+    'until it returns 0. For administrators.';
 
 CREATE OR REPLACE FUNCTION purge_past_session(before timestamptz, most integer DEFAULT 1000)
 RETURNS integer
@@ -173,11 +175,12 @@ END
 $$;
 
 COMMENT ON FUNCTION purge_past_session IS
-    'Deletes up to so many registrations of a session that is ended or cancelled and was '
-    'scheduled before that moment, and the session with the last of them. Call it again until '
-    'it returns 0. For administrators.';
+    'Deletes up to `most` registrations of a session that is ended or cancelled and was '
+    'scheduled before that time; with the last registration, the session. Call it until it '
+    'returns 0. For administrators.';
 
--- With the rights of its caller and without a search_path: otherwise it could not commit.
+-- Runs with the rights of its caller and without a search_path setting: otherwise it could not
+-- commit.
 CREATE OR REPLACE PROCEDURE maintain(
     keep_audit interval DEFAULT NULL,
     keep_deleted interval DEFAULT NULL,
@@ -224,7 +227,8 @@ BEGIN
         partitions := partitions + 1;
     END LOOP;
     IF dropped = 'busy' THEN
-        RAISE WARNING 'the audit is being read; its old partitions are left to the next time';
+        RAISE WARNING 'the audit is being read: an old partition could not be dropped'
+            USING HINT = 'The next call of maintain() tries again.';
     END IF;
     purged := json_build_object('idempotency_keys', keys, 'deleted', deleted, 'past', past,
                                 'audit_partitions', partitions);
@@ -232,8 +236,8 @@ END
 $$;
 
 COMMENT ON PROCEDURE maintain IS
-    'Makes the partitions of the audit that are missing, deletes expired idempotency keys, and, '
-    'where an interval is given: event registrations deleted longer ago, occurrences and '
-    'sessions that ended longer ago with their registrations, and months of the audit that '
-    'ended longer ago. In many short transactions. Returns how much that was. For '
-    'administrators, every hour or so.';
+    'Creates missing partitions of the audit and deletes expired idempotency keys. With an '
+    'interval also: event registrations deleted longer ago, occurrences and sessions that ended '
+    'longer ago with their registrations, and months of the audit that ended longer ago. '
+    'Commits many short transactions. Returns the numbers of deleted rows. For administrators, '
+    'to be called every hour.';

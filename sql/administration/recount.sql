@@ -1,9 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- Counts are kept beside the rows they count, by the operations. When rows were written
--- by hand, or restored in part, recount() finds the counts that no longer fit and mends
--- them. It looks without a lock first, so that only what does not fit has to wait, then
--- locks each of those and counts again.
+-- The operations keep counts of rows in the rows' parents. After rows were written by hand or
+-- restored in part, recount() corrects the counts. It searches for wrong counts without a lock,
+-- then locks each of these parents and counts again.
 
 CREATE OR REPLACE FUNCTION recount()
 RETURNS TABLE (table_name text, key text, kept bigint, counted bigint)
@@ -87,5 +86,5 @@ END
 $$;
 
 COMMENT ON FUNCTION recount IS
-    'Finds and mends every count that does not fit its rows, and returns one row for '
-    'each. Places this shows to be free go to those who wait. For administrators.';
+    'Corrects every count that differs from the number of rows, and returns a row for each. '
+    'Places that become free are given to the waiting list. For administrators.';

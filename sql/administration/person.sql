@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- What export_person() and erase_person() share: how a person's rows are found. By indexes
--- of names in lower case, and without a lock; person_is() decides.
+-- How export_person() and erase_person() find the rows of a person: by indexes of names in lower
+-- case, without a lock; person_is() then compares exactly.
 
 CREATE OR REPLACE FUNCTION person_is(person text, id text, email text)
 RETURNS boolean
@@ -15,8 +15,8 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION person_is IS
-    'Whether the id or the e-mail address is that of the person. Case does not count in an '
-    'address, nor in an id that is one. An empty text is no person.';
+    'Whether the id or the e-mail address belongs to the person. Addresses are compared without '
+    'regard to case, also an id that is an address. An empty text matches nothing.';
 
 CREATE OR REPLACE FUNCTION person_rows(person text)
 RETURNS TABLE (kind audit_kind, id text, belongs_to text)
@@ -68,10 +68,10 @@ END
 $$;
 
 COMMENT ON FUNCTION person_rows IS
-    'What is registered of a person, and which event users the person is. For '
+    'The registrations of a person, and the event users that are the person. For '
     'administrators.';
 
--- Also those whose registration has been removed or has had another address since.
+-- Also finds answers about registrations that were removed or changed later.
 CREATE OR REPLACE FUNCTION person_answers(person text, row_ids text[])
 RETURNS SETOF idempotency_keys
 LANGUAGE plpgsql STABLE
@@ -95,9 +95,9 @@ END
 $$;
 
 COMMENT ON FUNCTION person_answers IS
-    'The answers kept under an Idempotency-Key that show the person or one of these rows.';
+    'The answers stored under an Idempotency-Key that contain the person or one of these rows.';
 
--- Reads both tables whole, and so is not part of the export.
+-- Not part of export_person(), as it reads both tables completely.
 CREATE OR REPLACE FUNCTION person_mentions(person text)
 RETURNS TABLE (kind audit_kind, id text, belongs_to text)
 LANGUAGE plpgsql STABLE
@@ -105,7 +105,7 @@ SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- As it stands in JSON, without the quotes around it.
+    -- As a JSON string, without its quotation marks.
     written text := lower(substr(to_json(person)::text, 2, length(to_json(person)::text) - 2));
 BEGIN
     RETURN QUERY
@@ -125,6 +125,6 @@ END
 $$;
 
 COMMENT ON FUNCTION person_mentions IS
-    'Registrations and members of others whose fields, attributes, tags or settings contain '
-    'the person''s name, in any case: to be looked at, as erase_person() leaves them alone. '
-    'Reads both tables whole, without a lock. For administrators.';
+    'Registrations and group members of other persons whose fields, attributes, tags or '
+    'settings contain the person, in any case. erase_person() does not change them: check each. '
+    'Reads both tables completely, without a lock. For administrators.';

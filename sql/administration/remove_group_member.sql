@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- The code is locked before the e-mail is freed, the order in which groups_register takes
--- them. It is locked even without a limit, because it may be given one at this moment.
+-- Locks the invite code and then the e-mail, the order in which groups_register() locks them. A
+-- code without a limit is locked, too, as a concurrent transaction may give it one.
 CREATE OR REPLACE FUNCTION remove_group_member(registered_id uuid)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -32,5 +32,5 @@ END
 $$;
 
 COMMENT ON FUNCTION remove_group_member IS
-    'Deletes a member, gives its use of a limited invite code back and frees its e-mail; '
+    'Deletes a member, returns its use of a limited invite code and releases its e-mail; '
     'false: there is none. For administrators.';

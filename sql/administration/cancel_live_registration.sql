@@ -29,5 +29,5 @@ END
 $$;
 
 COMMENT ON FUNCTION cancel_live_registration IS
-    'Deletes a live registration and gives its place back; false: there is none. '
+    'Deletes a live registration and returns its place; false: there is none. '
     'For administrators.';

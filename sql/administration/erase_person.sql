@@ -1,25 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
--- A person is erased row by row, each in a transaction of its own: a session, a code or an
--- occurrence is locked for the moment that one of its rows takes, and nothing is looked for
--- meanwhile. What erase_person() does not complete is completed by calling it again.
+-- Erases a person row by row, each row in its own transaction: a session, an invite code or an
+-- occurrence is locked only while one of its rows is deleted, and no search runs under that
+-- lock. After an interruption, another call of erase_person() erases the rest.
 
-CREATE OR REPLACE FUNCTION audit_erased(done boolean, kind audit_kind, id text,
-                                        belongs_to text)
-RETURNS bigint
-LANGUAGE sql
-AS $$
-    WITH noted AS (
-        INSERT INTO audit (action, kind, id, belongs_to, caller)
-        SELECT 'erased', kind, id, belongs_to, session_user WHERE done
-        RETURNING 1)
-    SELECT count(*) FROM noted
-$$;
-
-COMMENT ON FUNCTION audit_erased IS
-    'Notes that a row has been erased, if that was done; how many that is.';
-
--- Deleted as a client would do it, so that the waiting list gets the place; then for good.
+-- Deletes it as a client does, so that the waiting list gets the place, and then the row.
 CREATE OR REPLACE FUNCTION erase_event_registration(registration_id uuid, occurrence uuid)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -35,9 +20,9 @@ END
 $$;
 
 COMMENT ON FUNCTION erase_event_registration IS
-    'Deletes an event registration for good; false: there is none.';
+    'Removes the row of an event registration; false: there is none.';
 
--- Who registers the user at this moment waits for the lock, and makes a new user then.
+-- A concurrent registration of the user waits for the lock and then creates a new user.
 CREATE OR REPLACE FUNCTION erase_event_user(event_user_id uuid)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -61,22 +46,26 @@ SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
+DECLARE
+    is_erased boolean := coalesce(CASE kind
+        WHEN 'live_registration' THEN cancel_live_registration(id::uuid)
+        WHEN 'group_member' THEN remove_group_member(id::uuid)
+        WHEN 'family' THEN remove_family(id)
+        WHEN 'event_registration' THEN erase_event_registration(id::uuid, belongs_to::uuid)
+        WHEN 'event_user' THEN erase_event_user(id::uuid)
+    END, false);
 BEGIN
-    RETURN audit_erased(
-        CASE kind
-            WHEN 'live_registration' THEN cancel_live_registration(id::uuid)
-            WHEN 'group_member' THEN remove_group_member(id::uuid)
-            WHEN 'family' THEN remove_family(id)
-            WHEN 'event_registration'
-            THEN erase_event_registration(id::uuid, belongs_to::uuid)
-            WHEN 'event_user' THEN erase_event_user(id::uuid)
-        END, kind, id, belongs_to) = 1;
+    IF is_erased THEN
+        INSERT INTO audit (action, kind, id, belongs_to, caller)
+        VALUES ('erased', kind, id, belongs_to, session_user);
+    END IF;
+    RETURN is_erased;
 END
 $$;
 
 COMMENT ON FUNCTION erase_person_row IS
-    'Erases one of the rows that person_rows() returns; false: it is gone, or it is an event '
-    'user who has registrations. For administrators.';
+    'Erases one of the rows that person_rows() returns; false: it no longer exists, or it is an '
+    'event user with registrations. For administrators.';
 
 CREATE OR REPLACE FUNCTION erase_person_answers(person text, row_ids text[])
 RETURNS bigint
@@ -102,8 +91,8 @@ END
 $$;
 
 COMMENT ON FUNCTION erase_person_answers IS
-    'Deletes up to 1000 answers kept under an Idempotency-Key that show the person or one of '
-    'the rows, and returns how many. For administrators.';
+    'Deletes up to 1000 answers stored under an Idempotency-Key that contain the person or one '
+    'of the rows. Returns their number. For administrators.';
 
 CREATE OR REPLACE FUNCTION erase_person_as_caller(person text)
 RETURNS bigint
@@ -132,12 +121,13 @@ END
 $$;
 
 COMMENT ON FUNCTION erase_person_as_caller IS
-    'Puts "erased" in the place of the person in up to 1000 entries of the audit, and returns '
-    'in how many. For administrators.';
+    'Replaces the person by "erased" as the caller of up to 1000 entries of the audit. Returns '
+    'their number. For administrators.';
 
--- With the rights of its caller and without a search_path: otherwise it could not commit.
--- Answers go first, while the rows that they show are known, and again, for those that came
--- meanwhile. So do rows, until none is found; an event user goes after its registrations.
+-- Runs with the rights of its caller and without a search_path setting: otherwise it could not
+-- commit. Answers are erased first, while the ids of the rows in them are known, and again for
+-- answers that were stored meanwhile. Rows are searched until none is found. An event user is
+-- erased after its registrations.
 CREATE OR REPLACE PROCEDURE erase_person(person text, INOUT erased jsonb DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
@@ -147,7 +137,7 @@ DECLARE
         "event_registration": "event_registrations", "event_user": "event_users"}';
     row_ids text[] := ARRAY(SELECT k.id FROM registration.person_rows(person) AS k);
     one record;
-    name text;                  -- of the table that it is in
+    name text;                  -- of its table
     done bigint;
     found_any boolean;
 BEGIN
@@ -179,7 +169,8 @@ BEGIN
         EXIT WHEN NOT found_any;
     END LOOP;
     IF found_any THEN
-        RAISE WARNING 'the person is registered again all the time; call this again';
+        RAISE WARNING 'the person was registered again in each of 10 rounds'
+            USING HINT = 'Call erase_person() again.';
     END IF;
 
     LOOP
@@ -192,7 +183,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE erase_person IS
-    'Erases all that export_person() shows, in many short transactions. Places are given back '
-    'and go to the waiting list. The audit keeps its entries, but for the name of a caller who '
-    'is the person, and has one more for each row. Returns how many rows of each table '
-    'were erased, or in the audit changed. For administrators.';
+    'Erases everything that export_person() returns, in many short transactions. Places are '
+    'returned and given to the waiting list. The audit keeps its entries, with "erased" instead '
+    'of a caller who is the person, and gets an entry for each erased row. Returns the number '
+    'of erased rows by table, and of changed entries of the audit. For administrators.';
