@@ -8,7 +8,6 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     forgotten integer;

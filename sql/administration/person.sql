@@ -2,6 +2,10 @@
 --
 -- How export_person() and erase_person() find the rows of a person: by indexes of names in lower
 -- case, without a lock; person_is() then compares exactly.
+--
+-- These and other functions for administrators have SET enable_seqscan = off, as sessions of
+-- administrators do not have the settings of role registration (see schema/roles.sql): each
+-- row is found by an index.
 
 CREATE OR REPLACE FUNCTION person_is(person text, id text, email text)
 RETURNS boolean
@@ -24,7 +28,6 @@ LANGUAGE plpgsql STABLE
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     name text COLLATE "C" := lower(person COLLATE "C");
@@ -75,9 +78,6 @@ COMMENT ON FUNCTION person_rows IS
 CREATE OR REPLACE FUNCTION person_answers(person text, row_ids text[])
 RETURNS SETOF idempotency_keys
 LANGUAGE plpgsql STABLE
-SET search_path = registration, pg_catalog, pg_temp
-SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     names text[] := array_append(row_ids, left(lower(person COLLATE "C"), 255));

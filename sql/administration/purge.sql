@@ -53,7 +53,6 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     users uuid[];
@@ -87,7 +86,6 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     past uuid;
@@ -142,7 +140,6 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
 SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     past uuid;

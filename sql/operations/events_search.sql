@@ -255,8 +255,6 @@ CREATE OR REPLACE FUNCTION events_find(
     after_texts text[])
 RETURNS TABLE (item integer, outcome text, detail text, body text, row_count integer)
 LANGUAGE plpgsql STABLE
-SET search_path = registration, pg_catalog, pg_temp
-SET jit = off
 SET max_parallel_workers_per_gather = 0
 SET enable_seqscan = off
 SET enable_mergejoin = off

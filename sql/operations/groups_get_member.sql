@@ -5,8 +5,6 @@ RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
-SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     FOR item IN SELECT generate_subscripts(ids, 1) LOOP

@@ -298,7 +298,8 @@ def test_lost_result_does_not_register_twice(caller, proxy, postgres_to_break):
 # --- Settings of the service's role --------------------------------------------------------
 
 OTHER_SETTINGS = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
-                  "default_transaction_isolation": "'repeatable read'", "jit": "on"}
+                  "default_transaction_isolation": "'repeatable read'", "jit": "on",
+                  "enable_seqscan": "on", "plan_cache_mode": "auto"}
 NOT_SERIALIZED = "could not serialize access due to concurrent update"
 
 
@@ -326,7 +327,8 @@ def shown(postgres):
 def test_role_settings_override_database_settings(other_settings):
     assert shown(other_settings) == {
         "statement_timeout": "4s", "idle_in_transaction_session_timeout": "10s",
-        "default_transaction_isolation": "read committed", "jit": "off"}
+        "default_transaction_isolation": "read committed", "jit": "off",
+        "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
     other_settings.install("install.sql")   # an upgrade sets them again
     assert shown(other_settings)["statement_timeout"] == "4s"
 
