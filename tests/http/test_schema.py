@@ -126,7 +126,7 @@ def test_newest_version_is_the_same_in_sources_and_migrations():
 def test_command_installs_upgrades_and_reports_status(empty, next_schema):
     version = newest()
     assert command(empty, "status") == (
-        3, "registration-schema: there is no schema; write: registration-schema install\n")
+        3, "registration-schema: there is no schema; run: registration-schema install\n")
     assert command(empty, "upgrade")[0] == 3
     for _ in range(2):
         assert command(empty, "install") == (0, f"The schema is at version {version}.\n")
@@ -134,7 +134,7 @@ def test_command_installs_upgrades_and_reports_status(empty, next_schema):
         0, f"The schema is at version {version}, up to date.\n")
     assert command(empty, "status", sql=next_schema) == (
         3, f"registration-schema: the schema is at version {version} of {version + 1};"
-           " write: registration-schema upgrade\n")
+           " run: registration-schema upgrade\n")
     assert command(empty, "install", sql=next_schema)[0] == 3
     before = versions(empty)
     for _ in range(2):
@@ -375,7 +375,7 @@ def interrupted_upgrade(empty, tmp_path, expect_log):
 @pytest.mark.parametrize("repeated", ["upgrade", "install"])
 def test_repeated_upgrade_continues_interrupted_one(interrupted_upgrade, repeated):
     status, text = command(interrupted_upgrade, "status")
-    assert (status, "cut off; write: registration-schema upgrade" in text) == (3, True)
+    assert (status, "interrupted; run: registration-schema upgrade" in text) == (3, True)
     assert command(interrupted_upgrade, repeated)[0] == 0
     assert interrupted_upgrade.psql("-c", COUNT_FILLED) == "3"
     assert command(interrupted_upgrade, "status")[0] == 0
