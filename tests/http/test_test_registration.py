@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 
+import documents
 import servers
 
 ROOT = servers.ROOT
@@ -140,3 +141,23 @@ def test_control_uncollected_python_test_is_reported(copy):
     assert sorted(hidden_tests(copy)) == ["samples.py: test_in_a_helper is not collected",
                                           "test_live.py: LiveTests is not collected",
                                           f"test_live.py: {first} is defined twice"]
+
+
+# --- Documents -----------------------------------------------------------------------------
+# SECURITY.md names tests that show what it says; a renamed test would leave a claim unproved.
+
+def missing_tests(root, text):
+    defined = {name for path in (root / "tests").rglob("test_*.py")
+               for name in re.findall(r"(?m)^ *def (test_\w+)", path.read_text())}
+    return sorted(set(re.findall(r"`(test_\w+)`", text)) - defined)
+
+
+@pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_a_document_names_exist(path):
+    assert missing_tests(ROOT, path.read_text()) == []
+
+
+def test_missing_test_in_document_is_noticed():
+    text = (ROOT / "SECURITY.md").read_text()
+    assert "`test_access`" in text
+    assert missing_tests(ROOT, text.replace("test_access", "test_entry")) == ["test_entry"]
