@@ -89,8 +89,7 @@ typedef struct reg_operation_t {
     int key;        /* index of the parameter that requests compete for */
     int alone;      /* not batched, as it takes long */
     int audited;    /* it writes, and has the parameters of audit.h */
-    int later;      /* the number of parameters that later versions have added at the end;
-                       not part of a fingerprint */
+    int later; /* the number of parameters that later versions have added at the end */
     apr_interval_time_t cache_ttl; /* see cache.h; 0: not cached */
     unsigned skipped; /* bit mask of values outside the fingerprint; see idempotency.h */
     const struct reg_operation_t

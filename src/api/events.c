@@ -16,8 +16,8 @@
 #include <apr_strings.h>
 #include <string.h>
 
-static const reg_operation_t events_create =
-    REG_KEYED_OPERATION("events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4, 1);
+static const reg_operation_t events_create = REG_KEYED_OPERATION(
+    "events_create", 10, 1, 1U << 0 | 1U << 3 | 1U << 4 | 1U << 10, 1);
 static const reg_operation_t events_get = {.name = "events_get", .parameters = 3};
 static const reg_operation_t events_update = {.name = "events_update",
                                               .parameters = 6 + REG_AUDIT_PARAMETERS + 2,

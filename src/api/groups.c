@@ -17,7 +17,7 @@
 #include <string.h>
 
 static const reg_operation_t groups_register = REG_KEYED_OPERATION(
-    "groups_register", 16, 3, 1U << 0 | 1U << 2 | 1U << 12 | 1U << 13, 1);
+    "groups_register", 16, 3, 1U << 0 | 1U << 2 | 1U << 12 | 1U << 13 | 1U << 16, 1);
 static const reg_operation_t groups_get_group = {.name = "groups_get_group",
                                                  .parameters = 2};
 static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",

@@ -135,23 +135,31 @@ static const char *format_scope(const reg_request_t *request, const char *key)
                        NULL);
 }
 
-/* The fingerprint of the request: each value preceded by its length. */
+/* The fingerprint of the request: each value preceded by its length. A value of a later
+ * version's parameter has its number too, and is left out if it is NULL: the fingerprint
+ * is then the one that the version without the parameter made. */
 static const char *format_fingerprint(const reg_request_t *request,
                                       const reg_operation_t *operation,
                                       const char *const *values)
 {
     int given = reg_audit_own_parameters(operation);
     apr_array_header_t *parts =
-        apr_array_make(request->pool, given + 1, sizeof(const char *));
+        apr_array_make(request->pool, 2 * given + 1, sizeof(const char *));
 
     APR_ARRAY_PUSH(parts, const char *) = operation->name;
-    for (int i = 0; i < given; i++) {
+    for (int i = 0; i < given + operation->later; i++) {
         const char *value = operation->skipped & 1U << i ? NULL : values[i];
 
-        APR_ARRAY_PUSH(parts, const char *) =
-            value ? apr_psprintf(request->pool, ",%" APR_SIZE_T_FMT ":%s", strlen(value),
-                                 value)
-                  : ",";
+        if (i < given) {
+            APR_ARRAY_PUSH(parts, const char *) = ",";
+        }
+        else if (value) {
+            APR_ARRAY_PUSH(parts, const char *) = apr_psprintf(request->pool, ";%d,", i);
+        }
+        if (value) {
+            APR_ARRAY_PUSH(parts, const char *) = apr_psprintf(
+                request->pool, "%" APR_SIZE_T_FMT ":%s", strlen(value), value);
+        }
     }
     return apr_array_pstrcat(request->pool, parts, '\0');
 }

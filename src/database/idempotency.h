@@ -21,10 +21,11 @@
  * @param left_out bits of the values that are not part of the fingerprint: 1 << n for
  *        the nth. These are generated values, and free JSON, which the database adds to
  *        the fingerprint in a canonical form (sql/operations/idempotent.sql). A
- * password's hash is left out too, so passwords are not compared: storing a fast hash of
- * the password would defeat the slow one.
- * @param of_later the number of parameters that later versions have added: settings of
- *        the mount, not part of the fingerprint.
+ *        password's hash is left out too, so passwords are not compared: storing a fast
+ *        hash of the password would defeat the slow one. Settings of the mount are left
+ *        out as well.
+ * @param of_later the number of parameters that later versions have added; their bits
+ *        follow those of the first `count`.
  */
 #define REG_KEYED_OPERATION(its_name, count, competed_for, left_out, of_later)           \
     {                                                                                    \

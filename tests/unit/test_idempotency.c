@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api_fixture.h"
+#include "idempotency.h"
 #include "utf8.h"
 
 #define ID "11111111-1111-4111-8111-111111111111"
@@ -150,6 +151,32 @@ static void fingerprint_of_other_values_differs(void **state)
     }
 }
 
+/* An operation with one parameter, and two of later versions: a field and a setting. */
+static const reg_operation_t extended = REG_KEYED_OPERATION("extended", 1, 0, 1U << 2, 2);
+
+static void fingerprint_has_value_of_later_parameter(void **state)
+{
+    static const struct {
+        const char *values[3], *fingerprint;
+    } rows[] = {
+        {{"a", NULL, "9"}, "extended,1:a"}, /* as before the parameter was there */
+        {{"a", "", "9"}, "extended,1:a;1,0:"},
+        {{"a", "de", "9"}, "extended,1:a;1,2:de"},
+    };
+    fake_host_t host = {.pool = *state};
+    reg_request_t *request =
+        request_for(&host, REG_API_LIVE, REG_METHOD_POST, "/" ID "/register", "{}");
+    const char *keyed[REG_MAX_PARAMETERS];
+
+    request->idempotency_key = "k";
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        assert_int_equal(
+            reg_idempotency_values(request, &extended, rows[i].values, keyed), 1);
+        assert_text("extended", keyed[1], rows[i].fingerprint);
+        assert_text("extended", keyed[5], "9");
+    }
+}
+
 /* Ids are compared without regard to the case of their digits. */
 static void fingerprint_of_id_in_other_case_is_equal(void **state)
 {
@@ -295,6 +322,7 @@ int main(void)
         POOL_TEST(key_quoted_or_bare_is_read),
         POOL_TEST(key_over_255_characters_is_invalid),
         POOL_TEST(fingerprint_of_other_values_differs),
+        POOL_TEST(fingerprint_has_value_of_later_parameter),
         POOL_TEST(fingerprint_of_id_in_other_case_is_equal),
         POOL_TEST(keyed_operation_gets_values_of_operation),
         POOL_TEST(key_scope_is_caller_organization_and_path),
