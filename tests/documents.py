@@ -31,12 +31,12 @@ Block = collections.namedtuple("Block", "line language word sections text")
 
 
 class Wrong(Exception):
-    """A document and its commands' output differ; the text says how."""
+    """The output of a document's commands differs from the document; the text describes how."""
 
 
 def blocks(text):
-    """The fenced blocks of a document: the number of the first line, the two words of that
-    line, the headings above it, and the text."""
+    """The fenced blocks of a document: number and two words of the first line, headings
+    above it, and text."""
     headings, block = [], None
     for number, line in enumerate(text.splitlines(), 1):
         if block and line == "```":
@@ -93,8 +93,8 @@ def matches(expected, printed):
 
 
 def run(document, section=None, runner="tests/documents.py", shell=None):
-    """Runs the commands of a document in one shell, and gives what they print. The argument
-    `shell` runs a bash script and gives its output."""
+    """Runs the commands of a document in one shell, and returns their output. The argument
+    `shell` runs a bash script and returns its output."""
     found = chosen(document, section, runner)
     script = "".join(f"{block.text}printf '\\n{END_OF_BLOCK}\\n'\n" for block, _ in found)
     printed = (shell or local_shell)(script)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package in an empty Debian: installed, used as its documents say, removed.
+"""Installs the Debian package in a minimal Debian, uses it as documented, and removes it.
 
     python3 tests/package.py DIRECTORY     as root; DIRECTORY holds the package
 
-The empty system is made anew below DIRECTORY, of the release that this machine runs and
-from where this machine gets its packages. Its servers have a network and process ids of
-their own, so that nothing here is in their way, and end with this program.
+The system is created below DIRECTORY, with the release and the package sources of this
+machine. Its servers have their own network and process ids, so they do not conflict with
+those of this machine, and end with this program.
 """
 
 import os
@@ -19,16 +19,16 @@ import time
 import documents
 
 PACKAGE = "libapache2-mod-registration"
-# What somebody who has a web server and a database has.
+# The packages of a machine with a web server and a database.
 STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl,systemd"
 KEY = "etc/apache2/registration-signing.pem"
-# Of the package's own files one without its name, and one of that name that is none of them.
+# A file of the package without its name, and a file with its name that is not in the package.
 LEFT_BEHIND = ("/usr/share/mod_registration/sql/install.sql",
                "/etc/apache2/mods-enabled/registration.load")
 
 
 class Wrong(Exception):
-    """The package does not do what it should; the text says what."""
+    """A check of the package failed; the text describes it."""
 
 
 def check(true, what):
@@ -41,13 +41,13 @@ def step(text):
 
 
 class System:
-    """An installed Debian in a directory."""
+    """A Debian system in a directory."""
 
     def __init__(self, root):
         self.root = root
 
     def run(self, *command, user=None, expect=0):
-        """Runs a command in it and gives what it prints."""
+        """Runs a command in the system and returns its output."""
         become = ["runuser", "-u", user, "--"] if user else []
         result = subprocess.run(
             ["chroot", str(self.root), *become, *command], text=True, timeout=200,
@@ -59,7 +59,7 @@ class System:
         return result.stdout
 
     def bash(self, script):
-        """Runs a script that ends at the first command that fails."""
+        """Runs a script with bash -e."""
         return self.run("bash", "-e", "-o", "pipefail", "-c", script)
 
     def sql(self, statement):
@@ -73,7 +73,7 @@ class System:
         return self.path("var/log/apache2/error.log").read_text()
 
 
-# --- The empty system ----------------------------------------------------------------------
+# --- The minimal system ----------------------------------------------------------------------
 
 def release():
     lines = pathlib.Path("/etc/os-release").read_text().splitlines()
@@ -81,7 +81,7 @@ def release():
 
 
 def sources():
-    """Where this machine gets its packages, as apt's files say."""
+    """The package sources in apt's files of this machine."""
     return sorted(str(path) for directory in ("/etc/apt", "/etc/apt/sources.list.d")
                   for path in pathlib.Path(directory).glob("*")
                   if path.suffix == ".sources" or path.suffix == ".list")
@@ -92,24 +92,24 @@ def make_system(root):
                     "--dpkgopt=force-unsafe-io", f"--include={STOCK}",
                     release(), str(root), *sources()],
                    check=True, stdin=subprocess.DEVNULL, timeout=240)
-    # Installing starts no server: the network is still this machine's.
+    # Installation starts no server, because the network is still that of this machine.
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    # There is no systemd: systemctl enables and disables units, and starts none.
+    # systemd does not run: systemctl enables and disables units only.
     (root / "etc/sudoers.d/offline").write_text("Defaults env_keep += SYSTEMD_OFFLINE\n")
     return System(root)
 
 
 def mount(root):
-    """In a mount namespace of this program's own."""
+    """Mounts the file systems in this program's own mount namespace."""
     for name in ("dev", "proc"):
         (root / name).mkdir(exist_ok=True)
     subprocess.run(["mount", "--rbind", "/dev", str(root / "dev")], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
 
 
-# --- What an administrator does ------------------------------------------------------------
+# --- The work of an administrator ------------------------------------------------------------
 
 def install(system, package):
     system.path("build").mkdir()
@@ -124,7 +124,7 @@ def install(system, package):
 
 
 def limit_rates(system):
-    """As the head of rate-limit.conf says; Apache's configuration is good all the time."""
+    """Follows the comment of rate-limit.conf; Apache's configuration is valid after each step."""
     text = system.path("usr/share/mod_registration/rate-limit.conf").read_text()
     text = text.partition("# Not reload")[0]
     commands = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
@@ -137,7 +137,7 @@ def limit_rates(system):
 
 
 def check_units(system):
-    """The units for systemd; what is wrong in one may be a warning only."""
+    """Checks the units for systemd; a fault may be a warning only."""
     names = [f"/usr/share/mod_registration/registration-{name}.{kind}"
              for name in ("keys", "maintain") for kind in ("service", "timer")]
     said = system.run("systemd-analyze", "verify", *names)
@@ -201,7 +201,7 @@ def as_printed(system, section):
 
 
 def operate(system):
-    """What docs/operating.md says, from the installation to the upgrade."""
+    """Runs docs/operating.md, from the installation to the upgrade."""
     for section in ("Install", "Configure", "Maintain", "Audit"):
         as_printed(system, section)
     check(system.path("usr/share/mod_registration/registration-alerts.yml").exists(),
@@ -217,7 +217,7 @@ def operate(system):
     check(system.sql("SELECT id FROM registration.event_registrations ORDER BY id") == before,
           "other registrations were restored")
 
-    # Installing a package restarts httpd here, as it does on a machine.
+    # Installation of a package restarts httpd here, as on a real machine.
     system.path("usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 0\n")
     make_newer(system)
     as_printed(system, "Upgrade")
@@ -229,7 +229,7 @@ def operate(system):
 
 
 def make_newer(system):
-    """A package of the next version, as the upgrade takes it."""
+    """Builds a package of the next version for the upgrade."""
     [package] = system.path("build").glob("*.deb")
     unpacked = system.path("build/newer")
     subprocess.run(["dpkg-deb", "-R", str(package), str(unpacked)], check=True)
@@ -242,7 +242,7 @@ def make_newer(system):
 
 
 def left_of(system, files):
-    """What is there of a package's files that no other package has, and all of its name."""
+    """Finds files of the package that belong to no other package, and all files with its name."""
     left = [name for name in files if name != "/." and system.path(name).exists()
             and not subprocess.run(["chroot", str(system.root), "dpkg", "-S", name],
                                    stdout=subprocess.DEVNULL,
@@ -272,7 +272,7 @@ def remove(system):
 
 
 def inside(root):
-    """With a network and process ids of this program's own."""
+    """The part that runs in its own network and process ids."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     mount(root)
     use(System(root))
@@ -304,8 +304,8 @@ def main(directory):
 
 
 def alone(namespaces, *arguments):
-    """Runs this program in namespaces of its own, for at most five minutes. Where it has
-    process ids of its own, the shell is the first of them, which has to wait for orphans."""
+    """Runs this program in its own namespaces, for at most five minutes. With its own process
+    ids the first process is the shell, which has to wait for orphans."""
     subprocess.run(["unshare", *namespaces, "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-B", __file__,
                     *map(str, arguments)], check=True, timeout=300)
 
