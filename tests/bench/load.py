@@ -24,7 +24,7 @@ PLACES = {"{unique}": "00000000-0000-4000-8000-000000000000", "{next}": "0000000
 
 
 class Wrong(Exception):
-    """A run did not do what it measures; the text says why."""
+    """The run is invalid; the text describes why."""
 
 
 @dataclasses.dataclass(frozen=True)

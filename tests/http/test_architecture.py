@@ -177,8 +177,8 @@ def test_include_compiles_in_allowed_layers_only(copy, layer, include, compiles)
 # all tests.
 
 def operations(description, matrix, growth):
-    """The routes of the registration APIs that are missing somewhere, and what is described
-    and is no route."""
+    """Routes of the registration APIs that are missing somewhere, and described operations
+    that are not routes."""
     described = {(one.method, re.sub(r"\{\w+\}", "{}", one.path)): one.id
                  for one in description.values()}
     mounts = {api: mount for mount, api, _, _ in test_rights.mounts(test_rights.EXAMPLE)}

@@ -93,7 +93,7 @@ def test_request_without_free_connection_in_time_is_503(start_httpd, postgres_to
 # --- Calls that exceed the deadline --------------------------------------------------------
 
 def seconds_after_deadline(start_httpd, postgres, module):
-    """Makes a call exceed its deadline; for how long PostgreSQL goes on with it."""
+    """Makes a call exceed its deadline; returns how long PostgreSQL continues to execute it."""
     site = CHILD + MOUNTS + database(postgres.dsn(), options="-c statement_timeout=0")
     one = Caller(start_httpd(site, modules=MODULES, registration=module))
     session, other = postgres.live_session(), postgres.live_session()

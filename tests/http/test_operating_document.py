@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/operating.md is true: its numbers of connections, its metrics and alerts, its directives.
+"""docs/operating.md is correct: its numbers of connections, its metrics and alerts, its directives.
 Its commands are run by tests/package.py and by the tests that it names. docs/troubleshooting.md
 has a section for every status.
 
-The guards are for a table that goes stale with a metric, an alert, a default or a status that
-changes.
+The guards find a table that has become wrong because a metric, an alert, a default or a status
+changed.
 """
 
 import concurrent.futures

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second httpd as a proxy that serves the APIs below a prefix, as docs/operating.md says: each
-URL of an answer leads through the proxy to what it names."""
+"""A second httpd is a proxy that serves the APIs below a prefix, as in docs/operating.md: each
+URL in an answer works through the proxy."""
 
 import json
 import re

@@ -104,7 +104,7 @@ def test_matrix_covers_each_mount_and_route():
 # --- The callers ---------------------------------------------------------------------------
 
 class Caller(types.SimpleNamespace):
-    """An Authorization header, and what is true of the caller: `known`, `scopes`, `org`, and
+    """An Authorization header, and the attributes of the caller: `known`, `scopes`, `org`, and
     whether the token is `meant` for this service."""
 
     def __str__(self):
