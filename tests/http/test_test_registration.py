@@ -157,7 +157,7 @@ def test_tests_that_a_document_names_exist(path):
     assert missing_tests(ROOT, path.read_text()) == []
 
 
-def test_missing_test_in_document_is_noticed():
+def test_control_missing_test_in_document_is_reported():
     text = (ROOT / "SECURITY.md").read_text()
     assert "`test_access`" in text
     assert missing_tests(ROOT, text.replace("test_access", "test_entry")) == ["test_entry"]

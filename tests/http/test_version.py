@@ -55,7 +55,7 @@ def test_version_is_the_same_in_every_file():
     ("debian/changelog", r"(?<=\()\d", "9", "debian/changelog: another version"),
     ("debian/changelog", r"20\d\d", "2001", "debian/changelog: another date than in CHANGES.md"),
     ("src/api/openapi.json", r'(?<="version": ")\d', "9", "openapi.json: another version")])
-def test_other_version_in_one_file_is_noticed(tmp_path, name, pattern, other, what):
+def test_control_other_version_in_one_file_is_reported(tmp_path, name, pattern, other, what):
     for file in FILES:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(servers.ROOT / file, tmp_path / file)
