@@ -3,13 +3,13 @@
 #   make              build/mod_registration.so
 #   make demo         everything, from missing packages to a running server; PORT=8443
 #   make demo-stop    stop what make demo started
-#   make explorer     fetch what the demo shows the APIs with in a browser
-#   make check        every test
-#   make check-clients    clients made of the description of the APIs by four generators
-#   make check-schemathesis   requests made of it, for two minutes
+#   make explorer     fetch Swagger UI, in which the demo shows the APIs
+#   make check        unit, thread, fuzz corpus, source and HTTP tests
+#   make check-clients    clients that four generators make of openapi.json
+#   make check-schemathesis   requests that schemathesis makes of it, for two minutes
 #   make check-valgrind   the unit tests and some HTTP tests under valgrind
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
-#   make fuzz         look for inputs that break what must hold of any; SECONDS=60 a target
+#   make fuzz         search for inputs that break a rule; SECONDS=60 for each target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration and SQL into this machine's Apache;
 #                     then: a2enmod dbd registration
@@ -17,9 +17,9 @@
 #   make check-package    the package in an empty Debian: installed, used, purged (as root)
 #   make clean        remove build/; stops the demo first
 #   make lint         clang-tidy, cppcheck and gcc's analyzer
-#   make format-check   is the code formatted as .clang-format says?
-#   make packages     install the Debian packages that are missing; build-packages: only
-#                     those that building and running it takes
+#   make format-check   fails when the code is not formatted as .clang-format says
+#   make packages     install the missing Debian packages; build-packages: only the
+#                     packages for building and running
 #
 # CC=clang another compiler, BUILD=dir another directory, WERROR=1 warnings are errors,
 # SANITIZE=address,undefined a module (and unit tests) under sanitizers.
@@ -32,7 +32,7 @@ WERROR   =
 
 .DEFAULT_GOAL := all
 
-# What other programs must tell is asked when first needed and then kept, so that
+# Paths that apxs and pkg-config know are queried when first needed, so that
 # `make packages` works before those programs are there.
 ask = $(eval $(1) := $$(shell $(2)))$($(1))
 HTTPD_INCLUDE = $(call ask,HTTPD_INCLUDE,apxs -q INCLUDEDIR)
@@ -64,7 +64,7 @@ includes = $(if $(filter src/%,$(1)),-Isrc $(APR) $(LAYERED),$(INCLUDES))
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
            -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 HARDENING = $(if $(SANITIZE),,-fstack-protector-strong -D_FORTIFY_SOURCE=2)
-# What UBSan finds ends the program, as what the others find does by itself.
+# A finding of UBSan ends the program, as one of the other sanitizers does.
 SANITIZER = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
                 $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
 export ASAN_OPTIONS = detect_stack_use_after_return=1
@@ -78,7 +78,7 @@ SOURCES = mod_registration.c $(wildcard src/*.c src/*/*.c)
 OBJECTS = $(SOURCES:%.c=$(BUILD)/obj/%.o)
 MODULE  = $(BUILD)/mod_registration.so
 
-# The unit tests link the module's own objects, all but those that need httpd itself.
+# The unit tests link the module's own objects, except those of src/httpd.
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd/%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
@@ -103,14 +103,14 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PLAIN_OBJECTS)
 	@echo '$(CC) $@'
 	@$(LINK) -o $@ $^ -lcmocka -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
 
-# A fuzz target is one file as well, over the same objects; see fuzz, below.
+# A fuzz target is one file, linked with the same objects; see fuzz, below.
 FUZZ_TARGETS = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 
 $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
 	@echo '$(CC) $@'
 	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
 
-# The description of the APIs becomes part of the module.
+# These two files are compiled into the module.
 $(BUILD)/obj/src/api/openapi.o: src/api/openapi.json
 $(BUILD)/obj/src/api/monitoring.o: src/api/status.html
 
@@ -123,8 +123,7 @@ demo:
 	@$(MAKE) --no-print-directory explorer || echo 'The demo goes on without its explorer.'
 	@$(PYTHON) -B tests/demo.py start --module $(MODULE) --port $(PORT)
 
-# What the demo's explorer shows the APIs with: Swagger UI, one version of it, known by its
-# hash. npm is asked for it only once.
+# Swagger UI, one version, checked by its hash. npm downloads it once.
 SWAGGER_UI        = swagger-ui-dist-5.35.0
 SWAGGER_UI_SHA512 = U06rpMtW9V3XPGOBeamTUSr0Z09jMX4IJuANpE/EZbAhw0G8CgwrzU4YmXkn/h0wCDNsXdGarTNNHC3sU8yVUQ==
 explorer: build/explorer/$(SWAGGER_UI)
@@ -147,16 +146,16 @@ check:
 	@$(MAKE) --no-print-directory check-fuzz
 	@$(MAKE) --no-print-directory check-http
 
-# Each unit test is a program; one that needs PostgreSQL finds it in REGISTRATION_DSN.
+# Each unit test is a program; REGISTRATION_DSN names its PostgreSQL.
 check-unit: $(UNIT_TESTS) $(MODULE)
 	@sh tests/unit/exports.sh $(MODULE)
 	$(if $(UNIT_TESTS),$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'for test; do $$test || failed=1; done; exit $$failed' sh $(UNIT_TESTS))
 
-# The unit tests under valgrind, and a real httpd while each API is called in many ways.
-# Whatever is found is printed and fails; what is not ours is in tests/valgrind.supp. Two take
-# too long so: one measures time, the other makes every allocation fail in turn, which
-# AddressSanitizer looks on at.
+# The unit tests and a real httpd under valgrind. Each finding is printed and fails the run;
+# tests/valgrind.supp lists the findings in other projects' code. Two programs take too long
+# under valgrind: one measures time, the other makes every allocation fail in turn, which
+# AddressSanitizer covers.
 export VALGRIND_OPTS = --quiet --num-callers=25 --keep-debuginfo=yes --leak-check=full \
     --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
     --error-exitcode=99 --suppressions=$(CURDIR)/tests/valgrind.supp
@@ -177,8 +176,8 @@ check-threads:
 	$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'for test; do $$test || exit; done' sh $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)
 
-# What the fuzzers have found to reach new code, once; `make fuzz` looks for more. And that
-# it fails where something is wrong, which is built for that in copies.
+# Runs each input of the corpus once; `make fuzz` searches for more. The controls build copies
+# with a fault, which the corpus must find.
 FUZZ = $(BUILD)/fuzz
 SECONDS = 60
 fuzz-targets:
@@ -205,23 +204,23 @@ fuzz: fuzz-targets
 	        $(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target || exit; \
 	done
 
-# Programs that Debian 12 has not, wherever the module is built: each in a directory of its own,
-# with all that it needs, every file of one version and known by its hash.
+# Python programs that Debian 12 does not have: each in a directory of its own, with its
+# dependencies, every file pinned by its hash.
 build/venv-%/installed: tests/requirements-%.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-# Clients that four generators make of the description of the APIs, called. Debian 12's Go is
-# older than oapi-codegen takes: the one used is in tests/requirements-clients.txt too.
+# Calls the clients that four generators make of openapi.json. Debian 12's Go is too old for
+# oapi-codegen: tests/requirements-clients.txt has a newer one.
 check-clients: $(MODULE) build/venv-clients/installed build/clients-npm/installed
 	@command -v java >/dev/null || \
 	    $(MAKE) --no-print-directory packages PACKAGES=default-jre-headless
 	REGISTRATION_MODULE=$(abspath $(MODULE)) $(PYTHON) -B -m pytest -c tests/pytest.ini \
 	    -n $(WORKERS) --dist load tests/clients $(PYTEST)
 
-# Requests made of it, for so long, and of which seed.
+# The time for which schemathesis makes requests, and its seed.
 SCHEMATHESIS_SECONDS = 120
 SEED = 1
 check-schemathesis: $(MODULE) build/venv-schemathesis/installed
@@ -236,8 +235,8 @@ build/clients-npm/installed: tests/clients/openapi_typescript/package-lock.json
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
-# Each worker has servers of its own, and goes through one file after the other. All have to
-# find the tests in the same order.
+# Each worker has its own servers and runs one file after the other. All workers have to collect
+# the tests in the same order.
 HTTP_TESTS = tests/http
 WORKERS   ?= 2
 check-http: $(MODULE) build/venv-openapi/installed explorer
@@ -260,7 +259,7 @@ bench:
 	    --empty-module $(EMPTY_MODULE) --directory $(BUILD)/bench \
 	    --json $(BUILD)/bench.json $(BENCH)
 
-# The configuration of a module already installed here is the administrator's own: kept.
+# An installed registration.conf is the administrator's: it is not overwritten.
 install: $(MODULE)
 	install -D -m 644 $(MODULE) $(DESTDIR)$(LIBEXECDIR)/mod_registration.so
 	install -D -m 644 conf/registration.load $(DESTDIR)$(CONFDIR)/registration.load
@@ -282,7 +281,7 @@ install: $(MODULE)
 	install -D -m 644 sql/registration-schema.1 \
 	    $(DESTDIR)/usr/share/man/man1/registration-schema.1
 
-# In a copy: what dpkg-buildpackage leaves behind is not to be in the source.
+# Built in a copy, as dpkg-buildpackage leaves files behind in the source.
 DEB = $(BUILD)/deb
 deb:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEB_PACKAGES)'
@@ -320,7 +319,7 @@ lint:
 	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $$(nproc) -I{} \
 	    gcc -std=gnu11 $(INCLUDES) -O2 -fanalyzer -Werror -c -o /dev/null {}
 
-# What building and running the module takes; the demo besides; the tests besides.
+# The Debian packages for building and running the module; for the demo; for the tests.
 BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-dev \
     libaprutil1-dev libaprutil1-dbd-pgsql libjansson-dev libpq-dev postgresql \
     postgresql-client libapache2-mod-oauth2
@@ -331,7 +330,7 @@ TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytes
     libapache2-mod-security2 libcmocka-dev clang libclang-rt-dev clang-format clang-tidy \
     cppcheck valgrind python3-jsonschema python3-venv python3-selenium chromium \
     chromium-driver fonts-dejavu-core prometheus
-# What making the Debian package takes, and what testing it takes.
+# The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
 PACKAGES = $(TEST_PACKAGES)
