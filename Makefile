@@ -329,7 +329,7 @@ TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytes
     python3-pytest-xdist libapache2-mod-auth-openidc libapache2-mod-qos \
     libapache2-mod-security2 libcmocka-dev clang libclang-rt-dev clang-format clang-tidy \
     cppcheck valgrind python3-jsonschema python3-venv python3-selenium chromium \
-    chromium-driver fonts-dejavu-core prometheus
+    chromium-driver fonts-dejavu-core prometheus gdb procps
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
