@@ -218,7 +218,7 @@ def test_unknown_numbers_are_not_zero(one, postgres_to_break, browser):
              "the outage was not shown")
     values = cards(page)
     assert values["Database errors"] == values["Failures (5xx)/s"] == "–"
-    assert shown(page, ".columns p") == ["Not known while the database does not answer."] * 2
+    assert shown(page, ".columns p") == ["No data while the database does not answer."] * 2
     assert stale(page) == BUSIEST
     page.screenshot("status-first-outage")
     narrow(page)
@@ -226,7 +226,7 @@ def test_unknown_numbers_are_not_zero(one, postgres_to_break, browser):
     postgres_to_break.start()
     wait_for(page, lambda: shown(page, "#state.good") == ["Database answers"], "still red")
     assert stale(page) == set()
-    assert "Not known" not in " ".join(shown(page, ".columns p"))
+    assert "No data" not in " ".join(shown(page, ".columns p"))
 
 
 def test_control_number_instead_of_unknown_is_detected(
