@@ -82,8 +82,8 @@ MODULE  = $(BUILD)/mod_registration.so
 PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd/%.o,$(OBJECTS))
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-valgrind \
-        check-http check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
+.PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-sources \
+        check-valgrind check-http check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
         lint format format-check packages build-packages
 
 all: $(MODULE)
@@ -144,6 +144,7 @@ check:
 	@$(MAKE) --no-print-directory check-unit
 	@$(MAKE) --no-print-directory check-threads
 	@$(MAKE) --no-print-directory check-fuzz
+	@$(MAKE) --no-print-directory check-sources
 	@$(MAKE) --no-print-directory check-http
 
 # Each unit test is a program; REGISTRATION_DSN names its PostgreSQL.
@@ -234,6 +235,11 @@ build/clients-npm/installed: tests/clients/openapi_typescript/package-lock.json
 	cp $(<D)/package.json $< $(@D)
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
+
+# Guards of sources and documents; one follows a request through a traced copy of the module.
+check-sources: $(MODULE) build/venv-openapi/installed
+	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
+	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile tests/sources $(PYTEST)
 
 # Each worker has its own servers and runs one file after the other. All workers have to collect
 # the tests in the same order.

@@ -63,7 +63,7 @@ WITHOUT_SHARED_DATA = {"test_connection", "test_retry_conflicts"}
 
 
 def programs_not_run(root):
-    plan = subprocess.run(["make", "-n", "check-unit"], cwd=root, text=True, check=True,
+    plan = subprocess.run(["make", "--no-print-directory", "-n", "check-unit"], cwd=root, text=True, check=True,
                           env=servers.environment(MAKEFLAGS=""), stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE).stdout
     run = set(re.findall(r" \S+/unit/(test_\w+)(?= |$)", plan.splitlines()[-1]))
