@@ -359,6 +359,8 @@ BEGIN
         IF with_trashed[n] THEN
             parts := parts || (condition || ' AND r.deleted_at IS NOT NULL');
         END IF;
+        -- The count chooses the plan, so each part of a whole list counts again; it ends at
+        -- most_counted.
         EXECUTE format('SELECT count(*) FROM (%s LIMIT %s) AS counted',
                        (SELECT string_agg(format('SELECT FROM %s WHERE %s AND %s',
                                                  source, scope, part), ' UNION ALL ')

@@ -126,7 +126,9 @@ static const char *blank_numbers(apr_pool_t *pool, char *text, apr_size_t *longe
  * never shrinks, so the long number makes it large enough for every string that follows.
  * If the buffer cannot grow for the number, the number is not 1, or an assertion of
  * jansson's ends the process; only a jansson built without assertions (Debian's has them)
- * could still read a wrong text.
+ * could still read a wrong text. An allocator that ends the process, for
+ * json_set_alloc_funcs(), would be shorter, but it would serve the other modules of the
+ * process too, and be called after a restart of httpd has unloaded this module.
  */
 static const char *wrap_after_number(apr_pool_t *pool, const char *text,
                                      apr_size_t longest)
