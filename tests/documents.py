@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = [path for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
              if path.name != "CHANGES.md"]
 NOT_RUN = "(#|--) Not run by CI: ."
+MOST_SECONDS = "900"   # of the commands of a document
 END_OF_BLOCK = "--- end of a block"
 # The variable with the name of a file that takes a line for each block that is run.
 RECORD = "DOCUMENTS_RECORD"
@@ -105,8 +106,9 @@ def run(document, section=None, runner="tests/documents.py", shell=None):
 
 
 def local_shell(script):
-    result = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=ROOT, text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    result = subprocess.run(["timeout", MOST_SECONDS, "bash", "-e", "-o", "pipefail", "-c", script],
+                            cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE)
     if result.returncode:
         raise Wrong(f"{result.stdout}\nA command failed: exit status {result.returncode}")
     return result.stdout
