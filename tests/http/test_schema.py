@@ -429,6 +429,7 @@ class Traffic:
         self.client, self.session, self.occurrence = client, session, occurrence
         self.statuses = []
         self.stopped = False
+        self.runs = []
 
     def run(self):
         while not self.stopped:
@@ -444,19 +445,27 @@ class Traffic:
     @contextlib.contextmanager
     def running(self, threads=6):
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            runs = [pool.submit(self.run) for _ in range(threads)]
+            self.runs = [pool.submit(self.run) for _ in range(threads)]
             try:
                 self.wait_for_more()
                 yield
                 self.wait_for_more()
             finally:
                 self.stopped = True
-            for run in runs:
+            self.raise_failures()
+
+    def raise_failures(self):
+        for run in self.runs:
+            if self.stopped or run.done():
                 run.result()
 
     def wait_for_more(self, count=100):
         count += len(self.statuses)
-        servers.wait_until(lambda: len(self.statuses) >= count, 60, "too few requests")
+
+        def has_more():
+            self.raise_failures()
+            return len(self.statuses) >= count
+        servers.wait_until(has_more, 60, "too few requests")
 
 
 class TestUpgradeUnderLoad(OnScratch):
