@@ -29,8 +29,8 @@ static void check_in(reg_batch_t *batch)
     }
 }
 
-/* The time after which a call for several requests is cancelled: a quarter of what is
- * left, so that its requests and the queued ones can still be retried. */
+/* The time after which a call for several requests is cancelled: a quarter of the
+ * remaining time, so that its requests and the queued ones can still be retried. */
 static apr_interval_time_t shared_limit(apr_time_t start_by)
 {
     return MAX((start_by - apr_time_now()) / 4, MIN_SHARED_LIMIT);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Database connections: their limit, how long a request holds one, and who waits for it."""
+"""Database connections: their limit, how long a request holds one, and the requests that wait for one."""
 
 import socket
 import time

@@ -2,7 +2,7 @@
 """Guards of the sources: files and layers are as docs/architecture.md describes, and every
 operation is described and in the tests that each operation has to pass.
 
-Each guard is a function that returns what is wrong, and is called for the sources as they are
+Each guard is a function that returns the violations, and is called for the sources as they are
 and for a copy in which the rule is broken.
 """
 

@@ -47,7 +47,7 @@ def members(header, struct):
 
 
 def faults(config, header, sources):
-    """What is missing: members that are not unset, not merged or have no default."""
+    """Incomplete members: members that are not unset, not merged or have no default."""
     for kind in ("dir", "server"):
         create = body(config, f"void *reg_{kind}_conf_create(")
         merge = body(config, f"void *reg_{kind}_conf_merge(")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guards of the tests: every test is run.
 
-Each guard is a function that returns what is wrong, and is called for the tests as they are and
+Each guard is a function that returns the violations, and is called for the tests as they are and
 for a copy in which the rule is broken.
 """
 
@@ -63,8 +63,8 @@ WITHOUT_SHARED_DATA = {"test_connection", "test_retry_conflicts"}
 
 
 def programs_not_run(root):
-    plan = subprocess.run(["make", "--no-print-directory", "-n", "check-unit"], cwd=root, text=True, check=True,
-                          env=servers.environment(MAKEFLAGS=""), stdin=subprocess.DEVNULL,
+    plan = subprocess.run(["make", "--no-print-directory", "-n", "check-unit"], cwd=root,
+                          text=True, check=True, env=servers.environment(MAKEFLAGS=""), stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE).stdout
     run = set(re.findall(r" \S+/unit/(test_\w+)(?= |$)", plan.splitlines()[-1]))
     under_sanitizer = set(re.search(r"(?m)^THREAD_TESTS = ((?:.*\\\n)*.*)$",

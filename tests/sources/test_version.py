@@ -20,7 +20,7 @@ KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def differences(root):
-    """What is wrong in these files."""
+    """The disagreements of these files."""
     version, changes, changelog, description = ((root / name).read_text() for name in FILES)
     version = version.removesuffix("\n")
     wrong = [] if re.fullmatch(r"\d+\.\d+\.\d+", version) else ["VERSION is no version"]
