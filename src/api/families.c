@@ -165,7 +165,7 @@ static void remove_duplicates(reg_request_t *request, apr_array_header_t *ids)
 {
     apr_size_t count = (apr_size_t)ids->nelts;
     const char **id = (const char **)ids->elts;
-    const char ***sorted = apr_palloc(request->pool, count * sizeof(*sorted) + 1);
+    const char ***sorted = apr_palloc(request->pool, (count + 1) * sizeof(*sorted));
     const char *last = NULL;
 
     for (apr_size_t i = 0; i < count; i++) {

@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 
@@ -89,16 +88,6 @@ def plain(site):
     return site
 
 
-def with_openidc(site, certificate):
-    """The example site with mod_auth_openidc instead of mod_oauth2."""
-    site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
-    site = site.replace("AuthType oauth2\n",
-                        "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
-    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
-    return (f'OIDCOAuthVerifyCertFiles "registration#{certificate}"\n'
-            f"OIDCOAuthRemoteUserClaim sub\n{site}")
-
-
 class Stage:
     """A PostgreSQL, and an httpd for each run."""
 
@@ -116,9 +105,7 @@ class Stage:
         self.certificates = servers.Certificates(self.directory / "tls")
         self.issuer = servers.TokenIssuer(self.directory / "token.key")
         self.token_certificate = self.directory / "token.pem"
-        subprocess.run(["openssl", "req", "-x509", "-key", self.directory / "token.key",
-                        "-subj", "/CN=tokens", "-days", "2",
-                        "-out", self.token_certificate], check=True)
+        self.issuer.write_certificate(self.token_certificate)
         self.postgres = BenchPostgres(self.directory / "postgresql")
 
     def __enter__(self):
@@ -157,7 +144,7 @@ class Stage:
         if not token_module:
             site = plain(site)
         elif token_module == "auth_openidc":
-            site = with_openidc(site, self.token_certificate)
+            site = servers.with_openidc(site, self.token_certificate)
         lines = "\n".join((*directives, *self.directives))
         event = EVENT.format(children=children, threads=80 // children,
                              empty=self.empty_module)

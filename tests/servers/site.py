@@ -50,6 +50,15 @@ class Certificates:
                        check=True, stderr=subprocess.DEVNULL)
 
 
+def token_claims(sub, seconds=3600, **claims):
+    """Claims valid for that long, with the issuer and audience of the example site; a claim
+    given as None is omitted. mod_oauth2 4.2 logs a warning for each token without nbf."""
+    now = int(time.time())
+    claims = {"sub": sub, "iat": now, "nbf": now, "exp": now + seconds, **OF_THE_EXAMPLE,
+              **claims}
+    return {name: value for name, value in claims.items() if value is not None}
+
+
 class TokenIssuer:
     """Signs bearer tokens with an RSA key, stored in a file if one is named."""
 
@@ -63,11 +72,19 @@ class TokenIssuer:
             return
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         if path:
-            pem = self.key.private_bytes(serialization.Encoding.PEM,
-                                         serialization.PrivateFormat.PKCS8,
-                                         serialization.NoEncryption())
             with open(path, "wb", opener=private) as file:
-                file.write(pem)
+                file.write(self.pem())
+
+    def pem(self):
+        from cryptography.hazmat.primitives import serialization
+        return self.key.private_bytes(serialization.Encoding.PEM,
+                                      serialization.PrivateFormat.PKCS8,
+                                      serialization.NoEncryption())
+
+    def write_certificate(self, path):
+        """Writes a certificate of the public key."""
+        subprocess.run(["openssl", "req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=tokens",
+                        "-days", "2", "-out", str(path)], input=self.pem(), check=True)
 
     def jwk(self):
         """The public key, as JSON on one line."""
@@ -81,14 +98,10 @@ class TokenIssuer:
                           separators=(",", ":"))
 
     def token(self, sub, seconds=3600, **claims):
-        """A token valid for that long, with the issuer and audience of the example site; a
-        claim given as None is omitted."""
+        """A signed token with these claims, see token_claims()."""
         import jwt
-        now = int(time.time())
-        claims = {"sub": sub, "iat": now, "exp": now + seconds, **OF_THE_EXAMPLE, **claims}
-        return jwt.encode({name: value for name, value in claims.items()
-                           if value is not None},
-                          self.key, algorithm="RS256", headers={"kid": self.kid})
+        return jwt.encode(token_claims(sub, seconds, **claims), self.key, algorithm="RS256",
+                          headers={"kid": self.kid})
 
 
 # A second mount of the events API, beside those of example-site.conf, limited to the token's
@@ -150,6 +163,17 @@ def example_site(port, certificates, issuer, postgres):
     batch_size = os.environ.get("REGISTRATION_BATCH_SIZE")   # 1: no batching
     batching = f"    RegistrationBatchSize {batch_size}\n" if batch_size else ""
     return site.replace("</VirtualHost>", batching + TENANT_MOUNT + "</VirtualHost>")
+
+
+def with_openidc(site, certificate):
+    """A site with mod_auth_openidc instead of mod_oauth2. The tokens' key is a certificate:
+    OIDCOAuthVerifySharedKeys loses its keys in mod_auth_openidc 2.4.16 to 2.4.19."""
+    site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
+    site = site.replace("AuthType oauth2\n",
+                        "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
+    site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
+    return (f'OIDCOAuthVerifyCertFiles "registration#{certificate}"\n'
+            f"OIDCOAuthRemoteUserClaim sub\n{site}")
 
 
 # Swagger UI as unpacked by `make explorer`, and the files that the explorer's page uses.
