@@ -458,7 +458,7 @@ def test_control_without_time_limits_slow_clients_keep_threads(load, postgres_to
 GROWTH = 1
 
 # One child process with few threads, so that each soon has its share of the memory.
-FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 20\nMaxRequestWorkers 20\n"
+FEW = "ServerLimit 1\nStartServers 1\nThreadsPerChild 32\nMaxRequestWorkers 32\n"
 
 
 def memory(httpd):

@@ -4,6 +4,7 @@
 No confirmed change is lost, and httpd is not restarted.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -80,7 +81,8 @@ class Pair:
     def kill_primary(self):
         """Kills all processes, as in a power failure."""
         for pid in self.primary.processes():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):   # The process has ended.
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ def lose_result(t, proxy, pool, send, places, meanwhile):
         proxy.change("mute")
         answer = pool.submit(send, t)
     servers.wait_until(lambda: t.sql(WRITTEN[send], t.name), 5, "the call was not sent")
+    assert proxy.lost.wait(5), "the result was not lost"
     if meanwhile:
         t.sql(re.sub(r"%\((\w+)\)s", lambda m: f"'{getattr(t, m[1])}'", meanwhile))
     assert not answer.done()

@@ -263,11 +263,15 @@ class Proxy:
     "hole"      accepts connections and forwards nothing
     "mute"      forwards requests, and closes the connection when an answer arrives
     "refuse"    closes all connections
+
+    `lost` is set when an answer was lost since the last change of the mode: its transaction is
+    visible before the answer arrives here.
     """
 
     def __init__(self, port, address="127.0.0.1", own_port=0):
         self.target = port
         self.mode = "forward"
+        self.lost = threading.Event()
         self.sockets = []
         self.listener = socket.create_server(
             (address, own_port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
@@ -304,6 +308,7 @@ class Proxy:
             while octets := source.recv(65536):
                 self.wait_while_hole()
                 if self.mode == "mute" and answers:
+                    self.lost.set()
                     break
                 sink.sendall(octets)
         self.end(source)
@@ -316,6 +321,7 @@ class Proxy:
         one.close()
 
     def change(self, mode):
+        self.lost.clear()
         self.mode = mode
         if mode == "refuse":
             for one in self.sockets:
