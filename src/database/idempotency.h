@@ -27,6 +27,8 @@
  * @param of_later the number of parameters that later versions have added; their bits
  *        follow those of the first `count`.
  */
+/* Not formatted: clang-format 14 and 19 disagree. */
+// clang-format off
 #define REG_KEYED_OPERATION(its_name, count, competed_for, left_out, of_later)           \
     {                                                                                    \
         .name = (its_name), .parameters = (count) + REG_AUDIT_PARAMETERS + (of_later),   \
@@ -40,6 +42,7 @@
             .later = (of_later)                                                          \
         }                                                                                \
     }
+// clang-format on
 
 /**
  * Makes the values of operation->keyed from the values of an operation.

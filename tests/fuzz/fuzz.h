@@ -9,6 +9,10 @@
  * objects.
  */
 
+/* timegm() takes every year on 32 bit too. */
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
+
 #include "audit.h"
 #include "check.h"
 #include "csv.h"

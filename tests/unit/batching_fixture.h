@@ -154,7 +154,7 @@ static inline client_t *start_client(service_t *service, const reg_operation_t *
 {
     client_t *client = &service->clients[service->count++];
 
-    assert_in_range(service->count, 1, MOST_CLIENTS);
+    assert_interval(service->count, 1, MOST_CLIENTS);
     *client = (client_t){.service = service,
                          .operation = operation,
                          .values = {value, NULL},

@@ -165,8 +165,8 @@ static void requests_of_many_threads_run_exactly_once(void **state)
             assert_int_equal(looping[i].wrong, 0);
         }
         for (int i = 0; i < 2; i++) {
-            assert_in_range(fixtures[i].backend.largest, 1, sizes[s]);
-            assert_in_range(fixtures[i].backend.most_running, 1, 1);
+            assert_interval(fixtures[i].backend.largest, 1, sizes[s]);
+            assert_interval(fixtures[i].backend.most_running, 1, 1);
             assert_int_equal(fixtures[i].backend.misplaced, 0);
         }
     }

@@ -47,7 +47,7 @@ static void leader_preparing_takes_no_request(void **state)
     queue_client(&fixture, LONG_TIMEOUT);
     join_client(&fixture.clients[2]);
     assert_false(fixture.clients[2].was_run);
-    assert_in_range(fixture.clients[2].took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
+    assert_interval(fixture.clients[2].took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
     queue_client(&fixture, LONG_TIMEOUT);
     set_unready(&fixture, 0);
     finish_all_batches(&fixture);
@@ -86,7 +86,7 @@ static void queued_request_at_deadline_leaves(void **state)
             join_client(client); /* while the backend stalls */
             assert_false(client->was_run);
             assert_int_equal(client->request.runs, 0);
-            assert_in_range(client->took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
+            assert_interval(client->took, SHORT_TIMEOUT, LONG_TIMEOUT / 2);
         }
     }
     queue_client(&fixture, LONG_TIMEOUT);
@@ -118,7 +118,7 @@ static void batch_start_by_is_earliest_of_requests(void **state)
     queue_client(&fixture, apr_time_from_sec(20));
     finish_all_batches(&fixture);
     assert_text("batches", fixture.backend.order, "0 12");
-    assert_in_range(fixture.backend.start_by, start + apr_time_from_sec(20),
+    assert_interval(fixture.backend.start_by, start + apr_time_from_sec(20),
                     start + apr_time_from_sec(25));
 }
 
@@ -151,7 +151,7 @@ static void requests_of_stalled_backend_leave_at_deadline(void **state)
     }
     for (int i = 0; i < MOST_CLIENTS; i++) {
         join_client(&fixture.clients[i]);
-        assert_in_range(fixture.clients[i].took, 0, LONG_TIMEOUT / 2);
+        assert_interval(fixture.clients[i].took, 0, LONG_TIMEOUT / 2);
         assert_int_equal(fixture.clients[i].request.runs, fixture.clients[i].was_run);
     }
     assert_int_equal(fixture.backend.most_running, 1);

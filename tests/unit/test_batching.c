@@ -76,11 +76,11 @@ static void request_waiting_for_connection_leaves_at_own_deadline(void **state)
     apr_sleep(apr_time_from_msec(50));
     early = start_client(service, &run_operation, ROW(1), apr_time_from_msec(300));
     await_outcomes(early, 1, REG_UNAVAILABLE);
-    assert_in_range(apr_time_now() - start, 0, SOON / 2);
+    assert_interval(apr_time_now() - start, 0, SOON / 2);
     assert_waiting(late, 3);
     set_exhausted(service, 0);
     await_outcomes(late, 3, REG_UPDATED);
-    assert_in_range(runs(service->database), 1, 2); /* They shared a call. */
+    assert_interval(runs(service->database), 1, 2); /* They shared a call. */
 }
 
 /* The leader's deadline is earlier than the next request's. */
@@ -139,7 +139,7 @@ static void slow_request_in_batch_is_cancelled_and_retried_alone(void **state)
             await_outcomes(&quick[i], 1, REG_UPDATED);
         }
     }
-    assert_in_range(apr_time_now() - start, apr_time_from_sec(1), timeout);
+    assert_interval(apr_time_now() - start, apr_time_from_sec(1), timeout);
     assert_waiting(slow, 1);
     assert_waiting(&quick[3], 1);
     sql(service->observer, "DELETE FROM stalled");
@@ -163,7 +163,7 @@ static void single_calls_over_semaphore_limit_wait(void **state)
     WAIT_FOR(runs(service->database) == 2);
     await_outcomes(start_client(service, &single_run, STALLED, apr_time_from_msec(300)),
                    1, REG_UNAVAILABLE);
-    assert_in_range(apr_time_now() - start, apr_time_from_msec(300) - REG_CALL_TIME,
+    assert_interval(apr_time_now() - start, apr_time_from_msec(300) - REG_CALL_TIME,
                     SOON / 2);
     assert_number("inside", runs(service->database), 2);
     await_outcomes(start_client(service, &run_operation, ROW(1), SOON), 1, REG_UPDATED);

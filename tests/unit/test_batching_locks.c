@@ -103,7 +103,7 @@ static void requests_for_locked_row_without_batching_share_connection(void **sta
     before = runs(service->database);
     sql(service->database->administrator, "COMMIT");
     await_outcomes(locked, 6, REG_UPDATED);
-    assert_in_range(runs(service->database) - before, 5, 50); /* one in progress */
+    assert_interval(runs(service->database) - before, 5, 50); /* one in progress */
     assert_int_equal(value_of(service, 1), 106);
 }
 
@@ -122,7 +122,7 @@ request_with_lock_until_deadline_is_unavailable_and_writes_nothing(void **state)
         start_client(service, &run_operation, ROW(1), timeout);
     }
     await_outcomes(late + 1, 3, REG_UNAVAILABLE);
-    assert_in_range(apr_time_now() - start, 0, SOON / 2);
+    assert_interval(apr_time_now() - start, 0, SOON / 2);
     assert_waiting(late, 1);
 
     /* A call that was cut off at its deadline continues until its lock timeout. */
@@ -174,7 +174,7 @@ static void requests_with_intermittent_locks_run_exactly_once(void **state)
         done += value_of(service, id);
     }
     assert_int_equal(done, 200 * MOST_CLIENTS);
-    assert_in_range(runs(service->database), 1, 200 * MOST_CLIENTS / 2);
+    assert_interval(runs(service->database), 1, 200 * MOST_CLIENTS / 2);
 }
 
 int main(void)

@@ -2,6 +2,10 @@
 
 /* Addresses, numbers, dates, ids, language tags: a value is of the form or it is not. */
 
+/* timegm() takes every year on 32 bit too. */
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
+
 #include "check_fixture.h"
 
 #include <regex.h>
@@ -32,7 +36,7 @@ static void assert_follows(reg_check_t *check, const char *grammar,
         good += follows;
     }
     regfree(&regex);
-    assert_in_range(good, 500, 19500); /* or it would have shown nothing */
+    assert_interval(good, 500, 19500); /* or it would have shown nothing */
 }
 
 static void email_refused_by_browsers_is_invalid(void **state)

@@ -229,8 +229,8 @@ static void call_breaking_every_connection_ends_at_deadline(void **state)
 
     assert_text("batch", run_all(database, apr_time_from_sec(3), scripts),
                 "UNAVAILABLE; UNAVAILABLE; UNAVAILABLE");
-    assert_in_range(runs(database), 3, 20);
-    assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+    assert_interval(runs(database), 3, 20);
+    assert_interval(apr_time_now() - start, 0, PROMPTLY);
 }
 
 static void call_without_connection_waits_only_if_in_doubt(void **state)
@@ -341,7 +341,7 @@ static void call_after_deadline_is_unavailable(void **state)
     apr_time_t start = apr_time_now();
 
     assert_text("past", run(database, -SOON, CREATED), "UNAVAILABLE");
-    assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+    assert_interval(apr_time_now() - start, 0, PROMPTLY);
     assert_text("afterwards", run(database, SOON, CREATED), "created");
 }
 
@@ -388,7 +388,7 @@ static void call_at_deadline_is_disconnected(void **state)
     sql(database->connection.pg, "SET client_connection_check_interval = 100");
     assert_text("late", run(database, TIMEOUT, SLOW), "UNAVAILABLE");
     while (sql_number(database->administrator, alive) > 0) {
-        assert_in_range(apr_time_now() - start, 0, PROMPTLY);
+        assert_interval(apr_time_now() - start, 0, PROMPTLY);
         apr_sleep(apr_time_from_msec(20));
     }
 }

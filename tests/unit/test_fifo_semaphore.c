@@ -91,12 +91,12 @@ static void waiting_thread_at_deadline_is_refused(void **state)
     start_client(&client, semaphore, apr_time_from_msec(200));
     join_clients(&client, 1);
     assert_false(client.entered);
-    assert_in_range(client.took, apr_time_from_msec(200), apr_time_from_sec(5));
+    assert_interval(client.took, apr_time_from_msec(200), apr_time_from_sec(5));
 
     start_client(&client, semaphore, -SHORT_TIME);
     join_clients(&client, 1);
     assert_false(client.entered);
-    assert_in_range(client.took, 0, apr_time_from_sec(5));
+    assert_interval(client.took, 0, apr_time_from_sec(5));
 }
 
 static void waiting_threads_enter_after_leave(void **state)
@@ -113,7 +113,7 @@ static void waiting_threads_enter_after_leave(void **state)
     join_clients(clients, 8);
     for (int i = 0; i < 8; i++) {
         assert_true(clients[i].entered);
-        assert_in_range(clients[i].took, 0, LONG_TIME / 2);
+        assert_interval(clients[i].took, 0, LONG_TIME / 2);
     }
 }
 

@@ -151,7 +151,7 @@ static void request_over_limit_waits_until_deadline(void **state)
     assert_non_null(take_connection(limiter, LONG_TIME, &refusal));
     start = apr_time_now();
     assert_null(take_connection(limiter, 4 * SHORT_TIME, &refusal));
-    assert_in_range(apr_time_now() - start, 4 * SHORT_TIME, LONG_TIME / 2);
+    assert_interval(apr_time_now() - start, 4 * SHORT_TIME, LONG_TIME / 2);
     assert_int_equal(refusal, REG_LIMITER_BUSY);
     assert_null(take_connection(limiter, -SHORT_TIME, &refusal));
     reg_limiter_stop(limiter);
@@ -198,7 +198,7 @@ static void hanging_connect_delays_no_request_beyond_deadline(void **state)
     for (int i = 0; i < 4; i++) {
         assert_null(requests[i].connection);
         assert_int_equal(requests[i].refusal, REG_LIMITER_CONNECTING);
-        assert_in_range(requests[i].took, LONG_ENOUGH, LONG_TIME / 2);
+        assert_interval(requests[i].took, LONG_ENOUGH, LONG_TIME / 2);
     }
     /* The connection that works is still used. */
     start = apr_time_now();
@@ -207,7 +207,7 @@ static void hanging_connect_delays_no_request_beyond_deadline(void **state)
         connection = take_connection(limiter, LONG_TIME, &refusal);
         assert_ptr_equal(connection, &source.made[0]);
     }
-    assert_in_range(apr_time_now() - start, 0, LONG_TIME / 2);
+    assert_interval(apr_time_now() - start, 0, LONG_TIME / 2);
     assert_int_equal(attempts(), 2);
     sem_post(&source.go_on);
     assert_ptr_equal(take_connection(limiter, LONG_TIME, &refusal), &source.made[1]);
@@ -234,7 +234,7 @@ static void failed_connect_opens_breaker_for_a_second(void **state)
     join_requests(requests, 4);
     for (int i = 0; i < 4; i++) {
         assert_null(requests[i].connection);
-        assert_in_range(requests[i].took, 0, LONG_TIME / 2);
+        assert_interval(requests[i].took, 0, LONG_TIME / 2);
     }
     while (apr_time_now() < failed + REG_BREAKER_OPEN_TIME / 2) {
         assert_null(take_connection(limiter, LONG_TIME, &refusal));
@@ -251,7 +251,7 @@ static void failed_connect_opens_breaker_for_a_second(void **state)
     __atomic_store_n(&source.fails, 0, __ATOMIC_SEQ_CST);
     while (!take_connection(limiter, LONG_TIME, &refusal)) {
         assert_int_equal(refusal, REG_LIMITER_OPEN_BREAKER);
-        assert_in_range(apr_time_now() - failed, 0, LONG_TIME);
+        assert_interval(apr_time_now() - failed, 0, LONG_TIME);
         apr_sleep(SHORT_TIME);
     }
     assert_true(apr_time_now() - failed >= REG_BREAKER_OPEN_TIME);
@@ -269,7 +269,7 @@ static void broken_connection_without_request_is_reconnected(void **state)
 
     reg_limiter_leave(limiter, connection, 0);
     while (attempts() < 2) {
-        assert_in_range(apr_time_now() - start, 0, LONG_TIME);
+        assert_interval(apr_time_now() - start, 0, LONG_TIME);
         apr_sleep(apr_time_from_msec(1));
     }
     assert_ptr_equal(take_connection(limiter, LONG_TIME, &refusal), connection);
@@ -283,7 +283,7 @@ static void broken_connection_without_request_is_reconnected(void **state)
     }
     __atomic_store_n(&source.fails, 0, __ATOMIC_SEQ_CST);
     while (!(connection = take_connection(limiter, LONG_TIME, &refusal))) {
-        assert_in_range(apr_time_now() - start, 0, LONG_TIME);
+        assert_interval(apr_time_now() - start, 0, LONG_TIME);
         apr_sleep(SHORT_TIME);
     }
     assert_ptr_equal(connection, &source.made[0]);

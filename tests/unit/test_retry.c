@@ -277,7 +277,7 @@ static void failed_call_is_answered_by_sqlstate(void **state)
                 apr_psprintf(database->pool, "SELECT $1, fail('%s'), NULL, NULL", row)),
             verdicts[i].outcome);
         if (again) {
-            assert_in_range(runs(database) - before, 2, 20);
+            assert_interval(runs(database) - before, 2, 20);
         }
         else {
             assert_number(row, runs(database) - before, verdicts[i].runs);
@@ -442,7 +442,7 @@ static void answer_before_failed_commit_is_discarded(void **state)
                                      row)),
                     rows[i].outcome);
         if (rows[i].runs == AGAIN) {
-            assert_in_range(runs(database), 2, 20);
+            assert_interval(runs(database), 2, 20);
         }
         else {
             assert_number(row, runs(database), rows[i].runs);

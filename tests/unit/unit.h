@@ -95,4 +95,19 @@ static inline void unit_assert_number(const char *row, intmax_t actual, intmax_t
     }
 }
 
+/** A number is from low to high. cmocka 2 deprecates assert_in_range(), and cmocka 1 has
+ * no other. */
+#define assert_interval(actual, low, high)                                               \
+    unit_assert_interval(#actual, (intmax_t)(actual), (intmax_t)(low), (intmax_t)(high), \
+                         __FILE__, __LINE__)
+
+static inline void unit_assert_interval(const char *text, intmax_t actual, intmax_t low,
+                                        intmax_t high, const char *file, int line)
+{
+    if (actual < low || actual > high) {
+        print_error("%s\n  is %jd and not from %jd to %jd\n", text, actual, low, high);
+        _fail(file, line);
+    }
+}
+
 #endif
