@@ -15,6 +15,8 @@
 #                     then: a2enmod dbd registration
 #   make deb          the Debian package, build/libapache2-mod-registration_*.deb
 #   make check-package    the package in an empty Debian: installed, used, purged (as root)
+#   make check-release    build and tests in an empty system of the other Debian release
+#                     (as root); RELEASE=trixie, ARCHITECTURE=i386
 #   make clean        remove build/; stops the demo first
 #   make lint         clang-tidy, cppcheck and gcc's analyzer
 #   make format-check   fails when the code is not formatted as .clang-format says
@@ -83,8 +85,8 @@ PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd/%.o,$(O
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-sources \
-        check-valgrind check-http check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
-        lint format format-check packages build-packages
+        check-valgrind check-http check-smoke check-release check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
+        lint format format-check packages build-packages smoke-packages
 
 all: $(MODULE)
 
@@ -249,6 +251,19 @@ check-http: $(MODULE) build/venv-openapi/installed explorer
 	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
 	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile $(HTTP_TESTS) $(PYTEST)
 
+# The HTTP tests that take no program from npm or PyPI and little time, for check-release.
+SMOKE_HTTP = live tokens errors schema startup
+check-smoke: $(MODULE)
+	REGISTRATION_MODULE=$(abspath $(MODULE)) PYTHONHASHSEED=0 $(PYTHON) -B -m pytest \
+	    -c tests/pytest.ini -n $(WORKERS) --dist loadfile $(SMOKE_HTTP:%=tests/http/test_%.py) $(PYTEST)
+
+# By default the release of bookworm and trixie that this machine is not.
+RELEASE      =
+ARCHITECTURE =
+check-release:
+	@$(MAKE) --no-print-directory packages PACKAGES=mmdebstrap
+	$(AS_ROOT) $(PYTHON) -B tests/release.py $(BUILD) '$(RELEASE)' '$(ARCHITECTURE)'
+
 faults:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'
 	@$(MAKE) --no-print-directory all
@@ -337,11 +352,11 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-d
     postgresql-client libapache2-mod-oauth2
 DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
-TEST_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
-    python3-pytest-xdist libapache2-mod-auth-openidc libapache2-mod-qos \
-    libapache2-mod-security2 libcmocka-dev clang libclang-rt-dev clang-format clang-tidy \
-    cppcheck valgrind python3-jsonschema python3-venv python3-selenium chromium \
-    chromium-driver fonts-dejavu-core prometheus gdb procps
+SMOKE_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
+    python3-pytest-xdist python3-jsonschema libapache2-mod-auth-openidc libcmocka-dev procps
+TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 clang \
+    libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-venv python3-selenium \
+    chromium chromium-driver fonts-dejavu-core prometheus gdb
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
@@ -350,6 +365,9 @@ AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 build-packages:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(BUILD_PACKAGES)'
+
+smoke-packages:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(SMOKE_PACKAGES) $(DEB_PACKAGES) $(PACKAGE_TEST_PACKAGES)'
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \

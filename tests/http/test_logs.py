@@ -79,7 +79,7 @@ class TestControlRoleSettings(Verbose):
     def test_control_without_role_settings_values_are_logged(self, logged):
         text, strings = logged()
         log_leaks.forget(*strings)
-        assert "Failing row contains" in text and "arameters: $1 = " in text   # PostgreSQL 17: Parameters
+        assert "Failing row contains" in text and "arameters: $1 = " in text
         assert log_leaks.found_in(text, strings) == strings
 
 
