@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import package
@@ -35,7 +36,6 @@ exit $?
 def copy_sources(paths, own, other, directory):
     """Copies package sources of one release for another; the paths. Sources without suites of
     that release are left out."""
-    directory.mkdir(parents=True)
     for path in map(pathlib.Path, paths):
         text, found = re.subn(rf"(?<![\w-]){own}\b", other, path.read_text())
         if found:
@@ -45,14 +45,14 @@ def copy_sources(paths, own, other, directory):
 
 
 def make_system(root, release, architecture):
-    directory = root.with_suffix(".sources")
-    shutil.rmtree(directory, ignore_errors=True)
-    sources = copy_sources(package.sources(), package.release(), release, directory)
-    subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
-                    "--dpkgopt=force-unsafe-io", "--include=make,ca-certificates",
-                    *([f"--architectures={architecture}"] if architecture else []),
-                    release, str(root), *sources],
-                   check=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+    with tempfile.TemporaryDirectory() as directory:
+        sources = copy_sources(package.sources(), package.release(), release,
+                               pathlib.Path(directory))
+        subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
+                        "--dpkgopt=force-unsafe-io", "--include=make,ca-certificates",
+                        *([f"--architectures={architecture}"] if architecture else []),
+                        release, str(root), *sources],
+                       check=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
     # Installation starts no server, because the network is that of this machine.
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
@@ -70,6 +70,8 @@ def run(root, *command):
 
 
 def main(directory, release=None, architecture=None):
+    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
+        raise package.Wrong("File systems have to be mounted, which takes CAP_SYS_ADMIN.")
     release = release or ("trixie" if package.release() == "bookworm" else "bookworm")
     begin = time.monotonic()
     root = directory / "release"

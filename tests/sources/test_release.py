@@ -20,7 +20,8 @@ def copied(directory, **files):
     (directory / "apt").mkdir()
     for name, text in files.items():
         (directory / "apt" / name).write_text(text)
-    copies = release.copy_sources(sorted((directory / "apt").iterdir()), "bookworm", "trixie",
+    (directory / "copies").mkdir()
+    copies = release.copy_sources((directory / "apt").iterdir(), "bookworm", "trixie",
                                   directory / "copies")
     return {path.rpartition("/")[2]: open(path, encoding="utf-8").read() for path in copies}
 
