@@ -74,13 +74,9 @@ def test_family_needs_scope(guard):
             assert 'scope="families:create"' in answer.headers["WWW-Authenticate"]
 
 
-def test_invalid_token_is_401_in_each_api(guard):
+def test_invalid_token_is_401_in_each_api(guard, issuer):
     client = guard.start()
-    bad = {"expired": guard.token("somebody", -60),
-           "of another key": servers.TokenIssuer().token("somebody"),
-           "unsigned": jwt.encode(servers.token_claims("somebody"), None, "none"),
-           "no token at all": "nonsense"}
-    for what, token in [("none", None), *bad.items()]:
+    for what, token in [("none", None), *bad_tokens(issuer).items()]:
         one = client(token)
         answer = one.post("/v1/families", json=family("somebody"))
         assert answer.status_code == 401, what
@@ -264,6 +260,31 @@ def test_empty_sub_is_401(guard, live_session, sub, status):
 
 
 # --- mod_oauth2 only: settings of the example site -----------------------------------------
+
+def bad_tokens(issuer):
+    return {"expired": issuer.token("somebody", -60),
+            "of another key": servers.TokenIssuer().token("somebody"),
+            "unsigned": jwt.encode(servers.token_claims("somebody"), None, "none"),
+            "malformed": "nonsense"}
+
+
+def test_refused_token_is_logged_at_error(httpd, client, issuer):
+    for what, token in bad_tokens(issuer).items():
+        begin = httpd.log.size()
+        assert client(token).get("/api/v1/event-registrations").status_code == 401, what
+        servers.wait_until(lambda: "[oauth2:error]" in httpd.log.text()[begin:], 10,
+                           f"a token that is {what} is not logged")
+
+
+def test_token_without_nbf_logs_no_warning(httpd, client, issuer):
+    """mod_oauth2 4.2 warns of each."""
+    begin = httpd.log.size()
+    one = client(issuer.token("somebody", org=ORGANIZATION, nbf=None))
+    assert one.get("/api/v1/event-registrations").status_code == 200
+    assert client("nonsense").get("/api/v1/event-registrations").status_code == 401
+    servers.wait_until(lambda: "[oauth2:error]" in httpd.log.text()[begin:], 10, "no log")
+    assert "[oauth2:warn]" not in httpd.log.text()[begin:]
+
 
 def test_token_without_expiry_is_401(client, issuer):
     answer = client(issuer.token("somebody", exp=None)).get("/api/v1/event-registrations")
