@@ -268,22 +268,12 @@ def bad_tokens(issuer):
             "malformed": "nonsense"}
 
 
-def test_refused_token_is_logged_at_error(httpd, client, issuer):
+def test_refused_token_is_logged(httpd, client, issuer):
     for what, token in bad_tokens(issuer).items():
         begin = httpd.log.size()
         assert client(token).get("/api/v1/event-registrations").status_code == 401, what
-        servers.wait_until(lambda: "[oauth2:error]" in httpd.log.text()[begin:], 10,
+        servers.wait_until(lambda: "[oauth2:" in httpd.log.text()[begin:], 10,
                            f"a token that is {what} is not logged")
-
-
-def test_token_without_nbf_logs_no_warning(httpd, client, issuer):
-    """mod_oauth2 4.2 warns of each."""
-    begin = httpd.log.size()
-    one = client(issuer.token("somebody", org=ORGANIZATION, nbf=None))
-    assert one.get("/api/v1/event-registrations").status_code == 200
-    assert client("nonsense").get("/api/v1/event-registrations").status_code == 401
-    servers.wait_until(lambda: "[oauth2:error]" in httpd.log.text()[begin:], 10, "no log")
-    assert "[oauth2:warn]" not in httpd.log.text()[begin:]
 
 
 def test_token_without_expiry_is_401(client, issuer):
