@@ -233,11 +233,17 @@ def test_command_in_unreadable_directory_gives_no_warning(tmp_path, change):
             assert text.count(change) == 1
             copied.write_text(text.replace(change, ":   #"))
         tmp_path.chmod(0o700)
-        result = subprocess.run(
-            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", copied,
-             "status", "host=/nowhere"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env=servers.environment(HOME="/"), timeout=60)
+
+        def run(*arguments):
+            return subprocess.run(
+                ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
+                 *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, env=servers.environment(HOME="/"), timeout=60)
+        result = run(copied, "status", "host=/nowhere")
+        warns = "could not change directory" in run("psql", "-X", "host=/nowhere").stdout
     assert result.returncode == 1
+    if change and not warns:
+        pytest.skip("this psql, of PostgreSQL 17, warns in no directory")
     assert ("could not change directory" in result.stdout) == bool(change), result.stdout
 
 
