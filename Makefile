@@ -353,7 +353,7 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config apache2-bin apache2-dev libapr1-d
 DEMO_PACKAGES = $(BUILD_PACKAGES) openssl curl util-linux python3 python3-jwt \
     python3-cryptography
 SMOKE_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pytest \
-    python3-pytest-xdist python3-jsonschema libapache2-mod-auth-openidc libcmocka-dev procps
+    python3-pytest-xdist python3-jsonschema libapache2-mod-auth-openidc libcmocka-dev mount procps
 TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 clang \
     libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-venv python3-selenium \
     chromium chromium-driver fonts-dejavu-core prometheus gdb

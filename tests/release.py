@@ -57,6 +57,7 @@ def make_system(root, release, architecture):
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     shutil.copytree(ROOT, root / "source", symlinks=True,
                     ignore=shutil.ignore_patterns(".git", "__pycache__", root.parent.name))
 
