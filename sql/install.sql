@@ -18,6 +18,8 @@
 \set ON_ERROR_STOP on
 \set QUIET on
 
+\ir server_version.sql
+
 -- The version that this installs, and that the module needs (src/database/connection.h).
 \set newest 2
 

@@ -3,6 +3,10 @@
 -- Fails the installation if a role has more rights than it should. A SECURITY DEFINER function is
 -- only as safe as its search_path and its grants: a caller could put objects of its own into an
 -- earlier schema of the path. So each has the setting.
+--
+-- A right to create objects in another schema is a warning only: other users of the database may
+-- need it. Up to PostgreSQL 14, and in databases that were upgraded from it, PUBLIC has it in
+-- schema public.
 
 DO $$
 DECLARE
@@ -13,6 +17,7 @@ DECLARE
         purge_past_session, maintain}';
     wrong text;
     service name;
+    writable name;
 BEGIN
     IF (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'registration')
        <> 'registration_owner'::regrole THEN
@@ -68,5 +73,18 @@ BEGIN
         RAISE EXCEPTION 'role registration_admin must have the right to execute exactly the '
                         'functions for administrators; wrong: %', wrong;
     END IF;
+
+    FOR writable IN
+        SELECT n.nspname
+          FROM pg_namespace AS n
+         WHERE n.nspname !~ '^pg_'
+           AND (has_schema_privilege('registration', n.oid, 'CREATE')
+                OR has_schema_privilege('registration_admin', n.oid, 'CREATE'))
+         ORDER BY n.nspname
+    LOOP
+        RAISE WARNING 'roles of mod_registration have the right to create objects in schema %; '
+                      'to revoke it, run: REVOKE CREATE ON SCHEMA % FROM PUBLIC, registration, '
+                      'registration_admin', quote_ident(writable), quote_ident(writable);
+    END LOOP;
 END
 $$;

@@ -14,6 +14,7 @@ import pytest
 import servers
 from apis import APIS, good   # noqa: F401, a fixture
 from conftest import new_uuid
+from dumps import dump, need_pg_dump
 from faults import CHILD, MODULES, MOUNTS, OPERATING, Caller, database
 
 sys.path.insert(1, str(servers.ROOT / "tests"))
@@ -43,7 +44,8 @@ def run(script, cluster, directory):
     variables = {**cluster.variables(), "PGDATABASE": "postgres"}
     result = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", SUDO + script], cwd="/", text=True,
-        env=servers.environment(PATH=f"{servers.ROOT / 'sql'}:/usr/bin:/bin", **variables),
+        env={**servers.environment(**variables),
+             "PATH": f"{servers.ROOT / 'sql'}:{servers.environment()['PATH']}"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout
     return result.stdout
@@ -51,11 +53,8 @@ def run(script, cluster, directory):
 
 def definition(cluster):
     """The statements that create the database, with its rights and settings. Without brackets,
-    as a restored expression can have fewer, and without the random word of pg_dump."""
-    text = subprocess.run(["pg_dump", "--create", "--schema-only", "registration"], check=True,
-                          text=True, stdout=subprocess.PIPE, env=servers.environment(
-                              PGTZ="UTC", **cluster.variables())).stdout
-    return re.sub(r"(?m)^\\(un)?restrict .*$|[()]", "", text)
+    as a restored expression can have fewer."""
+    return re.sub("[()]", "", dump(cluster, "--create", "--schema-only", "registration"))
 
 
 def content(cluster):
@@ -73,6 +72,7 @@ def content(cluster):
 def another(tmp_path, postgres, watched_logs, expect_log):
     """Another cluster, without roles of the module, whose superuser has the same password:
     roles.sql sets every role's."""
+    need_pg_dump(postgres)
     expect_log('ERROR:  role "postgres" already exists')
     cluster = servers.Postgres(tmp_path / "another")
     cluster.passfile.write_text(postgres.passfile.read_text())

@@ -22,6 +22,7 @@ import servers
 from apis import check_error
 from changed import changed_module
 from conftest import new_uuid
+from dumps import dump
 from scratch import OnScratch
 from traffic import Traffic
 
@@ -108,11 +109,8 @@ def versions(database):
 
 
 def dump_schema(database):
-    """The schema as text, without the random word of pg_dump."""
-    text = subprocess.run(["pg_dump", "-n", "registration", "-s"], check=True, text=True,
-                          env=servers.environment(**database.variables()),
-                          stdout=subprocess.PIPE).stdout
-    return re.sub(r"(?m)^\\(un)?restrict .*$", "", text)
+    """The schema as text."""
+    return dump(database, "-n", "registration", "-s")
 
 
 # --- The command ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ A PostgreSQL and an httpd, each in its own directory, listening on the loopback 
 stopped by process id.
 """
 
-from .common import (IS_ROOT, MODULE, ROOT, Log, Server, ServerError,   # noqa: F401
+from .common import (IS_ROOT, MODULE, POSTGRES, ROOT, Log, Server, ServerError,   # noqa: F401
                      can_bind, environment, free_port, private, resident, wait_until)
 from .httpd import MODULES, Httpd, apxs, is_sanitized   # noqa: F401
 from .postgres import Postgres   # noqa: F401

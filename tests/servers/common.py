@@ -14,6 +14,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULE = pathlib.Path(
     os.environ.get("REGISTRATION_MODULE", ROOT / "build" / "mod_registration.so"))
+# The directory with the bin/postgres to test, or None.
+POSTGRES = os.environ.get("REGISTRATION_POSTGRES") and pathlib.Path(
+    os.environ["REGISTRATION_POSTGRES"]).resolve()
 IS_ROOT = os.geteuid() == 0
 
 
@@ -41,8 +44,11 @@ def wait_until(condition, seconds, what):
 
 
 def environment(**more):
-    """This process's environment without libpq's variables."""
+    """This process's environment without libpq's variables. The clients of the PostgreSQL that
+    REGISTRATION_POSTGRES names come first in PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    if POSTGRES:
+        kept["PATH"] = f"{POSTGRES}/bin:{kept['PATH']}"
     return {**kept, **more}
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PostgreSQL."""
 
+import atexit
+import functools
 import glob
 import os
 import pathlib
@@ -10,11 +12,37 @@ import signal
 import subprocess
 import tempfile
 
-from .common import IS_ROOT, ROOT, Log, Server, ServerError, environment, free_port, private, wait_until
+from .common import (IS_ROOT, POSTGRES, ROOT, Log, Server, ServerError, environment, free_port,
+                     private, wait_until)
+
+# PostgreSQL refuses to run as root.
+AS_OWNER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if IS_ROOT else []
+
+
+def newest_installed():
+    versions = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+    if not versions:
+        raise ServerError("PostgreSQL's server is not installed")
+    return pathlib.Path(max(versions, key=lambda v: float(v.split("/")[4]))).parents[1]
+
+
+@functools.cache
+def accessible(directory):
+    """The directory of a PostgreSQL, or a copy where the server's user may not enter it, as in
+    a checkout below /root."""
+    if not (directory / "bin" / "postgres").exists():
+        raise ServerError(f"there is no {directory}/bin/postgres")
+    if not subprocess.run([*AS_OWNER, "test", "-x", directory / "bin" / "postgres"]).returncode:
+        return directory
+    copy = tempfile.TemporaryDirectory(prefix="registration-")
+    atexit.register(copy.cleanup)
+    os.chmod(copy.name, 0o755)
+    return pathlib.Path(shutil.copytree(directory, f"{copy.name}/postgres", symlinks=True))
 
 
 class Postgres(Server):
-    """A PostgreSQL of the newest installed version, on the loopback only.
+    """A PostgreSQL on the loopback only: that of `programs`, a directory with bin/postgres, else
+    of REGISTRATION_POSTGRES, else of the newest installed version.
 
     Its roles share a generated password, stored in the file `pgpass`, which only its owner may
     read: otherwise each user of this machine could be superuser and act as its system user.
@@ -25,8 +53,9 @@ class Postgres(Server):
     database = "registration"
     administrator = "postgres"
 
-    def __init__(self, directory, port=None, durable=False, settings=()):
+    def __init__(self, directory, port=None, durable=False, settings=(), programs=POSTGRES):
         super().__init__(directory, port)
+        self.programs = programs
         self.data = self.directory / "data"
         self.pid_file = self.data / "postmaster.pid"
         self.passfile = self.directory / "pgpass"
@@ -37,12 +66,8 @@ class Postgres(Server):
                        r" (WARNING|ERROR|FATAL|PANIC):  "
                        r"(?!(terminating autovacuum process|canceling autovacuum task) )")
 
-    @staticmethod
-    def binary(name):
-        versions = glob.glob("/usr/lib/postgresql/*/bin")
-        if not versions:
-            raise ServerError("PostgreSQL's server is not installed")
-        return str(pathlib.Path(max(versions, key=lambda v: float(v.split("/")[4]))) / name)
+    def binary(self, name):
+        return str(accessible(self.programs or newest_installed()) / "bin" / name)
 
     def is_own(self, pid):
         return os.readlink(f"/proc/{pid}/cwd") == str(self.data)
@@ -50,14 +75,13 @@ class Postgres(Server):
     def as_owner(self, program, *arguments):
         """A command of the server's own user on its data directory.
 
-        PostgreSQL refuses to run as root, and its user may not be allowed to enter the
-        directories above this one (a checkout below /root). So the data directory is opened
-        here and passed as a descriptor, which needs no path.
+        Its user may not be allowed to enter the directories above this one (a checkout below
+        /root). So the data directory is opened here and passed as a descriptor, which needs no
+        path.
         """
         descriptor = os.open(self.data, os.O_RDONLY | os.O_DIRECTORY)
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        command = [*(become if IS_ROOT else []), self.binary(program),
-                   "-D", f"/proc/self/fd/{descriptor}", *arguments]
+        command = [*AS_OWNER, self.binary(program), "-D", f"/proc/self/fd/{descriptor}",
+                   *arguments]
         return descriptor, command
 
     @property
@@ -191,6 +215,8 @@ class Postgres(Server):
                                 f"'{self.database}'", database="postgres")
         if not found:
             self.psql("-c", f"CREATE DATABASE {self.database}", database="postgres")
+            # As registration-schema install --create does.
+            self.psql("-c", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         for script in scripts:
             self.psql("-f", str(ROOT / "sql" / script))
         if scripts:
