@@ -6,7 +6,7 @@ SELECT :SERVER_VERSION_NUM < 140000 AS is_too_old \gset
 \if :is_too_old
 \set VERBOSITY terse
 DO $$ BEGIN
-    RAISE 'mod_registration needs PostgreSQL 14 or newer, and this is PostgreSQL %; nothing was changed',
-        current_setting('server_version');
+    RAISE 'mod_registration needs PostgreSQL 14 or newer, and this is PostgreSQL %; '
+          'nothing was changed', current_setting('server_version');
 END $$;
 \endif
