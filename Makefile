@@ -12,8 +12,9 @@
 #   make faults       tests that break PostgreSQL, its connections and httpd under load
 #   make fuzz         search for inputs that break a rule; SECONDS=60 for each target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
-#   make install      module, configuration and SQL into this machine's Apache;
-#                     then: a2enmod dbd registration
+#   make install      module, configuration, SQL and programs, where this machine's httpd
+#                     reads them; prints what is left to do. make uninstall removes them
+#   make rpm          the RPM package, below build/rpm; on Red Hat's systems
 #   make deb          the Debian package, build/libapache2-mod-registration_*.deb
 #   make check-package    the package in an empty Debian: installed, used, purged (as root)
 #   make check-release    build and tests in an empty system of the other Debian release
@@ -23,6 +24,9 @@
 #   make format-check   fails when the code is not formatted as .clang-format says
 #   make packages     install the missing Debian packages; build-packages: only the
 #                     packages for building and running
+#
+# APXS=/usr/local/apache2/bin/apxs another httpd than that of the first apxs in PATH; for install
+# also prefix (/usr), and DESTDIR for a package.
 #
 # CC=clang another compiler, BUILD=dir another directory, WERROR=1 warnings are errors,
 # SANITIZE=address,undefined a module (and unit tests) under sanitizers.
@@ -38,11 +42,19 @@ WERROR   =
 # Paths that apxs and pkg-config know are queried when first needed, so that
 # `make packages` works before those programs are there.
 ask = $(eval $(1) := $$(shell $(2)))$($(1))
-HTTPD_INCLUDE = $(call ask,HTTPD_INCLUDE,apxs -q INCLUDEDIR)
-LIBEXECDIR    = $(call ask,LIBEXECDIR,apxs -q LIBEXECDIR)
-SYSCONFDIR    = $(call ask,SYSCONFDIR,apxs -q SYSCONFDIR)
-CONFDIR       = $(SYSCONFDIR)/mods-available
-SHAREDIR      = /usr/share/mod_registration
+# The same, for an answer without which nothing may be compiled, linked or installed.
+need = $(eval $(1) := $$(or $$(shell $(2)),$$(error "$(2)" has no answer. $(3))))$($(1))
+query = $(call need,$(1),$(APXS) -q $(2),Install httpd's development package or set APXS, as in: \
+    make install APXS=/usr/local/apache2/bin/apxs)
+APXS         ?= apxs
+HTTPD_INCLUDE = $(call query,HTTPD_INCLUDE,INCLUDEDIR)
+APR_INCLUDE   = $(call query,APR_INCLUDE,APR_INCLUDEDIR)
+APU_INCLUDE   = $(call query,APU_INCLUDE,APU_INCLUDEDIR)
+APR_CPPFLAGS  = $(call ask,APR_CPPFLAGS,$(APXS) -q EXTRA_CPPFLAGS)
+LIBEXECDIR    = $(call query,LIBEXECDIR,LIBEXECDIR)
+SYSCONFDIR    = $(call query,SYSCONFDIR,SYSCONFDIR)
+LIBS          = $(call need,LIBS,pkg-config --libs libpq jansson,Install the development packages \
+    of libpq and jansson.)
 
 # The folders whose headers a folder's sources may include, besides src itself, and the
 # libraries: a layer or a library that is not listed is a compile error. Libraries' headers are
@@ -58,7 +70,8 @@ LIBRARIES_dbd.c  = $(call library,libpq)
 LIBRARIES_json.c = $(call library,jansson)
 library  = $(patsubst -I%,-isystem %,$(call ask,FLAGS_$(1),pkg-config --cflags $(1)))
 HTTPD    = -isystem $(HTTPD_INCLUDE)
-APR      = $(call library,apr-1) $(call library,apr-util-1)
+# Of httpd's own APR: pkg-config may know another one, or none.
+APR      = -isystem $(APR_INCLUDE) -isystem $(APU_INCLUDE) $(APR_CPPFLAGS)
 layer    = $(filter $(LAYERS),$(subst /, ,$(dir $(1))))
 LAYERED  = $(addprefix -Isrc/,$(LAYERS_$(call layer,$(1)))) $(LIBRARIES_$(call layer,$(1))) \
     $(LIBRARIES_$(notdir $(1)))
@@ -88,14 +101,15 @@ UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/
 .PHONY: all demo demo-stop explorer check check-unit check-threads check-fuzz check-sources \
         check-valgrind check-http check-smoke check-release check-clients check-schemathesis \
         check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean lint \
-        format format-check packages build-packages smoke-packages check-postgres
+        format format-check packages build-packages smoke-packages check-postgres uninstall \
+        rpm
 
 all: $(MODULE)
 
 $(MODULE): $(OBJECTS) src/exports.map
 	@echo '$(CC) $@'
 	@$(LINK) -shared -Wl,--version-script=src/exports.map -Wl,-z,relro,-z,now \
-	    -o $@ $(OBJECTS) -lpq -ljansson
+	    -o $@ $(OBJECTS) $(LIBS)
 
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -105,14 +119,14 @@ $(BUILD)/obj/%.o: %.c Makefile
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PLAIN_OBJECTS)
 	@mkdir -p $(@D)
 	@echo '$(CC) $@'
-	@$(LINK) -o $@ $^ -lcmocka -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
+	@$(LINK) -o $@ $^ -lcmocka -laprutil-1 -lapr-1 $(LIBS) -lpthread
 
 # A fuzz target is one file, linked with the same objects; see fuzz, below.
 FUZZ_TARGETS = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 
 $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/%.o $(PLAIN_OBJECTS)
 	@echo '$(CC) $@'
-	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 -lpq -ljansson -lpthread
+	@$(LINK) -fsanitize=fuzzer -o $@ $^ -laprutil-1 -lapr-1 $(LIBS) -lpthread
 
 # These two files are compiled into the module.
 $(BUILD)/obj/src/api/openapi.o: src/api/openapi.json
@@ -308,27 +322,76 @@ bench:
 	    --empty-module $(EMPTY_MODULE) --directory $(BUILD)/bench \
 	    --json $(BUILD)/bench.json $(BENCH)
 
+# Where httpd reads configuration: on Debian mods-available, on Red Hat conf.modules.d and conf.d
+# beside SYSCONFDIR, otherwise what httpd.conf includes. A package sets CONFDIR, as the machine
+# that builds it may have neither directory.
+CONFDIR  = $(or $(wildcard $(SYSCONFDIR)/mods-available),$(patsubst %.modules.d,%.d,$(wildcard \
+    $(abspath $(SYSCONFDIR)/..)/conf.modules.d)),$(SYSCONFDIR)/extra)
+LAYOUT   = $(or $(filter mods-available conf.d,$(notdir $(CONFDIR))),other)
+LOADFILE = $(if $(filter conf.d,$(LAYOUT)),$(CONFDIR:%.d=%.modules.d)/10-registration.conf,$\
+    $(CONFDIR)/registration.load)
+DONE_mods-available = Then: a2enmod dbd registration
+DONE_conf.d = httpd loads the module when it is restarted.
+DONE_other  = Then add to httpd.conf: Include $(LOADFILE)
+
+prefix   = /usr
+BINDIR   = $(prefix)/bin
+MANDIR   = $(prefix)/share/man/man1
+SHAREDIR = $(prefix)/share/mod_registration
+PROGRAMS = conf/registration-keys sql/registration-schema
+SITE     = conf/example-site$(if $(filter conf.d,$(LAYOUT)),-redhat).conf
+SHARED   = $(SITE) conf/rate-limit.conf conf/registration-alerts.yml \
+    $(wildcard conf/*.service conf/*.timer)
+SQL      = $(shell find sql -name '*.sql')
+
+# A text of conf/ or sql/ with the paths of this installation instead of those of Debian's
+# package; put installs it: source, destination, mode.
+text = sed -e 's|/usr/lib/apache2/modules|$(LIBEXECDIR)|g' \
+    -e 's|/etc/apache2/registration-keys|$(SYSCONFDIR)/registration-keys|g' \
+    -e 's|/usr/share/mod_registration|$(SHAREDIR)|g' \
+    -e 's|/usr/bin/registration-|$(BINDIR)/registration-|g' $(1)
+put  = $(text) | install -D -m $(or $(3),644) /dev/stdin $(DESTDIR)$(2)
+
 # An installed registration.conf is the administrator's: it is not overwritten.
 install: $(MODULE)
 	install -D -m 644 $(MODULE) $(DESTDIR)$(LIBEXECDIR)/mod_registration.so
-	install -D -m 644 conf/registration.load $(DESTDIR)$(CONFDIR)/registration.load
+	$(call put,conf/registration.load,$(LOADFILE))
 	test -e $(DESTDIR)$(CONFDIR)/registration.conf || \
-	    install -D -m 644 conf/registration.conf $(DESTDIR)$(CONFDIR)/registration.conf
-	install -D -m 644 conf/example-site.conf $(DESTDIR)$(SHAREDIR)/example-site.conf
-	install -D -m 644 conf/rate-limit.conf $(DESTDIR)$(SHAREDIR)/rate-limit.conf
-	install -D -m 644 conf/registration-alerts.yml $(DESTDIR)$(SHAREDIR)/registration-alerts.yml
-	install -m 644 conf/registration-maintain.service conf/registration-maintain.timer \
-	    $(DESTDIR)$(SHAREDIR)
-	install -D -m 755 conf/registration-keys $(DESTDIR)/usr/bin/registration-keys
-	install -D -m 644 conf/registration-keys.1 \
-	    $(DESTDIR)/usr/share/man/man1/registration-keys.1
-	for unit in service timer; do install -D -m 644 conf/registration-keys.$$unit \
-	    $(DESTDIR)$(SHAREDIR)/registration-keys.$$unit || exit; done
-	cd sql && find . -name '*.sql' -exec \
-	    install -D -m 644 {} $(DESTDIR)$(SHAREDIR)/sql/{} \;
-	install -D -m 755 sql/registration-schema $(DESTDIR)/usr/bin/registration-schema
-	install -D -m 644 sql/registration-schema.1 \
-	    $(DESTDIR)/usr/share/man/man1/registration-schema.1
+	    $(call put,conf/registration.conf,$(CONFDIR)/registration.conf)
+	for file in $(SHARED); do \
+	    $(call put,$$file,$(SHAREDIR)/$${file#*/}) || exit; done
+	for program in $(PROGRAMS); do \
+	    $(call put,$$program,$(BINDIR)/$${program#*/},755) && \
+	    $(call put,$$program.1,$(MANDIR)/$${program#*/}.1) || exit; done
+	for file in $(SQL); do \
+	    install -D -m 644 $$file $(DESTDIR)$(SHAREDIR)/$$file || exit; done
+	@echo '$(DONE_$(LAYOUT))'
+
+# A changed registration.conf is kept under another name, which httpd does not read.
+uninstall:
+	@[ $(LAYOUT) != mods-available ] || \
+	    ! [ -e $(DESTDIR)$(CONFDIR:%available=%enabled)/registration.load ] || \
+	    { echo 'The module is enabled. First: a2dismod registration' >&2; exit 1; }
+	rm -f $(DESTDIR)$(LIBEXECDIR)/mod_registration.so $(DESTDIR)$(LOADFILE) \
+	    $(addprefix $(DESTDIR)$(BINDIR)/,$(notdir $(PROGRAMS))) \
+	    $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(PROGRAMS:=.1))) \
+	    $(addprefix $(DESTDIR)$(SHAREDIR)/,$(notdir $(SHARED)) $(SQL))
+	! [ -d $(DESTDIR)$(SHAREDIR) ] || find $(DESTDIR)$(SHAREDIR) -type d -empty -delete
+	conf=$(DESTDIR)$(CONFDIR)/registration.conf; \
+	if $(call text,conf/registration.conf) | cmp -s - $$conf; then rm $$conf; \
+	elif [ -e $$conf ]; then mv $$conf $$conf.saved; echo "It was changed: $$conf.saved"; fi
+
+# For a machine of Red Hat's, whose packages the spec names. Its version is that of VERSION.
+RPM     = $(BUILD)/rpm
+VERSION = $(shell cat VERSION)
+rpm:
+	rm -rf $(RPM)
+	mkdir -p $(RPM)/SOURCES
+	tar -cz --exclude=./build --exclude=./.git --exclude=__pycache__ \
+	    --transform='s|^\.|mod_registration-$(VERSION)|' \
+	    -f $(RPM)/SOURCES/mod_registration-$(VERSION).tar.gz .
+	env -u MAKEFLAGS -u MFLAGS rpmbuild -bb --define '_topdir $(abspath $(RPM))' \
+	    $(RPMFLAGS) conf/redhat/mod_registration.spec
 
 # Built in a copy, as dpkg-buildpackage leaves files behind in the source.
 DEB = $(BUILD)/deb
@@ -384,7 +447,7 @@ SMOKE_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pyte
     python3-pytest-xdist python3-jsonschema libapache2-mod-auth-openidc libcmocka-dev mount procps
 TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 clang \
     libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-venv python3-selenium \
-    chromium chromium-driver fonts-dejavu-core prometheus gdb
+    chromium chromium-driver fonts-dejavu-core prometheus gdb rpm cpio
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
