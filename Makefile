@@ -367,6 +367,7 @@ install: $(MODULE)
 	    install -D -m 644 $$file $(DESTDIR)$(SHAREDIR)/$$file || exit; done
 	@echo '$(DONE_$(LAYOUT))'
 
+.PHONY: uninstall rpm
 # A changed registration.conf is kept under another name, which httpd does not read.
 uninstall:
 	@[ $(LAYOUT) != mods-available ] || \
@@ -453,6 +454,8 @@ DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# For make rpm in tests/http/test_rpm.py.
+TEST_PACKAGES += rpm cpio
 
 build-packages:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(BUILD_PACKAGES)'

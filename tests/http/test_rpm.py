@@ -15,7 +15,6 @@ from changed import make
 from test_install import LAYOUTS, Layout
 
 ROOT = servers.ROOT
-SPEC = ROOT / "conf" / "redhat" / "mod_registration.spec"
 
 
 class Package:
@@ -156,8 +155,3 @@ def test_module_of_the_package_serves(package, tmp_path, start_httpd, client):
             in (root / load[1:]).read_text())
     httpd = start_httpd(registration=root / libexec[1:] / "mod_registration.so")
     assert client(None, httpd).get("/health/ready").status_code == 200
-
-
-def test_spec_has_the_version(package):
-    """make names the archive after VERSION, and rpmbuild looks for it by that of the spec."""
-    assert f"\nVersion:        {(ROOT / 'VERSION').read_text()}" in SPEC.read_text()

@@ -15,13 +15,14 @@ import pytest
 
 import servers
 
-FILES = ("VERSION", "CHANGES.md", "debian/changelog", "src/api/openapi.json")
+SPEC = "conf/redhat/mod_registration.spec"
+FILES = ("VERSION", "CHANGES.md", "debian/changelog", "src/api/openapi.json", SPEC)
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def differences(root):
     """The disagreements of these files."""
-    version, changes, changelog, description = ((root / name).read_text() for name in FILES)
+    version, changes, changelog, description, spec = ((root / name).read_text() for name in FILES)
     version = version.removesuffix("\n")
     wrong = [] if re.fullmatch(r"\d+\.\d+\.\d+", version) else ["VERSION is no version"]
     entry = re.search(r"(?m)^## \[(\d.*?)\] - (\S+)$", changes)
@@ -40,6 +41,8 @@ def differences(root):
         wrong.append("debian/changelog: another date than in CHANGES.md")
     if json.loads(description)["info"]["version"] != version:
         wrong.append("openapi.json: another version")
+    if re.findall(r"(?m)^Version: +(.*)$", spec) != [version]:
+        wrong.append("mod_registration.spec: another version")
     return wrong
 
 
@@ -54,7 +57,8 @@ def test_version_is_the_same_in_every_file():
     ("CHANGES.md", r"(?<=\] )- ", "", "CHANGES.md: "),
     ("debian/changelog", r"(?<=\()\d", "9", "debian/changelog: another version"),
     ("debian/changelog", r"20\d\d", "2001", "debian/changelog: another date than in CHANGES.md"),
-    ("src/api/openapi.json", r'(?<="version": ")\d', "9", "openapi.json: another version")])
+    ("src/api/openapi.json", r'(?<="version": ")\d', "9", "openapi.json: another version"),
+    (SPEC, r"(?m)(?<=^Version:        )\d", "9", "mod_registration.spec: another version")])
 def test_control_other_version_in_one_file_is_reported(tmp_path, name, pattern, other, what):
     for file in FILES:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
