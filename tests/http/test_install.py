@@ -109,11 +109,10 @@ def package_layout(request, tmp_path):
 
 def foreign_paths(layout):
     """The paths in installed texts that another layout or another prefix has."""
-    named = {match for name in layout.files() if name.startswith(("/etc", "/usr/"))
-             and not name.endswith((".so", ".sql", ".html"))
-             for match in re.findall(r"(?<![\w./-])/[\w./-]*/(?:share/mod_registration|bin/registration-|"
-                                     r"mod_registration\.so|registration-keys\.conf)",
-                                     layout.path(name).read_text())}
+    pattern = (r"(?<![\w./-])/[\w./-]*/(?:share/mod_registration|bin/registration-|"
+               r"mod_registration\.so|registration-keys\.conf)")
+    named = {match for name in layout.files() if not name.endswith((".so", ".sql"))
+             for match in re.findall(pattern, layout.path(name).read_text())}
     return {name for name in named if not name.startswith(
         (f"{layout.prefix}/usr/share/mod_reg", f"{layout.prefix}/usr/bin/",
          f"{layout.prefix}{LAYOUTS[layout.name][0]}", f"{layout.prefix}{LAYOUTS[layout.name][1]}"))}
