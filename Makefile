@@ -44,8 +44,8 @@ WERROR   =
 ask = $(eval $(1) := $$(shell $(2)))$($(1))
 # The same, for an answer without which nothing may be compiled, linked or installed.
 need = $(eval $(1) := $$(or $$(shell $(2)),$$(error "$(2)" has no answer. $(3))))$($(1))
-query = $(call need,$(1),$(APXS) -q $(2),Install httpd's development package or set APXS, as in: \
-    make install APXS=/usr/local/apache2/bin/apxs)
+query = $(call need,$(1),$(APXS) -q $(2),Install httpd's development package or set APXS: make \
+    install APXS=/usr/local/apache2/bin/apxs)
 APXS         ?= apxs
 HTTPD_INCLUDE = $(call query,HTTPD_INCLUDE,INCLUDEDIR)
 APR_INCLUDE   = $(call query,APR_INCLUDE,APR_INCLUDEDIR)
