@@ -394,7 +394,8 @@ OF_RED_HAT = {
     "Define REGISTRATION_CERTIFICATE", "Define REGISTRATION_KEY",
     "Define REGISTRATION_ACCESS_LOG", "Define REGISTRATION_TOKEN_KEY",
     "OIDCOAuthVerifyCertFiles ${REGISTRATION_TOKEN_KEY}", "OIDCOAuthRemoteUserClaim sub",
-    "AuthType oauth20", "OIDCPassClaimsAs environment", "Require claim",
+    "AuthType oauth20", "LogLevel auth_openidc:warn", "OIDCPassClaimsAs environment",
+    "Require claim",
     "Require expr \"-z reqenv('OIDC_CLAIM_sub')", "RegistrationOrganization %{reqenv:OIDC_CLAIM_"}
 
 
