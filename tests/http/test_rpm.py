@@ -29,7 +29,8 @@ class Package:
 
     def files(self):
         """Each file's mode, owner and flags by its path."""
-        rows = self.query("[%{FILENAMES}|%{FILEMODES:perms}|%{FILEUSERNAME}|%{FILEFLAGS:fflags}\\n]")
+        rows = self.query("[%{FILENAMES}|%{FILEMODES:perms}|%{FILEUSERNAME}"
+                          "|%{FILEFLAGS:fflags}\\n]")
         return {row[0]: tuple(row[1:]) for row in
                 (line.split("|") for line in rows.splitlines()) if not row[1].startswith("d")}
 
