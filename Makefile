@@ -16,7 +16,9 @@
 #                     reads them; prints what is left to do. make uninstall removes them
 #   make rpm          the RPM package, below build/rpm; on Red Hat's systems
 #   make deb          the Debian package, build/libapache2-mod-registration_*.deb
-#   make check-package    the package in an empty Debian: installed, used, purged (as root)
+#   make check-package    the package: built twice, and in an empty Debian installed, used, purged
+#                     (as root)
+#   make check-container  the image of conf/container: built, started, one registration (as root)
 #   make check-release    build and tests in an empty system of the other Debian release
 #                     (as root); RELEASE=trixie, ARCHITECTURE=i386
 #   make clean        remove build/; stops the demo first
@@ -102,7 +104,7 @@ UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/
         check-valgrind check-http check-smoke check-release check-clients check-schemathesis \
         check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean lint \
         format format-check packages build-packages smoke-packages check-postgres uninstall \
-        rpm
+        rpm check-container
 
 all: $(MODULE)
 
@@ -367,7 +369,6 @@ install: $(MODULE)
 	    install -D -m 644 $$file $(DESTDIR)$(SHAREDIR)/$$file || exit; done
 	@echo '$(DONE_$(LAYOUT))'
 
-.PHONY: uninstall rpm
 # A changed registration.conf is kept under another name, which httpd does not read.
 uninstall:
 	@[ $(LAYOUT) != mods-available ] || \
@@ -394,22 +395,29 @@ rpm:
 	env -u MAKEFLAGS -u MFLAGS rpmbuild -bb --define '_topdir $(abspath $(RPM))' \
 	    $(RPMFLAGS) conf/redhat/mod_registration.spec
 
-# Built in a copy, as dpkg-buildpackage leaves files behind in the source.
+# Built in a copy, as dpkg-buildpackage leaves files behind in the source. The copies' times are
+# now, later than the changelog's, which then is the time of each file in the package.
 DEB = $(BUILD)/deb
 deb:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEB_PACKAGES)'
 	rm -rf $(DEB) $(BUILD)/*.deb
 	mkdir -p $(DEB)/source
 	tar -c --exclude=./build --exclude=./.git --exclude=__pycache__ . | \
-	    tar -x -C $(DEB)/source
+	    tar -x -m -C $(DEB)/source
 	cd $(DEB)/source && env -u MAKEFLAGS -u MFLAGS \
 	    DEB_BUILD_OPTIONS='noautodbgsym $(DEB_BUILD_OPTIONS)' \
-	    dpkg-buildpackage --build=binary --no-sign
+	    dpkg-buildpackage --build=full --no-sign
 	cp $(DEB)/*.deb $(BUILD)/
 
 check-package: deb
 	@$(MAKE) --no-print-directory packages PACKAGES='$(DEB_PACKAGES) $(PACKAGE_TEST_PACKAGES)'
+	$(PYTHON) -B tests/reproducible.py $(BUILD)
 	$(AS_ROOT) $(PYTHON) -B tests/package.py $(BUILD)
+
+check-container:
+	@$(MAKE) --no-print-directory packages \
+	    PACKAGES='$(DEMO_PACKAGES) $(CONTAINER_TEST_PACKAGES)'
+	$(AS_ROOT) $(PYTHON) -B tests/container.py $(BUILD)
 
 clean: demo-stop
 	rm -rf $(BUILD)
@@ -452,10 +460,9 @@ TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 cl
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
+CONTAINER_TEST_PACKAGES = mmdebstrap iproute2 python3-yaml
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-# For make rpm in tests/http/test_rpm.py.
-TEST_PACKAGES += rpm cpio
 
 build-packages:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(BUILD_PACKAGES)'
