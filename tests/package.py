@@ -8,20 +8,29 @@ machine. Its servers have their own network and process ids, so they do not conf
 those of this machine, and end with this program.
 """
 
+import collections
+import contextlib
 import os
 import pathlib
 import re
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 
 import documents
+from servers import ServerError, wait_until
 
 PACKAGE = "libapache2-mod-registration"
 # The packages of a machine with a web server and a database.
 STOCK = "apache2,postgresql,ssl-cert,sudo,curl,openssl,systemd"
 KEY = "etc/apache2/registration-signing.pem"
+SITE = "etc/apache2/sites-available/registration.conf"
+READY = "https://localhost/health/ready"
 # A file of the package without its name, and a file with its name that is not in the package.
 LEFT_BEHIND = ("/usr/share/mod_registration/sql/install.sql",
                "/etc/apache2/mods-enabled/registration.load")
@@ -87,15 +96,18 @@ def sources():
                   if path.suffix == ".sources" or path.suffix == ".list")
 
 
-def make_system(root):
-    subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
-                    "--dpkgopt=force-unsafe-io", f"--include={STOCK}",
+def make_debian(root, *options):
+    subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--dpkgopt=force-unsafe-io", *options,
                     release(), str(root), *sources()],
                    check=True, stdin=subprocess.DEVNULL, timeout=240)
     # Installation starts no server, because the network is still that of this machine.
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
+
+
+def make_system(root):
+    make_debian(root, "--variant=apt", f"--include={STOCK}")
     # systemd does not run: systemctl enables and disables units only.
     (root / "etc/sudoers.d/offline").write_text("Defaults env_keep += SYSTEMD_OFFLINE\n")
     return System(root)
@@ -217,28 +229,118 @@ def operate(system):
     check(system.sql("SELECT id FROM registration.event_registrations ORDER BY id") == before,
           "other registrations were restored")
 
-    # Installation of a package restarts httpd here, as on a real machine.
+    # Installation of a package reloads httpd here, as on a real machine.
     system.path("usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 0\n")
-    make_newer(system)
-    as_printed(system, "Upgrade")
+    make_newer(system, "+1")
+    with polls(READY) as answers:
+        as_printed(system, "Upgrade")
+        wait_until(lambda: not has_replaced_module(system), 60, "httpd did not load the new module")
+    check(set(answers) == {200}, f"answers during the upgrade: {answers}")
     check("+1" in system.run("dpkg-query", "-W", PACKAGE), "the new package is not installed")
     check("up to date" in system.run("registration-schema", "status", user="postgres"),
           "registration-schema does not call it up to date")
-    check("ready" in system.run("curl", "-sSk", "https://localhost/health/ready"),
-          "it is not ready after the upgrade")
+
+    step("the control: a restart at an upgrade is noticed")
+    make_newer(system, "+2", lambda script: script.replace(" reload ", " restart "))
+    with polls(READY) as answers:
+        system.run("apt-get", "install", "-q", f"/{PACKAGE}_NEW.deb")
+        wait_until(lambda: status(READY) == 200, 60, "httpd did not start")
+    check(set(answers) > {200}, f"answers during a restart: {answers}")
 
 
-def make_newer(system):
-    """Builds a package of the next version for the upgrade."""
+def status(url):
+    """The status of a request over a connection of its own, or why there is none."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError as error:
+        return str(error)
+
+
+@contextlib.contextmanager
+def polls(url):
+    """Counts the statuses of requests that are made one after the other during the block."""
+    answers, end = collections.Counter(), threading.Event()
+
+    def poll():
+        while not end.is_set():
+            answers[status(url)] += 1
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        end.set()
+        thread.join()
+
+
+def has_replaced_module(system):
+    """Whether a process executes a module whose file another one has replaced."""
+    for maps in system.path("proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if "mod_registration.so (deleted)" in maps.read_text():
+                return True
+    return False
+
+
+def make_newer(system, suffix, change=lambda script: script):
+    """Builds a package of a later version for an upgrade, with a changed postinst."""
     [package] = system.path("build").glob("*.deb")
     unpacked = system.path("build/newer")
     subprocess.run(["dpkg-deb", "-R", str(package), str(unpacked)], check=True)
-    control = unpacked / "DEBIAN" / "control"
-    control.write_text(re.sub(r"(?m)^(Version: .*)$", r"\1+1", control.read_text()))
+    control, script = unpacked / "DEBIAN" / "control", unpacked / "DEBIAN" / "postinst"
+    control.write_text(re.sub(r"(?m)^(Version: .*)$", rf"\1{suffix}", control.read_text()))
+    script.write_text(change(script.read_text()))
     subprocess.run(["dpkg-deb", "-b", str(unpacked),
                     str(system.path(f"{PACKAGE}_NEW.deb"))], check=True,
                    stdout=subprocess.DEVNULL)
     shutil.rmtree(unpacked)
+
+
+def remove_with_site(system):
+    """Removes the package while its site is enabled, and installs it again."""
+    step("other sites, when it is removed while its site is enabled")
+    with polls("http://localhost/") as answers:
+        system.run("apt-get", "remove", "-q", PACKAGE)
+    check(set(answers) == {200}, f"answers of another site during the removal: {answers}")
+    system.run("a2dismod", "-q", "oauth2")   # autoremove removes mod_oauth2, too
+    system.run("service", "apache2", "restart")
+    check(status("http://localhost/") == 200, "another site is down")
+
+    step("the control: without <IfModule>, httpd would not start")
+    site = system.path(SITE).read_text()
+    system.path(SITE).write_text(site.replace("<IfModule registration_module>\n", "")
+                                 .removesuffix("</IfModule>\n"))
+    said = system.run("apache2ctl", "configtest", expect=1)
+    check("Invalid command" in said, said)
+    system.path(SITE).write_text(site)
+
+    system.run("a2enmod", "-q", "oauth2")
+    system.run("apt-get", "install", "-q", f"/{PACKAGE}_NEW.deb")
+    wait_until(lambda: status(READY) == 200, 60, "it was not ready after it was installed again")
+
+
+def autopkgtest(system):
+    """Runs the test of debian/tests in a copy of the files that it reads."""
+    step("the test of debian/tests")
+    source = system.path("build/source")
+    for name in ("debian/tests", "docs"):
+        shutil.copytree(documents.ROOT / name, source / name)
+    (source / "tests").mkdir()
+    shutil.copy(documents.__file__, source / "tests")
+    [name] = re.findall(r"(?m)^Tests: (\S+)$", (source / "debian/tests/control").read_text())
+    test = f"/build/source/debian/tests/{name}"
+    system.run(test, expect=1)   # the control: the package is not installed
+    [package] = system.path("build").glob("*.deb")
+    system.run("apt-get", "install", "-q", f"/build/{package.name}")
+    said = system.run(test)
+    check('"status":"CONFIRMED"' in said, said)
+    said = system.run("sh", "-c", f"dpkg -s {PACKAGE} 2>&1; true")
+    check("install ok installed" not in said, "the test did not remove the package")
 
 
 def left_of(system, files):
@@ -257,12 +359,15 @@ def remove(system):
     files = system.run("dpkg", "-L", PACKAGE).splitlines()
     check("/usr/bin/registration-schema" in files, "it has no registration-schema")
     system.path("etc/apt/apt.conf.d/unattended").write_text('APT::Get::Assume-Yes "true";\n')
+    remove_with_site(system)
     as_printed(system, "Remove")
     left = left_of(system, files)
     check(not left, f"removing leaves {left}")
     check("Syntax OK" in system.run("apache2ctl", "configtest"), "apache2 is broken now")
     roles = system.run("psql", "-X", "-At", "-c", "SELECT rolname FROM pg_roles", user="postgres")
     check("registration" not in roles, f"there are roles left: {roles}")
+
+    autopkgtest(system)
 
     step("the control: what is left behind is found")
     for name in LEFT_BEHIND:
@@ -278,6 +383,15 @@ def inside(root):
     use(System(root))
 
 
+def lintian(path, *options):
+    """What lintian finds in a package, or in the packages and the source of a .changes file. A
+    release's lintian does not know a version of the policy that is newer."""
+    said = subprocess.run(["lintian", "--allow-root", "--display-info", "--pedantic",
+                           "--suppress-tags", "newer-standards-version", *options, str(path)],
+                          text=True, stdout=subprocess.PIPE).stdout
+    return [line for line in said.splitlines() if not line.startswith("N:")]
+
+
 def main(directory):
     begin = time.monotonic()
     [package] = directory.glob(f"{PACKAGE}_*.deb")
@@ -287,8 +401,10 @@ def main(directory):
     os.environ[documents.RECORD] = str(record)
     try:
         step("lintian")
-        subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
-                       check=True)
+        [changes] = (directory / "deb").glob("*.changes")
+        check(not lintian(changes), "\n".join(lintian(changes)))
+        step("the control: what is overridden is found")
+        check(lintian(package, "--no-override"), "lintian found nothing without overrides")
         step("an empty system")
         system = make_system(root)
         step("the package")
@@ -304,10 +420,10 @@ def main(directory):
 
 
 def alone(namespaces, *arguments):
-    """Runs this program in its own namespaces, for at most five minutes. With its own process
+    """Runs the main program in its own namespaces, for at most ten minutes. With its own process
     ids the first process is the shell, which has to wait for orphans."""
-    subprocess.run(["unshare", *namespaces, "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-B", __file__,
-                    *map(str, arguments)], check=True, timeout=300)
+    subprocess.run(["unshare", *namespaces, "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-B",
+                    sys.argv[0], *map(str, arguments)], check=True, timeout=600)
 
 
 if __name__ == "__main__":
@@ -322,5 +438,5 @@ if __name__ == "__main__":
             limit_rates(System(pathlib.Path(sys.argv[2])))
         else:
             main(pathlib.Path(sys.argv[1]).resolve())
-    except (Wrong, documents.Wrong, subprocess.SubprocessError) as error:
+    except (Wrong, documents.Wrong, ServerError, subprocess.SubprocessError) as error:
         sys.exit(str(error))
