@@ -164,7 +164,8 @@ class Container:
     def command(self, command):
         uid, gid = self.image.user.split(":")
         return ["chroot", str(self.image.root), "setpriv", f"--reuid={uid}", f"--regid={gid}",
-                "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *command]
+                "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
+                *command]
 
     def start(self):
         with open(self.log, "wb") as output:
@@ -235,8 +236,8 @@ def start_postgres(directory, certificates):
     """A PostgreSQL with TLS, in the network of the container and outside its files."""
     postgres = Postgres(directory, settings=["ssl = on"])
     postgres.create()
-    for source, name in ((certificates.certificate, "server.crt"), (certificates.key, "server.key")):
-        shutil.copy(source, postgres.data / name)
+    for path, name in ((certificates.certificate, "server.crt"), (certificates.key, "server.key")):
+        shutil.copy(path, postgres.data / name)
         shutil.chown(postgres.data / name, "postgres", "postgres")
         (postgres.data / name).chmod(0o600)
     postgres.start()
@@ -246,7 +247,8 @@ def start_postgres(directory, certificates):
 def install_schema(image, log, postgres):
     """Creates the database with the image's own command."""
     variables = {**postgres.variables(), "PGPASSWORD": postgres.password}
-    status, said = Container(image, log, **variables).run("registration-schema", "install", "--create")
+    container = Container(image, log, **variables)
+    status, said = container.run("registration-schema", "install", "--create")
     check(status == 0, said)
     postgres.install("demo.sql")
 
@@ -308,7 +310,8 @@ def renew(container, client, sets, url):
     check(result[0] == 0, result[1])
     sets.append(key_set(new))
     check(client.register("patient-2", new) == 401, "a key was known before it was fetched")
-    result = container.run("registration-keys", "--file", path, "--httpd", "registration-httpd", "--renew")
+    result = container.run("registration-keys", "--file", path, "--httpd", "registration-httpd",
+                           "--renew")
     check(result[0] == 0 and "httpd reads them" in result[1], result[1])
     wait_until(lambda: client.register("patient-2", new) == 201, 30, "the new key was not read")
 
@@ -317,10 +320,12 @@ def use(directory):
     """Starts the image, registers, renews the keys, and stops it."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     image = Image.read(directory / "image.json")
-    known = (FILES / "registration-httpd").read_text() + (ROOT / "conf/example-site.conf").read_text()
-    unknown = [name for name in service()["environment"] if name not in known]
+    known = [path.read_text() for path in (FILES / "registration-httpd",
+                                           ROOT / "conf" / "example-site.conf")]
+    unknown = [name for name in service()["environment"] if name not in "".join(known)]
     check(not unknown, f"compose.yaml sets {unknown}, which nothing reads")
-    check(not list(image.root.glob("usr/lib/postgresql/*/bin/postgres")), "PostgreSQL is in the image")
+    check(not list(image.root.glob("usr/lib/postgresql/*/bin/postgres")),
+          "PostgreSQL is in the image")
     certificates, issuer = Certificates(directory / "certificates"), TokenIssuer()
     postgres = start_postgres(directory / "postgres", certificates)
     log = directory / "log"
@@ -332,8 +337,9 @@ def use(directory):
         step("without its settings")
         refuse_to_start(image, log)
         database = service()["environment"]["REGISTRATION_DATABASE"]
-        container = Container(image, log, REGISTRATION_HOST="localhost", REGISTRATION_DATABASE=re.sub(
-            r"host=\S+", f"host=localhost port={postgres.port}", database))
+        database = re.sub(r"host=\S+", f"host=localhost port={postgres.port}", database)
+        container = Container(image, log, REGISTRATION_HOST="localhost",
+                              REGISTRATION_DATABASE=database)
         check(not container.is_healthy(), "the control: it is healthy before it is started")
         step("a registration")
         container.start()
@@ -383,7 +389,8 @@ def main(directory):
     directory.mkdir(parents=True)
     try:
         alone(["--mount"], "build", directory)
-        alone(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"], "use", directory)
+        alone(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"],
+              "use", directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(f"The image is built, serves and stops, in {time.monotonic() - begin:.0f} s.")
