@@ -316,19 +316,45 @@ def renew(container, client, sets, url):
     wait_until(lambda: client.register("patient-2", new) == 201, 30, "the new key was not read")
 
 
-def use(directory):
-    """Starts the image, registers, renews the keys, and stops it."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    image = Image.read(directory / "image.json")
+def check_files(image):
+    """No PostgreSQL in the image, and no variable in compose.yaml that nothing reads."""
+    check(not list(image.root.glob("usr/lib/postgresql/*/bin/postgres")),
+          "PostgreSQL is in the image")
     known = [path.read_text() for path in (FILES / "registration-httpd",
                                            ROOT / "conf" / "example-site.conf")]
     unknown = [name for name in service()["environment"] if name not in "".join(known)]
     check(not unknown, f"compose.yaml sets {unknown}, which nothing reads")
-    check(not list(image.root.glob("usr/lib/postgresql/*/bin/postgres")),
-          "PostgreSQL is in the image")
+
+
+def register_once(container, client, postgres, issuer):
+    said = container.log.read_text
+    wait_until(container.became_healthy, 60, "the container did not become healthy")
+    check(client.status("/health/ready") == 200, f"it is not ready\n{said()}")
+    check(client.register("patient-1", None) == 401, "no token is required")
+    check(client.register("patient-1", issuer) == 201, f"no registration\n{said()}")
+    rows = postgres.psql("-c", "SELECT count(*) FROM registration.live_registrations"
+                               " WHERE patient_id = 'patient-1'")
+    check(rows == "1", f"there are {rows} rows")
+
+
+def check_end(container):
+    """httpd stops in time; its log has the requests, and no warning."""
+    seconds = int(service()["stop_grace_period"].removesuffix("s"))
+    check(container.stop(seconds) == 0, container.log.read_text())
+    check(not container.is_healthy(), "it is healthy after its end")
+    said = container.log.read_text()
+    check('"POST /v1/sessions/' in said, f"no access log: {said}")
+    # mod_oauth2 logs each token that it refuses.
+    check(not re.search(r"\[(?!oauth2:)\w*:(warn|error|crit|alert|emerg)\]", said), said)
+
+
+def use(directory):
+    """Starts the image, registers, renews the keys, and stops it."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    image, log = Image.read(directory / "image.json"), directory / "log"
+    check_files(image)
     certificates, issuer = Certificates(directory / "certificates"), TokenIssuer()
     postgres = start_postgres(directory / "postgres", certificates)
-    log = directory / "log"
     try:
         make_secrets(directory / "secrets", certificates, postgres, issuer)
         mount_as_described(image.root, directory / "secrets")
@@ -336,34 +362,21 @@ def use(directory):
         install_schema(image, log, postgres)
         step("without its settings")
         refuse_to_start(image, log)
-        database = service()["environment"]["REGISTRATION_DATABASE"]
-        database = re.sub(r"host=\S+", f"host=localhost port={postgres.port}", database)
+        step("a registration")
+        database = re.sub(r"host=\S+", f"host=localhost port={postgres.port}",
+                          service()["environment"]["REGISTRATION_DATABASE"])
         container = Container(image, log, REGISTRATION_HOST="localhost",
                               REGISTRATION_DATABASE=database)
         check(not container.is_healthy(), "the control: it is healthy before it is started")
-        step("a registration")
-        container.start()
-        wait_until(container.became_healthy, 60, "it was not healthy")
-        client = Client(container.variables["REGISTRATION_PORT"], certificates)
-        check(client.status("/health/ready") == 200, "it is not ready\n" + log.read_text())
-        check(client.register("patient-1", None) == 401, "a request without a token is not refused")
-        check(client.register("patient-1", issuer) == 201, "no registration\n" + log.read_text())
-        rows = postgres.psql("-c", "SELECT count(*) FROM registration.live_registrations"
-                                   " WHERE patient_id = 'patient-1'")
-        check(rows == "1", f"there are {rows} rows")
+        client = Client(container.start().variables["REGISTRATION_PORT"], certificates)
+        register_once(container, client, postgres, issuer)
         check_rights(container)
         step("other keys")
         sets = []
         with served(sets) as url:
             renew(container, client, sets, url)
         step("its end")
-        seconds = int(service()["stop_grace_period"].removesuffix("s"))
-        check(container.stop(seconds) == 0, log.read_text())
-        check(not container.is_healthy(), "it is healthy after its end")
-        said = log.read_text()
-        check('"POST /v1/sessions/' in said, f"no access log: {said}")
-        # mod_oauth2 logs each token that it refuses.
-        check(not re.search(r"\[(?!oauth2:)\w*:(warn|error|crit|alert|emerg)\]", said), said)
+        check_end(container)
     finally:
         postgres.stop()
 
