@@ -196,7 +196,11 @@ class Container:
 
 def service():
     """The service of compose.yaml."""
-    return yaml.safe_load((FILES / "compose.yaml").read_text())["services"]["registration"]
+    return compose()["services"]["registration"]
+
+
+def compose():
+    return yaml.safe_load((FILES / "compose.yaml").read_text())
 
 
 def mount_as_described(root, secrets):
@@ -225,7 +229,8 @@ def make_secrets(directory, certificates, postgres, issuer):
                 "database_ca": certificates.authority.read_text(),
                 "database_password": postgres.password + "\n",
                 "log_key": os.urandom(16).hex() + "\n", "token_keys": key_set(issuer)}
-    check(sorted(contents) == sorted(service()["secrets"]), "compose.yaml has other secrets")
+    check(sorted(contents) == sorted(service()["secrets"]) == sorted(compose()["secrets"]),
+          "compose.yaml has other secrets")
     directory.mkdir(mode=0o755)
     for name, text in contents.items():
         (directory / name).write_text(text)
