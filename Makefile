@@ -346,42 +346,48 @@ SHARED   = $(SITE) conf/rate-limit.conf conf/registration-alerts.yml \
     $(wildcard conf/*.service conf/*.timer)
 SQL      = $(shell find sql -name '*.sql')
 
-# A text of conf/ or sql/ with the paths of this installation instead of those of Debian's
-# package; put installs it: source, destination, mode.
-text = sed -e 's|/usr/lib/apache2/modules|$(LIBEXECDIR)|g' \
+# Each file and where it is installed. registration.conf is the administrator's then.
+OWN_CONF  = $(CONFDIR)/registration.conf
+INSTALLED = $(MODULE):$(LIBEXECDIR)/mod_registration.so conf/registration.load:$(LOADFILE) \
+    $(foreach file,$(SHARED),$(file):$(SHAREDIR)/$(notdir $(file))) \
+    $(foreach file,$(SQL),$(file):$(SHAREDIR)/$(file)) \
+    $(foreach file,$(PROGRAMS),$(file):$(BINDIR)/$(notdir $(file)) \
+        $(file).1:$(MANDIR)/$(notdir $(file)).1)
+
+# The paths of Debian's package in texts, and those of this installation.
+OWN_PATHS = sed -e 's|/usr/lib/apache2/modules|$(LIBEXECDIR)|g' \
     -e 's|/etc/apache2/registration-keys|$(SYSCONFDIR)/registration-keys|g' \
     -e 's|/usr/share/mod_registration|$(SHAREDIR)|g' \
-    -e 's|/usr/bin/registration-|$(BINDIR)/registration-|g' $(1)
-put  = $(text) | install -D -m $(or $(3),644) /dev/stdin $(DESTDIR)$(2)
+    -e 's|/usr/bin/registration-|$(BINDIR)/registration-|g'
 
-# An installed registration.conf is the administrator's: it is not overwritten.
+# A space would end a name in the lists above, and in httpd's configuration. DESTDIR may have one.
+check_directories = $(foreach name,LIBEXECDIR SYSCONFDIR CONFDIR prefix,\
+    $(if $(filter-out /%,$($(name)))$(word 2,$($(name))),\
+        $(error $(name) must be an absolute path without spaces: "$($(name))")))
+
+# Modules are executable, as apxs installs them: rpm looks for the libraries of those only.
 install: $(MODULE)
-	install -D -m 644 $(MODULE) $(DESTDIR)$(LIBEXECDIR)/mod_registration.so
-	$(call put,conf/registration.load,$(LOADFILE))
-	test -e $(DESTDIR)$(CONFDIR)/registration.conf || \
-	    $(call put,conf/registration.conf,$(CONFDIR)/registration.conf)
-	for file in $(SHARED); do \
-	    $(call put,$$file,$(SHAREDIR)/$${file#*/}) || exit; done
-	for program in $(PROGRAMS); do \
-	    $(call put,$$program,$(BINDIR)/$${program#*/},755) && \
-	    $(call put,$$program.1,$(MANDIR)/$${program#*/}.1) || exit; done
-	for file in $(SQL); do \
-	    install -D -m 644 $$file $(DESTDIR)$(SHAREDIR)/$$file || exit; done
+	$(check_directories)@set -e; for pair in $(INSTALLED) conf/registration.conf:$(OWN_CONF); do \
+	    from=$${pair%%:*}; to='$(DESTDIR)'$${pair#*:}; mode=644; \
+	    if [ "$$to" = '$(DESTDIR)$(OWN_CONF)' ] && [ -e "$$to" ]; then continue; fi; \
+	    if [ -x "$$from" ]; then mode=755; fi; \
+	    echo "$$to"; \
+	    install -D -m $$mode "$$from" "$$to"; \
+	    case $$to in *.so) ;; *) $(OWN_PATHS) -i "$$to" ;; esac; \
+	done
 	@echo '$(DONE_$(LAYOUT))'
 
 # A changed registration.conf is kept under another name, which httpd does not read.
 uninstall:
-	@[ $(LAYOUT) != mods-available ] || \
-	    ! [ -e $(DESTDIR)$(CONFDIR:%available=%enabled)/registration.load ] || \
+	$(check_directories)@[ $(LAYOUT) != mods-available ] || \
+	    ! [ -e '$(DESTDIR)$(CONFDIR:%available=%enabled)/registration.load' ] || \
 	    { echo 'The module is enabled. First: a2dismod registration' >&2; exit 1; }
-	rm -f $(DESTDIR)$(LIBEXECDIR)/mod_registration.so $(DESTDIR)$(LOADFILE) \
-	    $(addprefix $(DESTDIR)$(BINDIR)/,$(notdir $(PROGRAMS))) \
-	    $(addprefix $(DESTDIR)$(MANDIR)/,$(notdir $(PROGRAMS:=.1))) \
-	    $(addprefix $(DESTDIR)$(SHAREDIR)/,$(notdir $(SHARED)) $(SQL))
-	! [ -d $(DESTDIR)$(SHAREDIR) ] || find $(DESTDIR)$(SHAREDIR) -type d -empty -delete
-	conf=$(DESTDIR)$(CONFDIR)/registration.conf; \
-	if $(call text,conf/registration.conf) | cmp -s - $$conf; then rm $$conf; \
-	elif [ -e $$conf ]; then mv $$conf $$conf.saved; echo "It was changed: $$conf.saved"; fi
+	@set -e; for pair in $(INSTALLED); do rm -f '$(DESTDIR)'$${pair#*:}; done
+	@! [ -d '$(DESTDIR)$(SHAREDIR)' ] || \
+	    find '$(DESTDIR)$(SHAREDIR)' -type d -empty -delete
+	@conf='$(DESTDIR)$(OWN_CONF)'; \
+	if $(OWN_PATHS) conf/registration.conf | cmp -s - "$$conf"; then rm "$$conf"; \
+	elif [ -e "$$conf" ]; then mv "$$conf" "$$conf.saved"; echo "It was changed: $$conf.saved"; fi
 
 # For a machine of Red Hat's, whose packages the spec names. Its version is that of VERSION.
 RPM     = $(BUILD)/rpm

@@ -61,7 +61,7 @@ class Layout:
         self.prefix = "" if destdir else str(root)
         for directory in there:
             (root / directory[1:]).mkdir(parents=True)
-        self.apxs = fake_apxs(root.with_name(f"{root.name}-apxs"),
+        self.apxs = fake_apxs(root.with_name(f"{root.name}-apxs".replace(" ", "-")),
                               LIBEXECDIR=self.prefix + libexec, SYSCONFDIR=self.prefix + sysconf)
         self.site = f"example-site{'-redhat' if name == 'redhat' else ''}.conf"
         self.module = f"{libexec}/mod_registration.so"
@@ -93,6 +93,15 @@ class Layout:
                 *(f"{self.share}/{name}" for name in [*conf, *sql]),
                 *(f"/usr/{name}" for program in ("registration-keys", "registration-schema")
                   for name in (f"bin/{program}", f"share/man/man1/{program}.1"))}
+
+
+def copy_of_source(directory):
+    """A directory with what make install reads."""
+    for name in ("conf", "sql"):
+        shutil.copytree(ROOT / name, directory / name)
+    for name in ("Makefile", "src", "mod_registration.c", "VERSION"):
+        (directory / name).symlink_to(ROOT / name)
+    return directory
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -221,10 +230,8 @@ def test_silent_apxs_is_an_error_and_changes_nothing(tmp_path, target, what):
 
 
 def test_control_makefile_that_ignores_silence_installs_into_the_root(tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("conf", "sql", "src", "mod_registration.c", "VERSION"):
-        (copy / name).symlink_to(ROOT / name)
+    copy = copy_of_source(tmp_path / "copy")
+    (copy / "Makefile").unlink()
     text = (ROOT / "Makefile").read_text()
     assert text.count("$$(or $$(shell $(2)),$$(error ") == 1
     (copy / "Makefile").write_text(text.replace("$$(or $$(shell $(2)),$$(error ",
@@ -233,6 +240,40 @@ def test_control_makefile_that_ignores_silence_installs_into_the_root(tmp_path):
     silence(layout, "LIBEXECDIR")
     layout.make("-o", "Makefile", "install", f"DESTDIR={tmp_path}/dest", directory=copy)
     assert (tmp_path / "dest" / "mod_registration.so").exists()
+
+
+# --- Spaces --------------------------------------------------------------------------------
+
+def test_destdir_and_source_may_have_spaces(tmp_path):
+    """As in a home directory."""
+    layout = Layout("debian", tmp_path / "the root", destdir=True)
+    source = copy_of_source(tmp_path / "the source")
+    layout.make("-o", "Makefile", "install", directory=source)
+    assert layout.files() == layout.expected()
+    layout.make("uninstall", directory=source)
+    assert layout.files() == set()
+
+
+WITH_SPACES = {"LIBEXECDIR": "/usr/lib/httpd modules", "SYSCONFDIR": "-q SYSCONFDIR",
+               "CONFDIR": "/etc/httpd conf.d", "prefix": "/opt/my registration"}
+
+
+@pytest.mark.parametrize("name", WITH_SPACES)
+def test_directory_with_space_is_an_error_and_changes_nothing(tmp_path, name):
+    layout = Layout("redhat", tmp_path / "root", destdir=True)
+    for target in ("install", "uninstall"):
+        before = layout.files()
+        said = layout.make(target, f"{name}={WITH_SPACES[name]}", expect=2)
+        assert f"{name} must be an absolute path without spaces" in said, said
+        assert layout.files() == before
+        layout.make("install")
+
+
+def test_missing_source_ends_install_with_an_error(tmp_path):
+    source = copy_of_source(tmp_path / "source")
+    (source / "conf" / "rate-limit.conf").unlink()
+    layout = Layout("debian", tmp_path / "root")
+    assert "rate-limit.conf" in layout.make("-o", "Makefile", "install", directory=source, expect=2)
 
 
 # --- Flags ---------------------------------------------------------------------------------
