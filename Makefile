@@ -354,9 +354,9 @@ INSTALLED = $(MODULE):$(LIBEXECDIR)/mod_registration.so conf/registration.load:$
     $(foreach file,$(PROGRAMS),$(file):$(BINDIR)/$(notdir $(file)) \
         $(file).1:$(MANDIR)/$(notdir $(file)).1)
 
-# The paths of Debian's package in texts, and those of this installation.
+# The paths of Debian's and Red Hat's packages in texts, and those of this installation.
 OWN_PATHS = sed -e 's|/usr/lib/apache2/modules|$(LIBEXECDIR)|g' \
-    -e 's|/etc/apache2/registration-keys|$(SYSCONFDIR)/registration-keys|g' \
+    -e 's,/etc/\(apache2\|httpd/conf\)/registration-keys,$(SYSCONFDIR)/registration-keys,g' \
     -e 's|/usr/share/mod_registration|$(SHAREDIR)|g' \
     -e 's|/usr/bin/registration-|$(BINDIR)/registration-|g'
 

@@ -4,9 +4,12 @@ delay no other client, and the issuer's keys are renewed."""
 
 import concurrent.futures
 import contextlib
+import glob
 import http.server
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,7 @@ import threading
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import servers
 from wire import message, wire   # noqa: F401, a fixture
@@ -91,6 +95,13 @@ def renew(key_file, *arguments, text=None, expect=0, command=KEYS):
     return result.stdout
 
 
+def httpd_command(httpd):
+    """The command of an httpd, for --httpd."""
+    library = [f"{name}={value}" for name, value in httpd.environment().items()
+               if name in ("LD_PRELOAD", "ASAN_OPTIONS")]
+    return " ".join(["env", *library, *httpd.command()])
+
+
 @pytest.fixture
 def pinned(start_httpd, certificates, issuer, postgres, publisher, key_file):
     """An httpd with the example site, and keys written by registration-keys."""
@@ -121,9 +132,7 @@ def test_keys_are_renewed_and_not_fetched_by_requests(pinned, publisher, key_fil
                                                       issuer):
     other, forger = servers.TokenIssuer(kid="next"), servers.TokenIssuer(kid="no")
     requests = publisher.requests
-    library = [f"{name}={value}" for name, value in pinned.environment().items()
-               if name in ("LD_PRELOAD", "ASAN_OPTIONS")]
-    httpd = " ".join(["env", *library, *pinned.command()])
+    httpd = httpd_command(pinned)
     assert status(client, pinned, good_token(issuer)) == 200
     for token in (good_token(other), good_token(forger)):
         assert status(client, pinned, token) == 401
@@ -210,6 +219,66 @@ def test_private_part_of_key_is_not_written(key_file, issuer):
     with open(key_file) as file:
         text = file.read()
     assert "secret" not in text and text.count("OAuth2TokenVerify jwk") == 1
+
+
+# --- Keys for mod_auth_openidc -------------------------------------------------------------
+
+def key_files(key_file):
+    """The files that a file of registration-keys names, and those that are there."""
+    with open(key_file) as file:
+        named = re.findall(r'(?m)^OIDCOAuthVerifyCertFiles "(?:[^#"]*#)?(.*)"$', file.read())
+    return sorted(named), sorted(glob.glob(f"{os.path.dirname(key_file)}/*.pem"))
+
+
+def test_rsa_keys_are_files_for_mod_auth_openidc(key_file, issuer):
+    anonymous = key_of(servers.TokenIssuer())
+    del anonymous["kid"]
+    curve = {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "curve"}
+    said = renew(key_file, "--openidc",
+                 text=json.dumps({"keys": [key_of(issuer), anonymous, curve]}))
+    assert "2 keys" in said
+    with open(key_file) as file:
+        text = file.read()
+    assert text.count("OIDCOAuthVerifyCertFiles") == text.count('.pem"') == 2
+    assert f'"{issuer.kid}#{key_file[:-5]}-' in text and "OAuth2" not in text
+    named, there = key_files(key_file)
+    assert named == there and len(there) == 2
+    texts = [pathlib.Path(name).read_bytes() for name in there]
+    assert issuer.public_pem() in texts
+
+
+@pytest.mark.parametrize("exponent, size", [(3, 1024), (65537, 2048), (65537, 3072)])
+def test_key_is_written_as_openssl_writes_it(key_file, exponent, size):
+    issuer = servers.TokenIssuer()
+    issuer.key = rsa.generate_private_key(public_exponent=exponent, key_size=size)
+    renew(key_file, "--openidc", text=json.dumps({"keys": [key_of(issuer)]}))
+    [name] = key_files(key_file)[1]
+    assert pathlib.Path(name).read_bytes() == issuer.public_pem()
+
+
+def test_invalid_keys_for_mod_auth_openidc_change_nothing(key_file, issuer):
+    good = key_of(issuer)
+    renew(key_file, "--openidc", text=json.dumps({"keys": [good]}))
+    with open(key_file) as file:
+        before = file.read()
+    for keys in ([{**good, "n": "~~~~"}], [{**good, "n": "A"}], [{**good, "e": "=="}], [],
+                 [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]):
+        said = renew(key_file, text=json.dumps({"keys": keys}), expect=1)
+        assert "registration-keys: " in said and "Traceback" not in said
+    with open(key_file) as file:
+        assert file.read() == before
+    named, there = key_files(key_file)
+    assert named == there and len(there) == 1
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_failed_reload_restores_old_key_files(publisher, key_file, issuer, failing):
+    publisher.keys = [key_of(issuer)]
+    renew(key_file, "--openidc", publisher.url)
+    before = key_files(key_file)
+    publisher.keys = [key_of(servers.TokenIssuer())]
+    assert "as they were" in renew(key_file, "--renew", "--httpd", FAILING[failing], expect=1)
+    assert key_files(key_file) == before and before[0] == before[1]
 
 
 # --- Forged tokens while the issuer is slow ------------------------------------------------

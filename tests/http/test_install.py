@@ -6,13 +6,13 @@ Only Debian is there. A fake apxs answers with the directories of each layout, b
 directory; the httpd that is started is Debian's.
 """
 
+import base64
+import hmac
 import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import types
 
 import pytest
@@ -21,6 +21,8 @@ import servers
 from changed import changed_copy, make
 from conftest import ORGANIZATION
 from servers.site import changed
+from test_example_site import (httpd_command, key_of, publisher,   # noqa: F401, a fixture
+                               renew)
 
 ROOT = servers.ROOT
 OPENIDC = [*(name for name in servers.MODULES if name != "oauth2"), "auth_openidc"]
@@ -334,12 +336,15 @@ def with_values(site, **values):
 
 
 @pytest.fixture
-def signer(tmp_path):
-    """An issuer of tokens, with its key in a certificate."""
-    made = servers.TokenIssuer(tmp_path / "token.key")
-    subprocess.run(["openssl", "req", "-x509", "-key", tmp_path / "token.key", "-subj",
-                    "/CN=tokens", "-days", "2", "-out", tmp_path / "token.pem"], check=True)
-    return made
+def signer():
+    return servers.TokenIssuer()
+
+
+def write_keys(layout, file, keys):
+    """By the installed registration-keys."""
+    option = ["--openidc"] if layout.name == "redhat" else []
+    renew(file, *option, text=json.dumps({"keys": keys}),
+          command=layout.path("/usr/bin/registration-keys"))
 
 
 @pytest.fixture
@@ -348,15 +353,11 @@ def installed(layout, start_httpd, certificates, signer, postgres, tmp_path, exp
     layout.make("install")
     port = servers.free_port()
     values = {"HOST": "localhost", "PORT": port, "CERTIFICATE": certificates.certificate,
-              "KEY": certificates.key, "ACCESS_LOG": "access.log", "DATABASE": postgres.dsn()}
+              "KEY": certificates.key, "ACCESS_LOG": "access.log", "DATABASE": postgres.dsn(),
+              "TOKEN_KEYS": tmp_path / "keys.conf"}
     if layout.name == "redhat":
         expect_log(r"\[auth_openidc:(warn|error)\] ")
-        values["TOKEN_KEY"] = f"registration#{tmp_path}/token.pem"
-    else:
-        values["TOKEN_KEYS"] = tmp_path / "keys.conf"
-        subprocess.run([sys.executable, "-B", layout.path("/usr/bin/registration-keys"), "--file",
-                        values["TOKEN_KEYS"]], check=True, text=True, stdout=subprocess.DEVNULL,
-                       input=json.dumps({"keys": [json.loads(signer.jwk())]}))
+    write_keys(layout, values["TOKEN_KEYS"], [key_of(signer)])
     site = with_values(layout.path(f"{layout.share}/{layout.site}").read_text(), **values)
     assert f"RATE_LIMIT  {layout.root}{layout.share}/rate-limit.conf" in site
     httpd = start_httpd(site, start=False, registration=layout.path(layout.module),
@@ -364,7 +365,7 @@ def installed(layout, start_httpd, certificates, signer, postgres, tmp_path, exp
     httpd.port = port
     include_installed(httpd, layout)
     httpd.start()
-    return types.SimpleNamespace(httpd=httpd, layout=layout)
+    return types.SimpleNamespace(httpd=httpd, layout=layout, keys=values["TOKEN_KEYS"])
 
 
 def include_installed(httpd, layout):
@@ -402,6 +403,8 @@ def test_site_of_red_hat_admits_what_the_example_site_admits(installed, client, 
     assert status(None) == status(None, method="OPTIONS") == 401
     assert status(servers.TokenIssuer().token("me", **good)) == 401
     assert status(signer.token("me", -60, **good)) == 401
+    for token in unsigned(signer.token("me", **good), signer):
+        assert status(token) == 401
     for other in ({"exp": None}, {"iss": "https://other.example.org"}, {"aud": "other"},
                   {"org": None}, {"scope": "groups:read"}):
         assert status(signer.token("me", **{**good, **other})) == 403, other
@@ -409,6 +412,46 @@ def test_site_of_red_hat_admits_what_the_example_site_admits(installed, client, 
     assert (status(reader), status(reader, method="POST")) == (200, 403)
     assert status(reader, "/nothing") == 404 and status(None, "/nothing") == 401
     assert status(None, "/openapi.json") == status(None, "/health/ready") == 200
+
+
+def unsigned(token, signer):
+    """The claims of a token without a signature, and with one for which the public key suffices."""
+    claims = token.split(".")[1]
+
+    def encoded(octets):
+        return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    for algorithm in ("none", "HS256"):
+        text = f"{encoded(json.dumps({'alg': algorithm, 'kid': signer.kid}).encode())}.{claims}"
+        mac = hmac.digest(signer.public_pem(), text.encode(), "sha256")
+        yield f"{text}.{encoded(mac) if algorithm == 'HS256' else ''}"
+
+
+@on_red_hat
+def test_keys_of_the_site_of_red_hat_are_renewed(installed, publisher, client, signer):
+    httpd, other = installed.httpd, servers.TokenIssuer(kid="next")
+    command = installed.layout.path("/usr/bin/registration-keys")
+
+    def status(issuer):
+        token = issuer.token("me", org=ORGANIZATION, scope=servers.ALL_SCOPES)
+        return client(token, httpd).get("/api/v1/event-registrations").status_code
+
+    def renewed(*keys):
+        publisher.keys, begins = [key_of(one) for one in keys], httpd.starts()
+        said = renew(installed.keys, "--renew", "--httpd", httpd_command(httpd), command=command)
+        servers.wait_until(lambda: httpd.starts() > begins, 30, "httpd did not read the keys")
+        assert f"{len(keys)} keys" in said
+        assert len(list(installed.keys.parent.glob("keys-*.pem"))) == len(keys)
+
+    publisher.keys = [key_of(signer)]
+    assert "1 keys" in renew(installed.keys, publisher.url, command=command)
+    assert "no change" in renew(installed.keys, "--renew", command=command)
+    assert (status(signer), status(other)) == (200, 401)
+    renewed(signer, other)
+    servers.wait_until(lambda: status(other) == 200, 30, "the new key is not accepted")
+    assert status(signer) == 200
+    renewed(other)
+    servers.wait_until(lambda: status(signer) == 401, 30, "the old key is still accepted")
+    assert status(other) == 200
 
 
 @on_red_hat
@@ -429,12 +472,12 @@ OF_DEBIAN = {
     "Define REGISTRATION_CERTIFICATE", "Define REGISTRATION_KEY",
     "Define REGISTRATION_ACCESS_LOG", "Define REGISTRATION_TOKEN_KEYS",
     "Define REGISTRATION_TOKEN_OPTIONS", "OAuth2Cache shm", "AuthType oauth2",
-    "Include ${REGISTRATION_TOKEN_KEYS}", "OAuth2TargetPass prefix=OAUTH2_CLAIM_&headers=off",
+    "OAuth2TargetPass prefix=OAUTH2_CLAIM_&headers=off",
     "Require oauth2_claim", "RegistrationOrganization %{reqenv:OAUTH2_CLAIM_"}
 OF_RED_HAT = {
     "Define REGISTRATION_CERTIFICATE", "Define REGISTRATION_KEY",
-    "Define REGISTRATION_ACCESS_LOG", "Define REGISTRATION_TOKEN_KEY",
-    "OIDCOAuthVerifyCertFiles ${REGISTRATION_TOKEN_KEY}", "OIDCOAuthRemoteUserClaim sub",
+    "Define REGISTRATION_ACCESS_LOG", "Define REGISTRATION_TOKEN_KEYS",
+    "OIDCOAuthRemoteUserClaim sub",
     "AuthType oauth20", "LogLevel auth_openidc:warn", "OIDCPassClaimsAs environment",
     "Require claim",
     "Require expr \"-z reqenv('OIDC_CLAIM_sub')", "RegistrationOrganization %{reqenv:OIDC_CLAIM_"}

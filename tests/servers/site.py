@@ -81,6 +81,11 @@ class TokenIssuer:
                                       serialization.PrivateFormat.PKCS8,
                                       serialization.NoEncryption())
 
+    def public_pem(self):
+        from cryptography.hazmat.primitives import serialization
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
     def write_certificate(self, path):
         """Writes a certificate of the public key."""
         subprocess.run(["openssl", "req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=tokens",
