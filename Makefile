@@ -365,7 +365,7 @@ check_directories = $(foreach name,LIBEXECDIR SYSCONFDIR CONFDIR prefix,\
     $(if $(filter-out /%,$($(name)))$(word 2,$($(name))),\
         $(error $(name) must be an absolute path without spaces: "$($(name))")))
 
-# Modules are executable, as apxs installs them: rpm looks for the libraries of those only.
+# The module is executable, as apxs installs modules; else rpm finds no libraries that it needs.
 install: $(MODULE)
 	$(check_directories)@set -e; for pair in $(INSTALLED) conf/registration.conf:$(OWN_CONF); do \
 	    from=$${pair%%:*}; to='$(DESTDIR)'$${pair#*:}; mode=644; \
@@ -462,7 +462,7 @@ SMOKE_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pyte
     python3-pytest-xdist python3-jsonschema libapache2-mod-auth-openidc libcmocka-dev mount procps
 TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 clang \
     libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-venv python3-selenium \
-    chromium chromium-driver fonts-dejavu-core prometheus gdb rpm cpio
+    chromium chromium-driver fonts-dejavu-core prometheus gdb rpm cpio elfutils
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3

@@ -59,7 +59,9 @@ def wrong_files(found, expected):
     for name in sorted(found.keys() ^ expected):
         yield f"{name} is {'missing' if name in expected else 'in the package'}"
     for name, (mode, owner, flags) in sorted(found.items()):
-        if mode[1:] != ("rwxr-xr-x" if "/bin/" in name or name.endswith(".so") else "rw-r--r--"):
+        # rpm 4.20 makes modules not executable.
+        if mode[1:] not in (["rwxr-xr-x"] if "/bin/" in name else
+                            ["rwxr-xr-x", "rw-r--r--"] if name.endswith(".so") else ["rw-r--r--"]):
             yield f"{name} has mode {mode}"
         if owner != "root":
             yield f"{name} belongs to {owner}"
@@ -137,6 +139,7 @@ def test_scriptlets_reload_a_running_httpd_and_never_fail(package, run, status):
     assert run(after, 1, status) == (0, called)
     assert run(removed, 0, status) == (0, called)
     assert run(removed, 1, status) == (0, "")   # An upgrade: the new package reloads.
+    assert "#" not in after + removed   # A comment between them becomes a part of one.
     for name in ("PREIN", "POSTIN", "PREUN", "PRETRANS"):
         assert package.query(f"%{{{name}}}") == "(none)"
 
