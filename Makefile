@@ -21,6 +21,7 @@
 #   make check-container  the image of conf/container: built, started, one registration (as root)
 #   make check-release    build and tests in an empty system of the other Debian release
 #                     (as root); RELEASE=trixie, ARCHITECTURE=i386
+#   make check-architectures   the module compiled for i386 and arm64, and i386's unit tests
 #   make clean        remove build/; stops the demo first
 #   make lint         clang-tidy, cppcheck and gcc's analyzer
 #   make format-check   fails when the code is not formatted as .clang-format says
@@ -104,7 +105,7 @@ UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/
         check-valgrind check-http check-smoke check-release check-clients check-schemathesis \
         check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean lint \
         format format-check packages build-packages smoke-packages check-postgres uninstall \
-        rpm check-container
+        rpm check-container check-architectures
 
 all: $(MODULE)
 
@@ -182,7 +183,9 @@ export VALGRIND_OPTS = --quiet --num-callers=25 --keep-debuginfo=yes --leak-chec
     --error-exitcode=99 --suppressions=$(CURDIR)/tests/valgrind.supp
 VALGRIND_UNIT = $(filter-out %/test_growth %/test_allocation,$(UNIT_TESTS))
 VALGRIND_HTTP = live groups_get groups_register families events_delete events_search
-check-valgrind: $(VALGRIND_UNIT) $(MODULE)
+check-valgrind:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(SMOKE_PACKAGES) valgrind python3-venv'
+	@$(MAKE) --no-print-directory $(VALGRIND_UNIT) $(MODULE)
 	$(PYTHON) -B tests/with_postgres.py \
 	    sh -c 'printf "%s\n" "$$@" | xargs -n 1 -P $$(nproc) valgrind' sh $(VALGRIND_UNIT)
 	REGISTRATION_VALGRIND=1 $(MAKE) --no-print-directory check-http \
@@ -279,8 +282,44 @@ check-smoke: $(MODULE)
 RELEASE      =
 ARCHITECTURE =
 check-release:
-	@$(MAKE) --no-print-directory packages PACKAGES=mmdebstrap
+	@$(MAKE) --no-print-directory packages \
+	    PACKAGES='mmdebstrap $(if $(ARCHITECTURE),arch-test)'
 	$(AS_ROOT) $(PYTHON) -B tests/release.py $(BUILD) '$(RELEASE)' '$(ARCHITECTURE)'
+
+# The module, without warnings, and the unit tests for other architectures, against packages of this
+# release that are unpacked only. Those of i386, where a long and time_t have 32 bits, are run: a
+# processor for amd64 executes them.
+CROSS       = i386 arm64
+CROSS_i386  = i686-linux-gnu i386-linux-gnu ld-linux.so.2
+CROSS_arm64 = aarch64-linux-gnu aarch64-linux-gnu ld-linux-aarch64.so.1
+CROSS_PACKAGES = $(DEMO_PACKAGES) mmdebstrap gcc-i686-linux-gnu gcc-aarch64-linux-gnu
+UNPACKED  = libc6-dev,libaprutil1-dev,libjansson-dev,libpq-dev,libcmocka-dev
+check-architectures:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(CROSS_PACKAGES)'
+	@$(MAKE) --no-print-directory $(CROSS:%=cross-%)
+	@$(MAKE) --no-print-directory cross-i386 CROSS_TARGET=check-unit
+
+# An absolute path as root of headers and libraries: rpath lets a test find the libraries.
+CROSS_TARGET = all
+cross-%: ROOT    = $(abspath $(BUILD))/root-$*
+cross-%: LIBRARY = $(ROOT)/usr/lib/$(word 2,$(CROSS_$*))
+cross-%: $(BUILD)/root-%
+	PKG_CONFIG_SYSROOT_DIR=$(ROOT) PKG_CONFIG_LIBDIR=$(LIBRARY)/pkgconfig \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)/$* WERROR=1 \
+	    CC='$(firstword $(CROSS_$*))-gcc --sysroot=$(ROOT)' \
+	    APR_INCLUDE=$(ROOT)/usr/include/apr-1.0 APU_INCLUDE=$(ROOT)/usr/include/apr-1.0 \
+	    LDFLAGS='-Wl,--disable-new-dtags -Wl,-rpath,$(LIBRARY):$(LIBRARY:$(ROOT)/usr%=$(ROOT)%) \
+	        -Wl,--dynamic-linker,$(ROOT)/lib/$(word 3,$(CROSS_$*))' $(CROSS_TARGET)
+
+$(BUILD)/root-%:
+	@mkdir -p $(BUILD)
+	$(AS_ROOT) rm -rf $@ $@.new
+	. /etc/os-release && $(AS_ROOT) mmdebstrap --quiet --mode=root --variant=extract \
+	    --architectures=$* --include=$(UNPACKED) $$VERSION_CODENAME $@.new \
+	    "$$(apt-get indextargets --no-release-info 'Created-By: Packages' \
+	        --format 'deb $$(REPO_URI) $$(RELEASE) $$(COMPONENT)' \
+	        "Release: $$VERSION_CODENAME" | sort -u)"
+	$(AS_ROOT) mv $@.new $@
 
 # The HTTP tests on the PostgreSQL of a directory with bin/postgres; clients that it lacks are this
 # machine's. build/postgres-NN is made of npm's package for x86-64, which has the server only and
@@ -432,9 +471,11 @@ C_FILES = $(SOURCES) $(wildcard src/*.h src/*/*.h tests/unit/*.c tests/unit/*.h 
     tests/bench/*.c tests/trace/*.c)
 
 format:
+	@$(MAKE) --no-print-directory packages PACKAGES=clang-format
 	@clang-format -i $(C_FILES)
 
 format-check:
+	@$(MAKE) --no-print-directory packages PACKAGES=clang-format
 	@clang-format --dry-run --Werror $(C_FILES)
 
 # cppcheck reads no header of APR. With -D it checks one configuration, which all of these
@@ -443,6 +484,7 @@ CPPCHECK_MACROS = APR_INT64_T_FMT APR_UINT64_T_FMT APR_UINT64_T_HEX_FMT APR_SIZE
     APR_TIME_T_FMT TCP_NOTSENT_LOWAT
 
 lint:
+	@$(MAKE) --no-print-directory packages PACKAGES='$(LINT_PACKAGES)'
 	@printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
 	    clang-tidy --quiet --warnings-as-errors='*' {} -- -std=gnu11 $(INCLUDES) 2>/dev/null
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix \
@@ -463,6 +505,7 @@ SMOKE_PACKAGES = $(DEMO_PACKAGES) python3-psycopg2 python3-requests python3-pyte
 TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 clang \
     libclang-rt-dev clang-format clang-tidy cppcheck valgrind python3-venv python3-selenium \
     chromium chromium-driver fonts-dejavu-core prometheus gdb rpm cpio elfutils
+LINT_PACKAGES = $(BUILD_PACKAGES) libcmocka-dev clang-tidy cppcheck
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3

@@ -75,6 +75,7 @@ def main(directory, release=None, architecture=None):
         raise package.Wrong("File systems have to be mounted, which takes CAP_SYS_ADMIN.")
     release = release or ("trixie" if package.release() == "bookworm" else "bookworm")
     begin = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
     root = directory / "release"
     shutil.rmtree(root, ignore_errors=True)
     try:

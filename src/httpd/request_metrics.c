@@ -23,7 +23,7 @@ static void set_notes(request_rec *r, const reg_request_t *request)
         apr_table_setn(r->notes, "registration-batch",
                        apr_itoa(r->pool, request->stats.batch));
         apr_table_setn(r->notes, "registration-dbtime",
-                       apr_ltoa(r->pool, request->stats.took));
+                       apr_psprintf(r->pool, "%" APR_TIME_T_FMT, request->stats.took));
     }
 }
 
