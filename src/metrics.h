@@ -27,11 +27,13 @@ typedef enum {
     REG_CONNECTIONS_OPEN,
     REG_CONNECTIONS_IN_USE,
     REG_REQUESTS_QUEUED, /* requests that wait in a queue */
-    REG_PROCESS_GAUGES,  /* the gauges above are changed by each process */
-    REG_PROCESSES = REG_PROCESS_GAUGES,
+    REG_PROCESSES,
     REG_BREAKERS_OPEN,
     REG_GAUGES
 } reg_gauge_t;
+
+/** The number of gauges that each process changes, the first ones. */
+#define REG_PROCESS_GAUGES REG_PROCESSES
 
 /** Why there was no connection for a call. */
 typedef enum {

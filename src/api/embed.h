@@ -8,7 +8,7 @@
  */
 #define REG_EMBED(name, path)                                                            \
     __asm__(".pushsection .rodata\n" #name ":\n"                                         \
-            ".incbin \"" path "\"\n"                                                     \
+            ".incbin " #path "\n"                                                        \
             ".byte 0\n"                                                                  \
             ".popsection\n");                                                            \
     extern const char name[] __attribute__((visibility("hidden")))

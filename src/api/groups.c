@@ -25,18 +25,15 @@ static const reg_operation_t groups_get_plan = {.name = "groups_get_plan",
 static const reg_operation_t groups_get_member = {.name = "groups_get_member",
                                                   .parameters = 3};
 
-#define INVALID_MEMBER                                                                   \
-    {                                                                                    \
-        .status = 422, .message = "The group member is not valid."                       \
-    }
+#define INVALID_MEMBER "The group member is not valid."
 
-static const reg_error_t group_invalid = INVALID_MEMBER;
+static const reg_error_t group_invalid = {.status = 422, .message = INVALID_MEMBER};
 
 static const reg_rule_t group_rules[] = {
     {REG_CREATED, {.status = 201}},
     {REG_FOUND, {.status = 200}},
     {REG_NOT_FOUND, {.status = 404, .message = "There is no such group, plan or user."}},
-    {REG_BAD_DATA, INVALID_MEMBER},
+    {REG_BAD_DATA, {.status = 422, .message = INVALID_MEMBER}},
     {0, {0}}};
 
 /* One message for all refused codes, so that a guess does not tell which codes exist. */

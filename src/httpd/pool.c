@@ -64,16 +64,16 @@ static const char *check_sharing(apr_pool_t *pool, server_rec *server,
     if (conf->connections < 0) {
         conf->connections = MAX(dbd->max - threads, 1);
     }
-    return !other || dbd->max >= threads + conf->connections
-               ? NULL
-               : apr_psprintf(
-                   pool,
-                   "%s (%s:%d) uses the connections of RegistrationAPI too, one for each "
-                   "request, and DBDMax %d is less than ThreadsPerChild %d plus "
-                   "RegistrationConnections %d; write: DBDMax %d, or give the APIs a "
-                   "virtual host with DBDParams of its own",
-                   other->directive, other->filename, other->line_num, dbd->max, threads,
-                   conf->connections, threads + conf->connections);
+    if (!other || dbd->max >= threads + conf->connections) {
+        return NULL;
+    }
+    return apr_psprintf(
+        pool,
+        "%s (%s:%d) uses the connections of RegistrationAPI too, one for each request, "
+        "and DBDMax %d is less than ThreadsPerChild %d plus RegistrationConnections %d; "
+        "write: DBDMax %d, or give the APIs a virtual host with DBDParams of its own",
+        other->directive, other->filename, other->line_num, dbd->max, threads,
+        conf->connections, threads + conf->connections);
 }
 
 /* Sets the default of RegistrationSearches. @return the error if it is more than
