@@ -44,10 +44,20 @@ def copy_sources(paths, own, other, directory):
             yield str(copy)
 
 
+def release_source(own, other):
+    """The package source of a release without its updates, which mirrors may lack for another
+    architecture."""
+    return subprocess.run(["apt-get", "indextargets", "--no-release-info", "--format",
+                           f"deb $(REPO_URI) {other} $(COMPONENT)", "Created-By: Packages",
+                           f"Release: {own}"],
+                          check=True, text=True, stdout=subprocess.PIPE).stdout.splitlines()[0]
+
+
 def make_system(root, release, architecture):
     with tempfile.TemporaryDirectory() as directory:
-        sources = copy_sources(package.sources(), package.release(), release,
-                               pathlib.Path(directory))
+        sources = ([release_source(package.release(), release)] if architecture else
+                   copy_sources(package.sources(), package.release(), release,
+                                pathlib.Path(directory)))
         subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
                         "--dpkgopt=force-unsafe-io", "--include=make,ca-certificates",
                         *([f"--architectures={architecture}"] if architecture else []),
@@ -59,7 +69,8 @@ def make_system(root, release, architecture):
     policy.chmod(0o755)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     shutil.copytree(ROOT, root / "source", symlinks=True,
-                    ignore=shutil.ignore_patterns(".git", "__pycache__", root.parent.name))
+                    ignore=shutil.ignore_patterns(".git", "__pycache__", "build",
+                                                  root.parent.name))
 
 
 def run(root, *command):
