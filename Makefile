@@ -21,7 +21,7 @@
 #   make check-container  the image of conf/container: built, started, one registration (as root)
 #   make check-release    build and tests in an empty system of the other Debian release
 #                     (as root); RELEASE=trixie, ARCHITECTURE=i386
-#   make check-architectures   the module compiled for i386 and arm64, and i386's unit tests
+#   make check-architectures   the module compiled for i386 and arm64, and quick unit tests on i386
 #   make clean        remove build/; stops the demo first
 #   make lint         clang-tidy, cppcheck and gcc's analyzer
 #   make format-check   fails when the code is not formatted as .clang-format says
@@ -105,7 +105,7 @@ UNIT_TESTS    = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/
         check-valgrind check-http check-smoke check-release check-clients check-schemathesis \
         check-package fuzz fuzz-targets fuzz-replay faults bench install deb clean lint \
         format format-check packages build-packages smoke-packages check-postgres uninstall \
-        rpm check-container check-architectures
+        rpm check-container check-architectures check-quick
 
 all: $(MODULE)
 
@@ -286,9 +286,9 @@ check-release:
 	    PACKAGES='mmdebstrap $(if $(ARCHITECTURE),arch-test)'
 	$(AS_ROOT) $(PYTHON) -B tests/release.py $(BUILD) '$(RELEASE)' '$(ARCHITECTURE)'
 
-# The module, without warnings, and the unit tests for other architectures, against packages of this
-# release that are unpacked only. Those of i386, where a long and time_t have 32 bits, are run: a
-# processor for amd64 executes them.
+# The module compiled for other architectures without warnings, against packages of this release
+# that are only unpacked; and the unit tests that neither wait nor use PostgreSQL on i386, where
+# long and time_t have 32 bits. Its programs run on amd64.
 CROSS       = i386 arm64
 CROSS_i386  = i686-linux-gnu i386-linux-gnu ld-linux.so.2
 CROSS_arm64 = aarch64-linux-gnu aarch64-linux-gnu ld-linux-aarch64.so.1
@@ -296,10 +296,16 @@ CROSS_PACKAGES = $(DEMO_PACKAGES) mmdebstrap gcc-i686-linux-gnu gcc-aarch64-linu
 UNPACKED  = libc6-dev,libaprutil1-dev,libjansson-dev,libpq-dev,libcmocka-dev
 check-architectures:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(CROSS_PACKAGES)'
-	@$(MAKE) --no-print-directory $(CROSS:%=cross-%)
-	@$(MAKE) --no-print-directory cross-i386 CROSS_TARGET=check-unit
+	@$(MAKE) --no-print-directory -j$$(nproc) $(CROSS:%=cross-%)
+	@$(MAKE) --no-print-directory cross-i386 CROSS_TARGET=check-quick
 
-# An absolute path as root of headers and libraries: rpath lets a test find the libraries.
+SLOW_UNIT  = $(THREAD_TESTS) test_allocation test_growth test_connection test_retry \
+    test_retry_conflicts
+QUICK_UNIT = $(filter-out $(SLOW_UNIT:%=$(BUILD)/unit/%),$(UNIT_TESTS))
+check-quick: $(QUICK_UNIT)
+	@for test in $^; do $$test || exit; done
+
+# The root of headers and libraries is an absolute path, by which a test finds the libraries.
 CROSS_TARGET = all
 cross-%: ROOT    = $(abspath $(BUILD))/root-$*
 cross-%: LIBRARY = $(ROOT)/usr/lib/$(word 2,$(CROSS_$*))
