@@ -18,7 +18,8 @@
 #   make deb          the Debian package, build/libapache2-mod-registration_*.deb
 #   make check-package    the package: built twice, and in an empty Debian installed, used, purged
 #                     (as root)
-#   make check-container  the image of conf/container: built, started, one registration (as root)
+#   make check-container  the image of conf/container, by podman: built, started, one registration
+#                     (as root)
 #   make check-release    build and tests in an empty system of the other Debian release
 #                     (as root); RELEASE=trixie, ARCHITECTURE=i386
 #   make check-architectures   the module compiled for i386 and arm64, and quick unit tests on i386
@@ -514,8 +515,9 @@ TEST_PACKAGES = $(SMOKE_PACKAGES) libapache2-mod-qos libapache2-mod-security2 cl
 LINT_PACKAGES = $(BUILD_PACKAGES) libcmocka-dev clang-tidy cppcheck
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
-PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 python3
-CONTAINER_TEST_PACKAGES = mmdebstrap iproute2 python3-yaml
+PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 autopkgtest python3
+CONTAINER_TEST_PACKAGES = mmdebstrap iproute2 podman podman-compose runc netavark aardvark-dns \
+    iptables
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

@@ -1,416 +1,320 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the image of conf/container/Containerfile and runs it as compose.yaml describes.
+"""Builds the image of conf/container by podman, and runs it as docs/operating.md says.
 
-    python3 tests/container.py DIRECTORY     as root; DIRECTORY takes the image
+    python3 tests/container.py DIRECTORY     as root; DIRECTORY takes the images
 
-No container runtime is needed: this program reads the same two files, and executes the
-instructions in directories, whose first content is a minimal Debian of this machine's release. A
-container is a process with the image as its root, read-only, and with its own network and process
-ids, without root's rights. PostgreSQL runs beside it in that network.
+The base image is not that of a registry: it is a minimal Debian under the same name. The container
+and its PostgreSQL run in a network of their own, in which the host names of compose.yaml are
+addresses of this machine. All processes end with this program.
 """
 
-import contextlib
-import http.server
+import functools
 import json
 import os
 import pathlib
 import re
-import shlex
 import shutil
 import signal
 import ssl
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 
-import yaml
-
-from package import Wrong, alone, check, make_debian, mount, release, step
+import debian
+import documents
+from package import Wrong, alone, check, step
 from servers import Certificates, Postgres, ServerError, TokenIssuer, wait_until
-from servers.common import ROOT
 
-FILES = ROOT / "conf" / "container"
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SESSION = "/v1/sessions/11111111-1111-4111-8111-111111111111/register"
+FILES = documents.ROOT / "conf" / "container"
+NAME = "registration"
+HOST, DATABASE_HOST, ADDRESS = "registration.example.org", "db.example.org", "192.0.2.1"
+SECRETS = pathlib.Path("/srv/registration")
+SESSION = f"https://{HOST}/v1/sessions/11111111-1111-4111-8111-111111111111/register"
+# What Debian's image `slim` excludes from packages.
+SLIM = "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\n"
+# Limits that need no CAP_SYS_RESOURCE. crun does not run where both versions of cgroups are
+# mounted.
+CONFIGURATION = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+netns = "{network}"
+[engine]
+runtime = "runc"
+lock_type = "file"
+[network]
+network_backend = "netavark"
+network_config_dir = "{directory}/networks"
+"""
+STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{directory}/images"
+runroot = "{directory}/run"
+"""
+
+
+def configure(directory, network):
+    """Keeps what podman writes in the directory."""
+    for variable, text in (("CONTAINERS_CONF", CONFIGURATION), ("CONTAINERS_STORAGE_CONF", STORAGE)):
+        path = directory / variable
+        path.write_text(text.format(directory=directory, network=network))
+        os.environ[variable] = str(path)
+    os.environ["DISABLE_HC_SYSTEMD"] = "true"   # no timers for health checks
+
+
+def run(*command, expect=0, **options):
+    result = subprocess.run(command, text=True, timeout=500, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            **({} if "input" in options else {"stdin": subprocess.DEVNULL}),
+                            **options)
+    check(result.returncode == expect,
+          f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}")
+    return result.stdout.strip()
+
+
+podman = functools.partial(run, "podman")
+
+
+def as_printed(section):
+    return documents.run("docs/operating.md", section, "tests/container.py",
+                         lambda script: run("bash", "-e", "-c", script, cwd=documents.ROOT))
 
 
 # --- The image -------------------------------------------------------------------------------
 
-def instructions(text):
-    """The instructions of a Containerfile, each with its arguments."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", text).replace("\\\n", " ")
-    return [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+def build(directory, archive):
+    """Imports a base with the name that the Containerfile has, and builds the image."""
+    configure(directory, "host")
+    text = (FILES / "Containerfile").read_text()
+    base = re.search(r"(?m)^FROM (\S+)$", text)[1].replace("${DEBIAN}", debian_of(text))
+    file = "etc/dpkg/dpkg.cfg.d/slim"
+    (directory / file).parent.mkdir(parents=True)
+    (directory / file).write_text(SLIM)
+    copy = shutil.copy(archive, directory)
+    run("tar", "--append", "--file", copy, "--directory", str(directory), file)
+    podman("import", "--quiet", copy, base)
+    step("the image")
+    as_printed("Build the image")
 
 
-class Image:
-    """A directory with the files of a stage, and what the instructions say of its containers."""
-
-    def __init__(self, root):
-        self.root = root
-        self.variables = {"PATH": PATH}
-        self.user, self.command, self.health, self.stop = "0:0", [], None, "SIGTERM"
-
-    def run(self, script):
-        result = subprocess.run(["chroot", str(self.root), "sh", "-c", script], text=True,
-                                env=self.variables, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500)
-        check(result.returncode == 0, f"RUN {script}: {result.stdout}")
-
-    def copy(self, origin, names, target):
-        into = self.root / target.lstrip("/")
-        paths = [path for name in names for path in sorted(origin.glob(name.lstrip("/")))]
-        check(len(paths) >= len(names), f"COPY: {origin} has not all of {names}")
-        for path in paths:
-            if path.is_dir():
-                shutil.copytree(path, into, dirs_exist_ok=True)
-            else:
-                (into if target.endswith("/") else into.parent).mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, into)
-
-    def write(self, path):
-        path.write_text(json.dumps({**vars(self), "root": str(self.root)}))
-
-    @classmethod
-    def read(cls, path):
-        image = cls(None)
-        vars(image).update(json.loads(path.read_text()))
-        image.root = pathlib.Path(image.root)
-        return image
+def debian_of(containerfile):
+    """The release that the Containerfile is for."""
+    return re.search(r"(?m)^ARG DEBIAN=(\S+)$", containerfile)[1]
 
 
-class Build:
-    """Executes the instructions. One that it does not know is an error."""
-
-    def __init__(self, directory, **arguments):
-        self.directory = directory
-        self.arguments = arguments
-        self.stages = {}
-        self.image = None
-
-    def arg(self, rest):
-        name, _, value = rest.partition("=")
-        self.arguments.setdefault(name, value)
-
-    def from_(self, rest):
-        base, _, name = rest.partition(" AS ")
-        for argument, value in self.arguments.items():
-            base = base.replace(f"${{{argument}}}", value)
-        check(base == f"docker.io/library/debian:{release()}-slim", f"{base} is not here")
-        self.image = Image(self.directory / f"stage-{len(self.stages)}")
-        self.stages[name] = self.image
-        subprocess.run(["cp", "-a", str(self.directory / "base"), str(self.image.root)], check=True)
-        mount(self.image.root)
-
-    def copy(self, rest):
-        *names, target = shlex.split(rest)
-        origin = ROOT
-        if names[0].startswith("--from="):
-            origin = self.stages[names.pop(0).partition("=")[2]].root
-        self.image.copy(origin, names, target)
-
-    def run(self, rest):
-        self.image.run(rest)
-
-    def env(self, rest):
-        self.image.variables.update(part.split("=", 1) for part in shlex.split(rest))
-
-    def expose(self, rest):
-        check(rest == self.image.variables["REGISTRATION_PORT"], f"EXPOSE {rest}: another port")
-
-    def user(self, rest):
-        self.image.user = rest
-
-    def stopsignal(self, rest):
-        self.image.stop = rest
-
-    def healthcheck(self, rest):
-        self.image.health = rest.partition(" CMD ")[2]
-
-    def cmd(self, rest):
-        self.image.command = json.loads(rest)
-
-    def execute(self, text):
-        for word, rest in instructions(text):
-            step(f"{word} {' '.join(rest.split())[:70]}")
-            name = word.lower() + ("_" if word == "FROM" else "")
-            check(hasattr(self, name), f"{word}: an instruction that is not known here")
-            getattr(self, name)(rest)
-        return self.image
+def check_image():
+    """No PostgreSQL in the image, and no variable in compose.yaml that nothing reads."""
+    podman("run", "--rm", "mod_registration", "sh", "-c",
+           "! ls /usr/lib/postgresql/*/bin/postgres")
+    known = "".join(path.read_text() for path in
+                    (FILES / "registration-httpd", documents.ROOT / "conf" / "example-site.conf"))
+    names = re.findall(r"(?m)^      (REGISTRATION_\w+): ", (FILES / "compose.yaml").read_text())
+    check(names and all(name in known for name in names), f"something does not read one of {names}")
 
 
-def build(directory):
-    """Builds the image, in the mount namespace of this process."""
-    # The image `debian` in its variant `slim` has no manuals either.
-    make_debian(directory / "base", "--variant=minbase", "--dpkgopt=path-exclude=/usr/share/man/*",
-                "--dpkgopt=path-exclude=/usr/share/doc/*")
-    image = Build(directory, DEBIAN=release()).execute((FILES / "Containerfile").read_text())
-    image.write(directory / "image.json")
+# --- What is around the container ------------------------------------------------------------
 
-
-# --- The container ---------------------------------------------------------------------------
-
-class Container:
-    """A container of the service in compose.yaml; its variables may be changed."""
-
-    def __init__(self, image, log, **changes):
-        self.image = image
-        self.log = log
-        self.variables = {**image.variables, **service()["environment"], **changes}
-        self.process = None
-
-    def command(self, command):
-        uid, gid = self.image.user.split(":")
-        return ["chroot", str(self.image.root), "setpriv", f"--reuid={uid}", f"--regid={gid}",
-                "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
-                *command]
-
-    def start(self):
-        with open(self.log, "wb") as output:
-            # As runtimes do: the process may open its output once more, as /dev/stdout.
-            os.fchown(output.fileno(), *map(int, self.image.user.split(":")))
-            self.process = subprocess.Popen(self.command(self.image.command), env=self.variables,
-                                            stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        return self
-
-    def run(self, *command):
-        """Runs another command in the container; its exit status and output."""
-        result = subprocess.run(self.command(command), env=self.variables, text=True, timeout=60,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT)
-        return result.returncode, result.stdout
-
-    def is_healthy(self):
-        return self.run("sh", "-c", self.image.health)[0] == 0
-
-    def became_healthy(self):
-        check(self.process.poll() is None, self.log.read_text())
-        return self.is_healthy()
-
-    def stop(self, seconds):
-        self.process.send_signal(getattr(signal, self.image.stop))
-        return self.process.wait(seconds)
-
-
-def service():
-    """The service of compose.yaml."""
-    return compose()["services"]["registration"]
-
-
-def compose():
-    return yaml.safe_load((FILES / "compose.yaml").read_text())
-
-
-def mount_as_described(root, secrets):
-    """Mounts what compose.yaml describes: secrets, a tmpfs, and the rest read-only."""
-    check(service()["read_only"], "the image's files can be written")
-    subprocess.run(["mount", "--bind", str(root), str(root)], check=True)
-    (root / "run/secrets").mkdir()
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    mount(root)
-    for entry in service()["tmpfs"]:
-        path, _, options = entry.partition(":")
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(root / path[1:])],
-                       check=True)
-    subprocess.run(["mount", "--bind", str(secrets), str(root / "run/secrets")], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
-
-
-def key_set(issuer):
-    return json.dumps({"keys": [json.loads(issuer.jwk())]})
-
-
-def make_secrets(directory, certificates, postgres, issuer):
-    """A file for each secret of compose.yaml, which every user may read."""
-    contents = {"certificate": certificates.certificate.read_text(),
-                "certificate_key": certificates.key.read_text(),
-                "database_ca": certificates.authority.read_text(),
-                "database_password": postgres.password + "\n",
-                "log_key": os.urandom(16).hex() + "\n", "token_keys": key_set(issuer)}
-    check(sorted(contents) == sorted(service()["secrets"]) == sorted(compose()["secrets"]),
-          "compose.yaml has other secrets")
-    directory.mkdir(mode=0o755)
-    for name, text in contents.items():
-        (directory / name).write_text(text)
-        (directory / name).chmod(0o644)
+def make_network(directory):
+    """An address of this machine for both host names, in this program's own namespaces."""
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
+    hosts = directory / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {HOST} {DATABASE_HOST}\n")
+    run("mount", "--bind", str(hosts), "/etc/hosts")
+    for place in ("/run", "/srv"):
+        run("mount", "-t", "tmpfs", "tmpfs", place)
 
 
 def start_postgres(directory, certificates):
-    """A PostgreSQL with TLS, in the network of the container and outside its files."""
-    postgres = Postgres(directory, settings=["ssl = on"])
+    """A PostgreSQL with TLS that takes connections from containers."""
+    postgres = Postgres(directory, port=5432,
+                        settings=["ssl = on", f"listen_addresses = '127.0.0.1,{ADDRESS}'"])
     postgres.create()
     for path, name in ((certificates.certificate, "server.crt"), (certificates.key, "server.key")):
         shutil.copy(path, postgres.data / name)
         shutil.chown(postgres.data / name, "postgres", "postgres")
         (postgres.data / name).chmod(0o600)
     postgres.start()
+    with open(postgres.data / "pg_hba.conf", "a", encoding="utf-8") as rules:
+        rules.write("hostssl all postgres 0.0.0.0/0 trust\n"
+                    "hostssl registration registration 0.0.0.0/0 scram-sha-256\n")
+    postgres.psql("-c", "SELECT pg_reload_conf()", database="postgres")
     return postgres
 
 
-def install_schema(image, log, postgres):
-    """Creates the database with the image's own command."""
-    variables = {**postgres.variables(), "PGPASSWORD": postgres.password}
-    container = Container(image, log, **variables)
-    status, said = container.run("registration-schema", "install", "--create")
-    check(status == 0, said)
-    postgres.install("demo.sql")
+def make_secrets(certificates, postgres, issuer):
+    """A file for each secret of compose.yaml, which every user may read."""
+    contents = {"certificate": certificates.certificate.read_text(),
+                "certificate_key": certificates.key.read_text(),
+                "database_ca": certificates.authority.read_text(),
+                "database_password": postgres.password + "\n",
+                "log_key": os.urandom(16).hex() + "\n", "token_keys": key_set(issuer)}
+    SECRETS.mkdir()
+    for name, text in contents.items():
+        (SECRETS / name).write_text(text)
 
 
-class Client:
-    def __init__(self, port, certificates):
-        self.url = f"https://localhost:{port}"
-        self.context = ssl.create_default_context(cafile=str(certificates.authority))
-
-    def status(self, path, token=None, body=None):
-        request = urllib.request.Request(self.url + path, body and json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=20, context=self.context) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def register(self, patient, issuer):
-        token = issuer.token("me", scope="sessions:write") if issuer else None
-        return self.status(SESSION, token, {"patient_id": patient})
+def key_set(issuer):
+    return json.dumps({"keys": [json.loads(issuer.jwk())]})
 
 
-@contextlib.contextmanager
-def served(sets):
-    """The address of a key set: the last one of a list."""
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(sets[-1].encode())
-
-        def log_message(self, *arguments):
-            pass
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever).start()
+def register(certificates, patient, issuer):
+    """The status of a registration with a token of the issuer."""
+    request = urllib.request.Request(SESSION, json.dumps({"patient_id": patient}).encode())
+    request.add_header("Content-Type", "application/json")
+    if issuer:
+        request.add_header("Authorization",
+                           f"Bearer {issuer.token('me', scope='sessions:write')}")
+    context = ssl.create_default_context(cafile=str(certificates.authority))
     try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
-def refuse_to_start(image, log):
+# --- The container ---------------------------------------------------------------------------
+
+def is_healthy(name=NAME):
+    return subprocess.run(["podman", "healthcheck", "run", name], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
+def state(field):
+    return podman("inspect", "--format", f"{{{{.State.{field}}}}}", NAME)
+
+
+def await_health():
+    wait_until(is_healthy, 60, "the container did not become healthy")
+    check(state("Health.Status") == "healthy", "podman does not call it healthy")
+
+
+def refuse_to_start():
     """A container without a setting that it needs ends, and says which one."""
-    for name in ("REGISTRATION_HOST", "REGISTRATION_DATABASE", "REGISTRATION_ISSUER"):
-        container = Container(image, log, **{name: ""}).start()
-        check(container.process.wait(30) == 1 and name in log.read_text(), log.read_text())
+    needed = ("REGISTRATION_HOST", "REGISTRATION_DATABASE", "REGISTRATION_ISSUER")
+    for missing in needed:
+        variables = [f"--env={name}=x" for name in needed if name != missing]
+        said = podman("run", "--rm", *variables, "mod_registration", expect=1)
+        check(f"{missing} is not set" in said, said)
+    said = podman("run", "--rm", *(f"--env={name}=x" for name in needed), "mod_registration",
+                  expect=1)
+    check("no keys for tokens" in said, said)
 
 
-def renew(container, client, sets, url):
+def check_rights():
+    """Every process of the container has its user and no capability, and can write to
+    /var/lib/registration only."""
+    lines = podman("top", NAME, "user", "capbnd", "capeff", "comm").splitlines()[1:]
+    check(len(lines) > 1, "httpd has no child process")
+    for line in lines:
+        check(line.split()[:3] == ["www-data", "none", "none"], line)
+    said = podman("exec", NAME, "touch", "/etc/apache2/x", "/var/lib/registration/x", expect=1)
+    check(re.findall(r"cannot touch '(.*?)': Read-only", said) == ["/etc/apache2/x"], said)
+
+
+def renew(certificates):
     """Fetches the issuer's keys, and fetches them again after the issuer has changed them."""
-    path = container.variables["REGISTRATION_TOKEN_KEYS"]
     old, new = TokenIssuer(kid="old"), TokenIssuer(kid="new")
-    sets.append(key_set(old))
-    result = container.run("registration-keys", "--file", path, url)
-    check(result[0] == 0, result[1])
-    sets.append(key_set(new))
-    check(client.register("patient-2", new) == 401, "a key was known before it was fetched")
-    result = container.run("registration-keys", "--file", path, "--httpd", "registration-httpd",
-                           "--renew")
-    check(result[0] == 0 and "httpd reads them" in result[1], result[1])
-    wait_until(lambda: client.register("patient-2", new) == 201, 30, "the new key was not read")
+    podman("exec", "--detach", NAME, "python3", "-m", "http.server", "--bind", "127.0.0.1",
+           "--directory", "/var/lib/registration", "8000")
+
+    def publish(issuer):
+        podman("exec", "--interactive", NAME, "tee", "/var/lib/registration/set", input=key_set(issuer))
+
+    def fetches():
+        return not subprocess.run(
+            ["podman", "exec", NAME, "registration-keys", "--file", "/var/lib/registration/keys.conf",
+             "http://127.0.0.1:8000/set"], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL).returncode
+    publish(old)
+    wait_until(fetches, 30, "the keys were not fetched")
+    publish(new)
+    check(register(certificates, "patient-2", new) == 401, "a key was known before it was fetched")
+    said = as_printed("Renew keys")
+    check("httpd reads them" in said, said)
+    wait_until(lambda: register(certificates, "patient-2", new) == 201, 30,
+               "the new key was not read")
 
 
-def check_files(image):
-    """No PostgreSQL in the image, and no variable in compose.yaml that nothing reads."""
-    check(not list(image.root.glob("usr/lib/postgresql/*/bin/postgres")),
-          "PostgreSQL is in the image")
-    known = [path.read_text() for path in (FILES / "registration-httpd",
-                                           ROOT / "conf" / "example-site.conf")]
-    unknown = [name for name in service()["environment"] if name not in "".join(known)]
-    check(not unknown, f"compose.yaml sets {unknown}, which nothing reads")
+def stop(certificates, issuer):
+    """The container stops by itself on the image's signal and on SIGTERM, and podman restarts it
+    after SIGTERM, as compose.yaml says."""
+    await_health()
+    process = int(state("Pid"))
+    os.kill(process, signal.SIGTERM)
+    wait_until(lambda: int(state("Pid")) not in (0, process), 30, "podman did not restart it")
+    await_health()
+    check(register(certificates, "patient-3", issuer) == 201, "no registration after a restart")
+    said = podman("stop", "--time", "15", NAME)
+    check("SIGKILL" not in said and state("ExitCode") == "0", f"{said}\n{podman('logs', NAME)}")
+    check(not is_healthy(), "it is healthy after its end")
 
 
-def register_once(container, client, postgres, issuer):
-    said = container.log.read_text
-    wait_until(container.became_healthy, 60, "the container did not become healthy")
-    check(client.status("/health/ready") == 200, f"it is not ready\n{said()}")
-    check(client.register("patient-1", None) == 401, "no token is required")
-    check(client.register("patient-1", issuer) == 201, f"no registration\n{said()}")
-    rows = postgres.psql("-c", "SELECT count(*) FROM registration.live_registrations"
-                               " WHERE patient_id = 'patient-1'")
-    check(rows == "1", f"there are {rows} rows")
-
-
-def check_end(container):
-    """httpd stops in time; its log has the requests, and no warning."""
-    seconds = int(service()["stop_grace_period"].removesuffix("s"))
-    check(container.stop(seconds) == 0, container.log.read_text())
-    check(not container.is_healthy(), "it is healthy after its end")
-    said = container.log.read_text()
+def check_log():
+    said = podman("logs", NAME)
     check('"POST /v1/sessions/' in said, f"no access log: {said}")
+    check("caught SIGTERM" in said and "caught SIGWINCH" in said, f"it did not end itself: {said}")
     # mod_oauth2 logs each token that it refuses.
     check(not re.search(r"\[(?!oauth2:)\w*:(warn|error|crit|alert|emerg)\]", said), said)
 
 
 def use(directory):
     """Starts the image, registers, renews the keys, and stops it."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    image, log = Image.read(directory / "image.json"), directory / "log"
-    check_files(image)
-    certificates, issuer = Certificates(directory / "certificates"), TokenIssuer()
+    configure(directory, "bridge")
+    make_network(directory)
+    check_image()
+    step("without its settings")
+    refuse_to_start()
+    step("the control: a container without httpd is not healthy")
+    podman("run", "--detach", "--name=idle", "mod_registration", "sleep", "100")
+    check(not is_healthy("idle"), "it is healthy")
+    podman("rm", "--force", "--time=0", "idle")
+    certificates = Certificates(directory / "certificates", [HOST, DATABASE_HOST])
+    issuer = TokenIssuer()
     postgres = start_postgres(directory / "postgres", certificates)
     try:
-        make_secrets(directory / "secrets", certificates, postgres, issuer)
-        mount_as_described(image.root, directory / "secrets")
-        step("the schema")
-        install_schema(image, log, postgres)
-        step("without its settings")
-        refuse_to_start(image, log)
+        make_secrets(certificates, postgres, issuer)
+        step("the schema and the container, as printed")
+        as_printed("Create the schema")
+        postgres.set_password("registration")
+        postgres.install("demo.sql")
+        as_printed("Start it")
         step("a registration")
-        database = re.sub(r"host=\S+", f"host=localhost port={postgres.port}",
-                          service()["environment"]["REGISTRATION_DATABASE"])
-        container = Container(image, log, REGISTRATION_HOST="localhost",
-                              REGISTRATION_DATABASE=database)
-        check(not container.is_healthy(), "the control: it is healthy before it is started")
-        client = Client(container.start().variables["REGISTRATION_PORT"], certificates)
-        register_once(container, client, postgres, issuer)
-        check_rights(container)
+        await_health()
+        check(register(certificates, "patient-1", None) == 401, "no token is required")
+        check(register(certificates, "patient-1", issuer) == 201, podman("logs", NAME))
+        rows = postgres.psql("-c", "SELECT count(*) FROM registration.live_registrations"
+                                   " WHERE patient_id = 'patient-1'")
+        check(rows == "1", f"there are {rows} rows")
+        check_rights()
         step("other keys")
-        sets = []
-        with served(sets) as url:
-            renew(container, client, sets, url)
+        renew(certificates)
         step("its end")
-        check_end(container)
+        stop(certificates, issuer)
+        check_log()
     finally:
+        podman("rm", "--force", "--all", "--time=0")
         postgres.stop()
-
-
-def check_rights(container):
-    """Every process of the container has its user and no capability."""
-    found = 0
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):   # it has ended
-            if os.readlink(path / "root") != str(container.image.root):
-                continue
-            said = (path / "status").read_text()
-            check(re.search(r"(?m)^Uid:(\t33){4}$", said)
-                  and re.search(r"(?m)^CapEff:\t0+$", said), said)
-            found += 1
-    check(found > 1, "httpd has no child process")
 
 
 def main(directory):
     begin = time.monotonic()
-    directory = directory / "container"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    files, record = directory / "container", directory / "container-commands"
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
+    record.write_text("")
+    os.environ[documents.RECORD] = str(record)
     try:
-        alone(["--mount"], "build", directory)
-        alone(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"],
-              "use", directory)
+        step("the base")
+        archive = debian.make_base(directory, debian_of((FILES / "Containerfile").read_text()))
+        alone(["--mount"], "image", files, archive)
+        alone(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"], "use", files)
+        check(documents.not_run("tests/container.py", record) == [],
+              f"not run: {documents.not_run('tests/container.py', record)}")
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(files, ignore_errors=True)
     print(f"The image is built, serves and stops, in {time.monotonic() - begin:.0f} s.")
 
 
@@ -418,9 +322,10 @@ if __name__ == "__main__":
     try:
         if os.geteuid() != 0 or len(sys.argv) < 2:
             sys.exit(__doc__)
-        if sys.argv[1] in ("build", "use"):
-            {"build": build, "use": use}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+        paths = [pathlib.Path(path).resolve() for path in sys.argv[2:]]
+        if paths:
+            {"image": build, "use": use}[sys.argv[1]](*paths)
         else:
             main(pathlib.Path(sys.argv[1]).resolve())
-    except (Wrong, ServerError, subprocess.SubprocessError) as error:
+    except (Wrong, documents.Wrong, ServerError, subprocess.SubprocessError) as error:
         sys.exit(str(error))

@@ -21,9 +21,9 @@ ALL_SCOPES = ("sessions:write groups:read groups:write families:create"
 
 
 class Certificates:
-    """A certificate authority and a certificate of localhost, stored in files."""
+    """A certificate authority and a certificate of localhost and other names, stored in files."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, names=()):
         directory = pathlib.Path(directory)
         self.authority = directory / "ca.pem"
         self.certificate = directory / "localhost.pem"
@@ -37,7 +37,9 @@ class Certificates:
             self.openssl("-subj", "/CN=localhost", "-CA", self.authority,
                          "-CAkey", authority_key, "-keyout", self.key,
                          "-out", self.certificate,
-                         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1",
+                         "-addext", "subjectAltName=" + ",".join(
+                             ["DNS:localhost,IP:127.0.0.1,IP:::1",
+                              *(f"DNS:{name}" for name in names)]),
                          "-addext", "basicConstraints=critical,CA:FALSE",
                          "-addext", "extendedKeyUsage=serverAuth")
             authority_key.unlink()
