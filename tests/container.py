@@ -24,6 +24,7 @@ import urllib.request
 
 import debian
 import documents
+import release
 from package import Wrong, alone, check, step
 from servers import Certificates, Postgres, ServerError, TokenIssuer, wait_until
 
@@ -308,7 +309,9 @@ def main(directory):
     os.environ[documents.RECORD] = str(record)
     try:
         step("the base")
-        archive = debian.make_base(directory, debian_of((FILES / "Containerfile").read_text()))
+        name = debian_of((FILES / "Containerfile").read_text())
+        archive = debian.make_base(directory, name, [
+            *release.copy_sources(debian.sources(), debian.release(), name, files)])
         alone(["--mount"], "image", files, archive)
         alone(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"], "use", files)
         check(documents.not_run("tests/container.py", record) == [],

@@ -3,9 +3,7 @@
 of their own. It is made once a day and directory."""
 
 import pathlib
-import re
 import subprocess
-import tempfile
 import time
 
 SECONDS = 600   # for mmdebstrap at most
@@ -20,40 +18,25 @@ def release():
 
 def sources():
     """The package sources in apt's files of this machine."""
-    return sorted(path for directory in ("/etc/apt", "/etc/apt/sources.list.d")
+    return sorted(str(path) for directory in ("/etc/apt", "/etc/apt/sources.list.d")
                   for path in pathlib.Path(directory).glob("*")
                   if path.suffix in (".sources", ".list"))
-
-
-def copy_sources(paths, own, other, directory):
-    """Copies package sources of one release for another; the paths. Sources without suites of
-    that release are left out."""
-    for path in paths:
-        text, found = re.subn(rf"(?<![\w-]){own}\b", other, path.read_text())
-        if found:
-            copy = directory / path.name
-            copy.write_text(text)
-            yield str(copy)
 
 
 def is_fresh(path):
     return path.exists() and time.time() - path.stat().st_mtime < SECONDS_KEPT
 
 
-def make_base(directory, wanted=None, architecture=None):
-    """An archive in the directory, with a minimal system of a release and an architecture."""
-    wanted = wanted or release()
-    architecture = architecture or subprocess.check_output(["dpkg", "--print-architecture"],
-                                                           text=True).strip()
-    archive = directory / f"debian-{wanted}-{architecture}.tar"
+def make_base(directory, name=None, package_sources=None):
+    """An archive in the directory with a minimal system of a release, by default this machine's."""
+    name = name or release()
+    archive = directory / f"debian-{name}.tar"
     if not is_fresh(archive):
         unfinished = archive.with_suffix(".unfinished.tar")
-        with tempfile.TemporaryDirectory() as copies:
-            subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-                            f"--architectures={architecture}", "--dpkgopt=force-unsafe-io",
-                            wanted, str(unfinished),
-                            *copy_sources(sources(), release(), wanted, pathlib.Path(copies))],
-                           check=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+        subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
+                        "--dpkgopt=force-unsafe-io", name, str(unfinished),
+                        *(package_sources or sources())],
+                       check=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
         unfinished.rename(archive)
     return archive
 
