@@ -31,6 +31,8 @@ from servers import ServerError, wait_until
 PACKAGE = "libapache2-mod-registration"
 # The packages of a machine with a web server and a database.
 STOCK = ("apache2", "postgresql", "ssl-cert", "sudo", "curl", "openssl", "systemd", "apt-utils")
+VARIABLES = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+             "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}
 KEY = "etc/apache2/registration-signing.pem"
 SITE = "etc/apache2/sites-available/registration.conf"
 READY = "https://localhost/health/ready"
@@ -62,9 +64,7 @@ class System:
         """Runs a command in the system and returns its output."""
         become = ["runuser", "-u", user, "--"] if user else []
         result = subprocess.run(
-            ["chroot", str(self.root), *become, *command], text=True, timeout=200,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
-                 "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"},
+            ["chroot", str(self.root), *become, *command], text=True, timeout=400, env=VARIABLES,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         check(result.returncode == expect,
               f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}")
@@ -318,8 +318,8 @@ def autopkgtest(system, source, package):
             ["autopkgtest", "--no-built-binaries", f"--output-dir={output}/log",
              "--ignore-restrictions=isolation-container,breaks-testbed", str(package), f"{source}/",
              "--", "chroot", str(system.root)],
-            text=True, timeout=200, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT)
+            text=True, timeout=400, env=VARIABLES, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # The status is another one for a test that is skipped.
         check(result.returncode == 0, result.stdout)
     said = system.run("sh", "-c", f"dpkg -s {PACKAGE} 2>&1; true")
