@@ -25,7 +25,7 @@ import urllib.request
 
 import debian
 import documents
-from debian import release, sources  # noqa: F401
+from debian import release
 from servers import ServerError, wait_until
 
 PACKAGE = "libapache2-mod-registration"

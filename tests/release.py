@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import debian
 import package
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -55,8 +56,8 @@ def release_source(own, other):
 
 def make_system(root, release, architecture):
     with tempfile.TemporaryDirectory() as directory:
-        sources = ([release_source(package.release(), release)] if architecture else
-                   copy_sources(package.sources(), package.release(), release,
+        sources = ([release_source(debian.release(), release)] if architecture else
+                   copy_sources(debian.sources(), debian.release(), release,
                                 pathlib.Path(directory)))
         subprocess.run(["mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
                         "--dpkgopt=force-unsafe-io", "--include=make,ca-certificates",
@@ -84,7 +85,7 @@ def run(root, *command):
 def main(directory, release=None, architecture=None):
     if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
         raise package.Wrong("File systems have to be mounted, which takes CAP_SYS_ADMIN.")
-    release = release or ("trixie" if package.release() == "bookworm" else "bookworm")
+    release = release or ("trixie" if debian.release() == "bookworm" else "bookworm")
     begin = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
     root = directory / "release"
