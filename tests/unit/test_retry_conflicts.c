@@ -60,7 +60,8 @@ static void call_with_deadlock_is_retried(void **state)
     assert_text("call", run(database, SOON, "SELECT $1, lock_both(), NULL, NULL"),
                 "created");
     pthread_join(rival, NULL);
-    assert_int_equal(runs(database), 2);
+    /* Two, or more if the retry locks row 1 before the rival does. */
+    assert_true(runs(database) >= 2);
     assert_int_equal(sql_number(database->administrator, "SELECT sum(value) FROM marks"),
                      24);
 }
