@@ -294,7 +294,7 @@ CROSS       = i386 arm64
 CROSS_i386  = i686-linux-gnu i386-linux-gnu ld-linux.so.2
 CROSS_arm64 = aarch64-linux-gnu aarch64-linux-gnu ld-linux-aarch64.so.1
 CROSS_PACKAGES = $(DEMO_PACKAGES) mmdebstrap gcc-i686-linux-gnu gcc-aarch64-linux-gnu
-UNPACKED  = libc6-dev,libaprutil1-dev,libjansson-dev,libpq-dev,libcmocka-dev
+UNPACKED  = base-files,libc6-dev,libaprutil1-dev,libjansson-dev,libpq-dev,libcmocka-dev
 check-architectures:
 	@$(MAKE) --no-print-directory packages PACKAGES='$(CROSS_PACKAGES)'
 	@$(MAKE) --no-print-directory -j$$(nproc) $(CROSS:%=cross-%)
