@@ -516,8 +516,8 @@ LINT_PACKAGES = $(BUILD_PACKAGES) libcmocka-dev clang-tidy cppcheck
 # The Debian packages for making the package; for testing it.
 DEB_PACKAGES = $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot
 PACKAGE_TEST_PACKAGES = mmdebstrap lintian iproute2 mount autopkgtest python3
-CONTAINER_TEST_PACKAGES = mmdebstrap iproute2 mount podman podman-compose runc netavark aardvark-dns \
-    iptables
+CONTAINER_TEST_PACKAGES = mmdebstrap iproute2 mount podman podman-compose runc netavark \
+    aardvark-dns iptables
 PACKAGES = $(TEST_PACKAGES)
 AS_ROOT  = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

@@ -32,6 +32,7 @@ FILES = documents.ROOT / "conf" / "container"
 NAME = "registration"
 HOST, DATABASE_HOST, ADDRESS = "registration.example.org", "db.example.org", "192.0.2.1"
 SECRETS = pathlib.Path("/srv/registration")
+STATE = "/var/lib/registration"
 SESSION = f"https://{HOST}/v1/sessions/11111111-1111-4111-8111-111111111111/register"
 # What Debian's image `slim` excludes from packages.
 SLIM = "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\n"
@@ -58,7 +59,8 @@ runroot = "{directory}/run"
 
 def configure(directory, network):
     """Keeps what podman writes in the directory."""
-    for variable, text in (("CONTAINERS_CONF", CONFIGURATION), ("CONTAINERS_STORAGE_CONF", STORAGE)):
+    for variable, text in (("CONTAINERS_CONF", CONFIGURATION),
+                           ("CONTAINERS_STORAGE_CONF", STORAGE)):
         path = directory / variable
         path.write_text(text.format(directory=directory, network=network))
         os.environ[variable] = str(path)
@@ -211,7 +213,7 @@ def check_rights():
     check(len(lines) > 1, "httpd has no child process")
     for line in lines:
         check(line.split()[:3] == ["www-data", "none", "none"], line)
-    said = podman("exec", NAME, "touch", "/etc/apache2/x", "/var/lib/registration/x", expect=1)
+    said = podman("exec", NAME, "touch", "/etc/apache2/x", f"{STATE}/x", expect=1)
     check(re.findall(r"cannot touch '(.*?)': Read-only", said) == ["/etc/apache2/x"], said)
 
 
@@ -219,14 +221,14 @@ def renew(certificates):
     """Fetches the issuer's keys, and fetches them again after the issuer has changed them."""
     old, new = TokenIssuer(kid="old"), TokenIssuer(kid="new")
     podman("exec", "--detach", NAME, "python3", "-m", "http.server", "--bind", "127.0.0.1",
-           "--directory", "/var/lib/registration", "8000")
+           "--directory", STATE, "8000")
 
     def publish(issuer):
-        podman("exec", "--interactive", NAME, "tee", "/var/lib/registration/set", input=key_set(issuer))
+        podman("exec", "--interactive", NAME, "tee", f"{STATE}/set", input=key_set(issuer))
 
     def fetches():
         return not subprocess.run(
-            ["podman", "exec", NAME, "registration-keys", "--file", "/var/lib/registration/keys.conf",
+            ["podman", "exec", NAME, "registration-keys", "--file", f"{STATE}/keys.conf",
              "http://127.0.0.1:8000/set"], stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL).returncode
     publish(old)
