@@ -376,6 +376,11 @@ def lintian(path, *options):
     return [line for line in said.splitlines() if not line.startswith("N:")]
 
 
+def check_mounting():
+    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
+        raise Wrong("File systems have to be mounted, which takes CAP_SYS_ADMIN.")
+
+
 def main(directory):
     begin = time.monotonic()
     [package] = directory.glob(f"{PACKAGE}_*.deb")
@@ -391,6 +396,7 @@ def main(directory):
         step("the control: what is overridden is found")
         check(lintian(package, "--no-override"), "lintian found nothing without overrides")
         step("an empty system")
+        check_mounting()
         system = make_system(root)
         alone(["--mount"], "install", root, package)
         alone(["--mount", "--net", "--pid", "--fork", "--kill-child"], "use", root)

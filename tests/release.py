@@ -83,8 +83,7 @@ def run(root, *command):
 
 
 def main(directory, release=None, architecture=None):
-    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
-        raise package.Wrong("File systems have to be mounted, which takes CAP_SYS_ADMIN.")
+    package.check_mounting()
     release = release or ("trixie" if debian.release() == "bookworm" else "bookworm")
     begin = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
