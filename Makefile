@@ -339,8 +339,10 @@ POSTGRES_16 = 16.14.0-beta.17 8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJ
 POSTGRES_17 = 17.10.0-beta.17 hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==
 POSTGRES_18 = 18.4.0-beta.17 jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==
 check-postgres: $(filter build/postgres-%,$(POSTGRES))
-	@[ -x '$(POSTGRES)/bin/postgres' ] || \
-	    { echo 'POSTGRES=DIR, a directory with bin/postgres, is missing.' >&2; exit 1; }
+	@[ -x '$(POSTGRES)/bin/postgres' ] || { echo 'make check-postgres POSTGRES=DIR takes a directory' \
+	    'with bin/postgres; there is no "$(POSTGRES)/bin/postgres".' >&2; exit 1; }
+	@'$(POSTGRES)/bin/postgres' --version || \
+	    { echo '$(POSTGRES)/bin/postgres does not run on this machine.' >&2; exit 1; }
 	REGISTRATION_POSTGRES='$(abspath $(POSTGRES))' $(MAKE) --no-print-directory check-http
 
 build/postgres-%:

@@ -9,13 +9,17 @@ import pytest
 import servers
 
 
-def need_pg_dump(database):
-    """Skips the test where pg_dump is older than the server, which it refuses to read."""
+def need_pg_dump(database, restores=False):
+    """Skips the test where pg_dump is older than the server, which it refuses to read. `restores`:
+    also where it is newer, as it may write what the server does not know."""
     said = subprocess.run(["pg_dump", "--version"], check=True, text=True,
-                          env=servers.environment(), stdout=subprocess.PIPE).stdout
+                          env=servers.environment(), stdout=subprocess.PIPE).stdout.strip()
+    version = int(re.search(r"\d+", said)[0])
     server = int(database.psql("-c", "SHOW server_version_num", database="postgres")) // 10000
-    if int(re.search(r"\d+", said)[0]) < server:
-        pytest.skip(f"{said.strip()} does not read PostgreSQL {server}")
+    if version < server:
+        pytest.skip(f"{said} does not read PostgreSQL {server}")
+    if restores and version > server:
+        pytest.skip(f"{said} does not write for PostgreSQL {server}")
 
 
 def dump(database, *arguments):

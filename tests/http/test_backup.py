@@ -72,7 +72,7 @@ def content(cluster):
 def another(tmp_path, postgres, watched_logs, expect_log):
     """Another cluster, without roles of the module, whose superuser has the same password:
     roles.sql sets every role's."""
-    need_pg_dump(postgres)
+    need_pg_dump(postgres, restores=True)
     expect_log('ERROR:  role "postgres" already exists')
     cluster = servers.Postgres(tmp_path / "another")
     cluster.passfile.write_text(postgres.passfile.read_text())
