@@ -16,8 +16,10 @@ DECLARE
         drop_audit_partition, forget_idempotency_keys, purge_deleted, purge_past_occurrence,
         purge_past_session, maintain}';
     wrong text;
-    service name;
+    services CONSTANT regrole[] := '{registration, registration_admin}';
+    service regrole;
     writable name;
+    steps text;
 BEGIN
     IF (SELECT n.nspowner FROM pg_namespace AS n WHERE n.nspname = 'registration')
        <> 'registration_owner'::regrole THEN
@@ -37,7 +39,7 @@ BEGIN
         RAISE EXCEPTION 'executable by PUBLIC, or SECURITY DEFINER without a search_path: %', wrong;
     END IF;
 
-    FOREACH service IN ARRAY ARRAY['registration', 'registration_admin'] LOOP
+    FOREACH service IN ARRAY services LOOP
         SELECT string_agg(c.oid::regclass::text, ', ')
           INTO wrong
           FROM pg_class c
@@ -74,17 +76,27 @@ BEGIN
                         'functions for administrators; wrong: %', wrong;
     END IF;
 
-    FOR writable IN
-        SELECT n.nspname
+    -- The statement revokes what the schema's owner granted to these roles and to PUBLIC.
+    FOR writable, steps IN
+        SELECT n.nspname, string_agg(DISTINCT CASE
+                   WHEN a.grantee = 0 OR a.grantee = ANY (services)
+                   THEN 'revoke the grant of ' || nullif(a.grantor, n.nspowner)::regrole
+                   WHEN a.grantee = 'pg_database_owner'::regrole
+                   THEN 'give the database another owner'
+                   ELSE 'end their membership in ' || a.grantee::regrole
+               END || ', then ', '')
           FROM pg_namespace AS n
-         WHERE n.nspname !~ '^pg_'
-           AND (has_schema_privilege('registration', n.oid, 'CREATE')
-                OR has_schema_privilege('registration_admin', n.oid, 'CREATE'))
-         ORDER BY n.nspname
+         CROSS JOIN unnest(services) AS role
+         CROSS JOIN aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+         WHERE n.nspname !~ '^pg_' AND a.privilege_type = 'CREATE'
+           AND CASE a.grantee WHEN 0 THEN true
+               ELSE pg_has_role(role, a.grantee, 'MEMBER') END
+         GROUP BY n.nspname ORDER BY n.nspname
     LOOP
         RAISE WARNING 'roles of mod_registration have the right to create objects in schema %; '
-                      'to revoke it, run: REVOKE CREATE ON SCHEMA % FROM PUBLIC, registration, '
-                      'registration_admin', quote_ident(writable), quote_ident(writable);
+                      'to revoke it, %run: REVOKE CREATE ON SCHEMA % FROM PUBLIC, registration, '
+                      'registration_admin', quote_ident(writable), coalesce(steps, ''),
+                      quote_ident(writable);
     END LOOP;
 END
 $$;

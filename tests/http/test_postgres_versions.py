@@ -8,6 +8,7 @@ that is refused.
 
 import copy
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def documented():
                               "tests/http/test_postgres_versions.py")
 
 
+def warning(database, subcommand="install"):
+    """The schema, the steps and the statement of the warning."""
+    status, text = command(database, subcommand)
+    assert status == 0
+    [named] = re.findall(r"(?m)WARNING:  .* in schema (\S+); to revoke it, (.*)run: (.*)$", text)
+    return named
+
+
 @pytest.mark.parametrize("schema", ["public", '"Shared"'])
 @pytest.mark.parametrize("role", ["PUBLIC", "registration", "registration_admin"])
 def test_installation_warns_of_schema_with_right_to_create(empty, expect_log, schema, role):
@@ -118,16 +127,51 @@ def test_installation_warns_of_schema_with_right_to_create(empty, expect_log, sc
     empty.psql("-c", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}")
     assert can_create(empty, schema)
     for subcommand in ("install", "upgrade"):
-        status, text = command(empty, subcommand)
-        assert status == 0
-        [(named, statement)] = re.findall(
-            r"(?m)WARNING:  .* in schema (\S+); to revoke it, run: (.*)$", text)
-        assert named == schema
+        named, steps, statement = warning(empty, subcommand)
+        assert (named, steps) == (schema, "")
     if schema == "public":
         assert documented() == f"{statement};\n"
     empty.psql("-c", statement)
     assert not can_create(empty, schema)
     assert command(empty, "install") == INSTALLED
+
+
+# How a role of the module comes to the right, the step that the warning names, and its statement.
+WAYS = {
+    "membership": (["GRANT CREATE ON SCHEMA shared TO {other}", "GRANT {other} TO registration"],
+                   "end their membership in {other}", "REVOKE {other} FROM registration"),
+    "owner of the database": (
+        ["ALTER DATABASE {database} OWNER TO registration",
+         "REVOKE CREATE ON SCHEMA public FROM pg_database_owner",
+         "GRANT CREATE ON SCHEMA shared TO pg_database_owner"],
+        "give the database another owner", "ALTER DATABASE {database} OWNER TO postgres"),
+    "another grantor": (
+        ["GRANT ALL ON SCHEMA shared TO {other} WITH GRANT OPTION",
+         "SET ROLE {other}; GRANT CREATE ON SCHEMA shared TO PUBLIC"],
+        "revoke the grant of {other}",
+        "SET ROLE {other}; REVOKE CREATE ON SCHEMA shared FROM PUBLIC"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_warning_names_step_that_its_statement_needs(empty, expect_log, way):
+    expect_log("WARNING:  roles of mod_registration have the right to create objects in schema ",
+               "ERROR:  permission denied for schema")
+    assert command(empty, "install") == INSTALLED
+    names = {"database": empty.database, "other": f"other_{secrets.token_hex(4)}"}
+    grants, step, end = way
+    for statement in ("CREATE ROLE {other}", "CREATE SCHEMA shared",
+                      "GRANT USAGE, CREATE ON SCHEMA shared TO PUBLIC", *grants):
+        empty.psql("-c", statement.format(**names))
+    named, steps, statement = warning(empty)
+    assert (named, steps) == ("shared", step.format(**names) + ", then ")
+    empty.psql("-c", statement, "-c", "GRANT USAGE ON SCHEMA shared TO PUBLIC")
+    assert can_create(empty, "shared")
+    assert warning(empty) == (named, steps, statement)
+    empty.psql("-c", end.format(**names))
+    assert not can_create(empty, "shared")
+    assert command(empty, "install") == INSTALLED
+    empty.psql("-c", "DROP SCHEMA shared CASCADE", "-c", f"DROP ROLE {names['other']}")
 
 
 @pytest.fixture
