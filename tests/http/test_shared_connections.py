@@ -166,28 +166,6 @@ def test_connections_of_other_host_are_not_shared(start_httpd, postgres_to_break
     assert "AuthDBDUserPWQuery" in refusal(4)
 
 
-def test_control_too_few_connections_make_requests_late(start_httpd, postgres_to_break,
-                                                        tables, tmp_path, expect_log):
-    """A module without this check at start."""
-    expect_log("REG0304", "REG0312", "AH0004[56]: child process .* still did not exit")
-    module = changed_module(tmp_path / "changed",
-                            "dbd->max >= threads + conf->connections", "dbd->max > 0")
-    httpd = start_httpd(site(postgres_to_break, AUTHENTICATION, CONNECTIONS),
-                        modules=MODULES, registration=module)
-    session = postgres_to_break.live_session()
-    one = Caller(httpd)
-    one.auth = ("jane", "secret")
-
-    def is_failed_or_late(_):
-        try:
-            return one.post(f"/v1/sessions/{session}/register", timeout=4 * TIMEOUT,
-                            json={"patient_id": str(uuid.uuid4())}).status_code != 201
-        except OSError:
-            return True
-    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-        assert any(pool.map(is_failed_or_late, range(CLIENTS)))
-
-
 # --- A restart of PostgreSQL ----------------------------------------------------------------
 
 def test_after_postgresql_restart_other_module_needs_graceful_restart(
@@ -245,6 +223,36 @@ def long_waiting(postgres):
     return {pid for pid, in postgres.query(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'mod_registration'"
         " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '1 s'")}
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as it is", "control"])
+def test_too_few_connections_would_make_requests_late(start_httpd, postgres_to_break, tables,
+                                                      tmp_path, expect_log, changed):
+    """The control is a module without the check at start: requests that have authenticated hold
+    all connections, and none is left to register with."""
+    most, module = THREADS + CONNECTIONS, servers.MODULE
+    if changed:
+        expect_log("REG0304", "REG0312", "AH0004[56]: child process .* still did not exit")
+        most, module = CONNECTIONS, changed_module(
+            tmp_path / "changed", "dbd->max >= threads + conf->connections", "dbd->max > 0")
+    httpd = start_httpd(site(postgres_to_break, WATCHED, most), modules=MODULES,
+                        registration=module)
+    session = postgres_to_break.live_session()
+    one = Caller(httpd)
+    one.auth = ("jane", "secret")
+
+    def is_registered(_):
+        with contextlib.suppress(OSError):
+            return one.post(f"/v1/sessions/{session}/register", timeout=4 * TIMEOUT,
+                            json={"patient_id": str(uuid.uuid4())}).status_code == 201
+        return False
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        with locked_passwords(postgres_to_break):
+            answers = [pool.submit(is_registered, n) for n in range(CLIENTS)]
+            servers.wait_until(
+                lambda: len(long_waiting(postgres_to_break)) == min(most, CLIENTS), 30,
+                "mod_authn_dbd did not query")
+        assert all(answer.result() for answer in answers) is not changed
 
 
 def authenticate_during_lock(start_httpd, postgres, **options):
