@@ -13,7 +13,7 @@
 #   make fuzz         search for inputs that break a rule; SECONDS=60 for each target
 #   make bench        the benchmark; BENCH="NAME..." or its options, e.g. --rounds 5
 #   make install      module, configuration, SQL and programs, where this machine's httpd
-#                     reads them; prints what is left to do. make uninstall removes them
+#                     reads them; prints the remaining steps. make uninstall removes them
 #   make rpm          the RPM package, below build/rpm; on Red Hat's systems
 #   make deb          the Debian package, build/libapache2-mod-registration_*.deb
 #   make check-package    the package: built twice, and in an empty Debian installed, used, purged

@@ -117,7 +117,7 @@ def check_image():
     check(names and all(name in known for name in names), f"something does not read one of {names}")
 
 
-# --- What is around the container ------------------------------------------------------------
+# --- The surroundings of the container -------------------------------------------------------
 
 def make_network(directory):
     """An address of this machine for both host names, in this program's own namespaces."""

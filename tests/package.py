@@ -393,7 +393,7 @@ def main(directory):
         [changes] = (directory / "deb").glob("*.changes")
         found = lintian(changes)
         check(not found, "\n".join(found))
-        step("the control: what is overridden is found")
+        step("the control: lintian finds the overridden tags")
         check(lintian(package, "--no-override"), "lintian found nothing without overrides")
         step("an empty system")
         check_mounting()

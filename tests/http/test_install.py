@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """make install, make uninstall and make rpm, for the layouts of Debian's, Red Hat's and httpd's own
-httpd: what is installed where, and that a real httpd serves with it.
+httpd: the installed files and their places, and that a real httpd serves with them.
 
 Only Debian is there. A fake apxs answers with the directories of each layout, below a temporary
 directory; the httpd that is started is Debian's.
@@ -116,7 +116,7 @@ def package_layout(request, tmp_path):
     return Layout(request.param, tmp_path / "root", destdir=True)
 
 
-# --- What is installed ---------------------------------------------------------------------
+# --- Installed files -----------------------------------------------------------------------
 
 def foreign_paths(layout):
     """The paths in installed texts that another layout or another prefix has."""
@@ -369,7 +369,7 @@ def installed(layout, start_httpd, certificates, signer, postgres, tmp_path, exp
 
 
 def include_installed(httpd, layout):
-    """Lets httpd read what is installed, as the httpd.conf of each layout does."""
+    """Lets httpd read the installed files, as the httpd.conf of each layout does."""
     pattern = {"debian": layout.load, "redhat": "/etc/httpd/conf.modules.d/*.conf",
                "vanilla": layout.load}[layout.name]
     lines = [f'Include "{layout.root}{pattern}"', f'Include "{layout.root}{layout.conf}"']
@@ -466,7 +466,7 @@ def test_httpd_without_module_ignores_the_site(installed, client):
         client(None, httpd).get("/openapi.json")
 
 
-# Directives of one of the two sites only. What is added to one and forgotten in the other would
+# Directives of one of the two sites only. A line added to one and forgotten in the other would
 # be a right, or a limit, that only one of them has.
 OF_DEBIAN = {
     "Define REGISTRATION_CERTIFICATE", "Define REGISTRATION_KEY",
