@@ -6,7 +6,7 @@ configuration starts its own httpd with `start_httpd`. The database is shared to
 makes its own rows (`live_session`, `group`, `occurrence`...), with new ids.
 
 A warning or an error in a server's log fails the test that caused it, unless the test allowed
-it with `expect_log`.
+it with `expect_log`. A test file that leaves a wrong count of registrations fails, too.
 """
 
 import concurrent.futures
@@ -287,6 +287,20 @@ def sql(postgres, administrator):
                 raise
             return cursor.fetchall() if cursor.description else None
     return run
+
+
+def check_counts(postgres):
+    """Fails if recount() finds a wrong count in the shared database, and corrects it."""
+    corrected = postgres.psql("-c", "SELECT * FROM registration.recount()")
+    if corrected:
+        pytest.fail(f"wrong counts:\n{corrected}", pytrace=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def correct_counts(postgres):
+    """After each file all counts are right, so that the order of the files does not matter."""
+    yield
+    check_counts(postgres)
 
 
 @pytest.fixture

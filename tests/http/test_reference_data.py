@@ -6,7 +6,7 @@ import pytest
 
 import samples
 import servers
-from conftest import new_uuid
+from conftest import check_counts, new_uuid
 from scratch import OnScratch
 
 # The columns that an administrator fills in; all others have a default.
@@ -254,6 +254,15 @@ def test_recount_ignores_unlimited_codes(api, sql, group):
     made = group()
     assert api.post("/api/v1/users", json=samples.member(made.code)).status_code == 201
     assert made.code not in {key for _, key, *_ in sql("SELECT * FROM recount()")}
+
+
+def test_control_wrong_count_fails_test_file(postgres, sql, live_session):
+    """The check at the end of each file."""
+    session = live_session()
+    sql("UPDATE live_sessions SET registered_count = 1 WHERE id = %s", session)
+    with pytest.raises(pytest.fail.Exception, match=session):
+        check_counts(postgres)
+    check_counts(postgres)
 
 
 # --- Installing ----------------------------------------------------------------------------

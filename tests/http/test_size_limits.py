@@ -471,7 +471,8 @@ def vanishing(sql):
     selects it, once in a transaction."""
     sql("DELETE FROM event_registrations AS r USING event_users AS u"
         " WHERE u.id = r.user_id AND u.external_id = 'vanishing';"
-        "DELETE FROM event_users WHERE external_id = 'vanishing'")
+        "DELETE FROM event_users WHERE external_id = 'vanishing';"
+        "SELECT recount()")
     try:
         sql(VANISHING)
         yield "vanishing"
