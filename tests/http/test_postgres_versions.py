@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What depends on the version of PostgreSQL: a version before 14 is refused, and up to 14 all
-roles may create objects in schema public.
+"""What depends on the installation of PostgreSQL: a version before 14 is refused, up to 14 all
+roles may create objects in schema public, and it may lack old names of time zones.
 
 `make check-postgres` runs the tests on another version, `make build/postgres-13` fetches the one
 that is refused.
@@ -16,7 +16,8 @@ import sys
 import pytest
 
 import servers
-from test_schema import SQL, command, empty, newest   # noqa: F401, a fixture
+from test_schema import (CHANGE_TIME_ZONES, SQL, UNKNOWN_ZONES, command,   # noqa: F401
+                         empty, newest)   # a fixture
 
 sys.path.insert(1, str(servers.ROOT / "tests"))
 import documents  # noqa: E402
@@ -198,3 +199,35 @@ def test_roles_cannot_create_in_public_of_created_database(as_in_14, tmp_path, r
     made = copy.copy(as_in_14)
     made.database = "made"
     assert can_create(made, "public") != revokes
+
+
+# --- Time zones ----------------------------------------------------------------------------
+
+ZONES_SQL = "administration/time_zones.sql"
+
+
+def unknown_zones(database, subcommand, sql=SQL):
+    """The time zones that the command warns of."""
+    status, text = command(database, subcommand, sql=sql, zones=True)
+    assert status == 0
+    warnings = UNKNOWN_ZONES.findall(text)
+    assert len(warnings) <= 1 and all("package tzdata-legacy" in one for one in warnings)
+    return [name for one in warnings
+            for name in re.search("register: ([^;]*); ", one)[1].split(", ")]
+
+
+@pytest.mark.parametrize("subcommand", ["install", "upgrade"])
+def test_command_warns_of_time_zones_that_server_does_not_know(empty, tmp_path, subcommand):
+    """Of those that browsers send, and those that a group or a member has."""
+    known = set(empty.psql("-c", "SELECT name FROM pg_timezone_names").split())
+    sent = re.search("'{(Africa/Asmera,[^}]*)}'", (SQL / ZONES_SQL).read_text())[1]
+    sent = re.split(r",\s+", sent)
+    assert {"Asia/Calcutta", "Europe/Kiev"} < set(sent)
+    missing = [name for name in sent if name not in known]
+    assert unknown_zones(empty, "install") == missing
+    # The control: one more name that browsers could send.
+    another = changed_sql(tmp_path / "sql", ZONES_SQL, "{Africa/Asmera,",
+                          "{Africa/Asmera, Mars/Browser,")
+    assert unknown_zones(empty, subcommand, another) == sorted([*missing, "Mars/Browser"])
+    empty.psql("-c", CHANGE_TIME_ZONES)
+    assert unknown_zones(empty, subcommand) == sorted([*missing, "Mars/Group", "Mars/Member"])

@@ -61,10 +61,12 @@ class Postgres(Server):
         self.passfile = self.directory / "pgpass"
         self.durable = durable
         self.settings = settings
-        # Autovacuum may be cancelled by a lock or a restart at any time.
+        # Autovacuum may be cancelled by a lock or a restart at any time. Each installation warns
+        # of unknown time zones where Debian's package tzdata-legacy is missing.
         self.log = Log(self.directory / "postgresql.log",
                        r" (WARNING|ERROR|FATAL|PANIC):  "
-                       r"(?!(terminating autovacuum process|canceling autovacuum task) )")
+                       r"(?!(terminating autovacuum process|canceling autovacuum task|"
+                       r"PostgreSQL does not know these time zones,) )")
 
     def binary(self, name):
         return str(accessible(self.programs or newest_installed()) / "bin" / name)
