@@ -268,16 +268,21 @@ static void failed_call_is_answered_by_sqlstate(void **state)
     for (size_t i = 0; i < LENGTH(verdicts); i++) {
         const char *row = verdicts[i].state;
         int again = verdicts[i].runs == AGAIN;
-        int before = runs(database);
+        apr_interval_time_t time = again ? SOME_TIME : SOON;
+        int before;
 
-        database->reports = "";
-        assert_text(
-            row,
-            run(database, again ? SOME_TIME : SOON,
-                apr_psprintf(database->pool, "SELECT $1, fail('%s'), NULL, NULL", row)),
-            verdicts[i].outcome);
+        do { /* On a busy machine the first call may last until the deadline. */
+            before = runs(database);
+            database->reports = "";
+            assert_text(row,
+                        run(database, time,
+                            apr_psprintf(database->pool,
+                                         "SELECT $1, fail('%s'), NULL, NULL", row)),
+                        verdicts[i].outcome);
+            time *= 2;
+        } while (again && runs(database) - before < 2 && time <= SOON);
         if (again) {
-            assert_interval(runs(database) - before, 2, 20);
+            assert_interval(runs(database) - before, 2, 20 * (time / 2 / SOME_TIME));
         }
         else {
             assert_number(row, runs(database) - before, verdicts[i].runs);
