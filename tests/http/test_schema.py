@@ -80,7 +80,7 @@ def version_1(directory):
     return directory
 
 
-UNKNOWN_ZONES = re.compile(r"(?m)^.*WARNING:  PostgreSQL does not know these time zones, (.*)\n")
+UNKNOWN_ZONES = re.compile(r"(?m)^.*WARNING:  PostgreSQL does not know these time zones, (.*)\n?")
 
 
 def command(database, *arguments, sql=SQL, zones=False):
