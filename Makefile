@@ -198,7 +198,7 @@ check-valgrind:
 
 # The tests with threads, under ThreadSanitizer.
 THREAD_TESTS = test_fifo_semaphore test_limiter test_batch_queue test_batch_queue_deadlines test_batching \
-    test_batching_hosts test_batching_locks test_cache test_metrics
+    test_batching_hosts test_batching_locks test_batching_turns test_cache test_metrics
 check-threads:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	    $(THREAD_TESTS:%=$(BUILD)/thread/unit/%)

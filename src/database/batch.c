@@ -11,7 +11,7 @@
 
 typedef enum { BATCHED, LOCKED, SINGLE } batch_kind_t;
 
-int reg_batch_prepare(void *data, apr_time_t start_by)
+int reg_batch_prepare_locked(void *data, apr_time_t start_by)
 {
     reg_batch_t *batch = data;
 
@@ -21,8 +21,37 @@ int reg_batch_prepare(void *data, apr_time_t start_by)
     return batch->held != NULL;
 }
 
+/* Takes the turn of the leader's key, or goes on without. An operation takes the same one
+ * with and without an Idempotency-Key. @return whether it had to wait. */
+static int take_turn(reg_batch_t *batch, apr_time_t start_by)
+{
+    const reg_operation_t *operation = batch->operation;
+    reg_turn_t *turn = reg_turns_find(
+        &batch->turns, operation->wrapped ? operation->wrapped : operation->name,
+        batch->key);
+    int has_waited = 0;
+
+    if (turn && reg_turn_take(turn, start_by, &has_waited)) {
+        batch->turn = turn;
+    }
+    if (has_waited) {
+        reg_trace(batch->connections, operation,
+                  batch->turn ? "waited for its turn" : "goes on without its turn");
+    }
+    return has_waited;
+}
+
+int reg_batch_prepare(void *data, apr_time_t start_by)
+{
+    if (!reg_batch_prepare_locked(data, start_by)) {
+        return 0;
+    }
+    return take_turn(data, start_by) ? 1 : 2;
+}
+
 static void check_in(reg_batch_t *batch)
 {
+    reg_turn_give(&batch->turn);
     if (batch->held) {
         batch->connections->checkin(batch->connections->baton, batch->held);
         batch->held = NULL;
@@ -86,6 +115,7 @@ static void run_batch(reg_batch_t *batch, batch_kind_t kind, void *const *reques
                        .count = count,
                        .start_by = start_by,
                        .held = &batch->held,
+                       .turn = &batch->turn,
                        .limit = kind == BATCHED ? shared_limit(start_by) : 0};
 
     for (int i = 0; i < count; i++) {

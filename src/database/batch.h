@@ -25,12 +25,24 @@ typedef struct reg_batch_t {
     const reg_operation_t *operation;
     reg_locked_keys_t *locked_keys; /* of the operation */
     int most;                       /* requests of a transaction */
+    reg_turns_t turns;              /* of the virtual host */
+    const char *key;                /* of the leader's own request */
+    reg_turn_t *turn;               /* taken for the batch, or NULL */
     reg_connection_t *held;         /* checked out for the batch, or NULL */
     apr_interval_time_t connecting; /* the time that the checkout took */
 } reg_batch_t;
 
-/** Checks a connection out; a reg_batch_queue_prepare_t. */
+/**
+ * Checks a connection out and takes a turn; a reg_batch_queue_prepare_t. With two parts,
+ * one half of the clients reads its answers while the other half's batch runs. After a
+ * wait for the turn the batch has all requests: the clients of the other processes read
+ * their answers meanwhile.
+ */
 int reg_batch_prepare(void *batch, apr_time_t start_by);
+
+/** The same for requests whose key is locked: without a turn, and no request waits for a
+ *  second batch. */
+int reg_batch_prepare_locked(void *batch, apr_time_t start_by);
 
 /**
  * Runs a batch, except requests whose key was marked locked after they were queued: these

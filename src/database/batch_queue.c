@@ -60,9 +60,9 @@ static void pass_lead(reg_batch_queue_t *queue)
  * / parts. With two parts, one half of the clients reads answers and sends requests while
  * the call of the other half runs; with one part, all clients would wait at the same
  * time. */
-static int next_size(const reg_batch_queue_t *queue)
+static int next_size(const reg_batch_queue_t *queue, int parts)
 {
-    int parts = queue->settings.parts, present = 1 + queue->waiters.length;
+    int present = 1 + queue->waiters.length;
     int size = MIN((present + queue->last + parts - 1) / parts, present);
 
     return MIN(size, queue->settings.most);
@@ -92,8 +92,8 @@ static int extend_bounds(const reg_batch_queue_t *queue, bounds_t *batch,
 
 /* Takes a batch from the queue: the leader's own request and queued ones. @return its
  * size. */
-static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
-                      apr_time_t *start_by)
+static int take_batch(reg_batch_queue_t *queue, int parts, queued_t *own,
+                      queued_t **batch, apr_time_t *start_by)
 {
     bounds_t bounds = {own->start_by, own->start_by, own->size};
     apr_time_t now = apr_time_now();
@@ -101,7 +101,7 @@ static int take_batch(reg_batch_queue_t *queue, queued_t *own, queued_t **batch,
 
     batch[0] = own;
     apr_thread_mutex_lock(queue->mutex);
-    size = next_size(queue);
+    size = next_size(queue, parts);
     while (
         count < size
         && extend_bounds(queue, &bounds, (const queued_t *)queue->waiters.first, now)) {
@@ -121,15 +121,16 @@ static int lead_batch(reg_batch_queue_t *queue, apr_pool_t *pool, queued_t *own,
     queued_t **batch;
     void **requests;
     apr_time_t start_by;
+    int parts = queue->settings.prepare(leader, own->start_by);
     int count;
 
-    if (!queue->settings.prepare(leader, own->start_by)) {
+    if (parts == 0) {
         pass_lead(queue);
         return 0;
     }
     batch = apr_palloc(pool, room);
     requests = apr_palloc(pool, room);
-    count = take_batch(queue, own, batch, &start_by);
+    count = take_batch(queue, parts, own, batch, &start_by);
     for (int i = 0; i < count; i++) {
         requests[i] = batch[i]->request;
     }

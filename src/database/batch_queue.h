@@ -27,11 +27,12 @@
 typedef struct reg_batch_queue_t reg_batch_queue_t;
 
 /**
- * Prepares a batch (checks a connection out), in the leader's thread, without a lock
- * held. Until it returns, requests join the queue and leave it.
+ * Prepares a batch (checks a connection out, takes a turn), in the leader's thread,
+ * without a lock of the queue held. Until it returns, requests join the queue and leave
+ * it.
  * @param start_by of the leader's own request.
- * @return 0 on failure; then the leader's request is not run, and the next follower
- *         leads.
+ * @return the parts into which the clients are divided; the batch takes one of them. 0 on
+ *         failure; then the leader's request is not run, and the next follower leads.
  */
 typedef int reg_batch_queue_prepare_t(void *leader, apr_time_t start_by);
 
@@ -50,9 +51,6 @@ typedef struct reg_batch_queue_settings_t {
     reg_batch_queue_run_t *run;
     int most;         /* requests of a batch, at least 1 */
     apr_size_t bytes; /* the most bytes of a batch, unless one request alone has more */
-    int parts;        /* into which the clients are divided; with two, one half reads its
-                         answers while the other half's batch runs; with one, no request waits
-                         for a second batch */
 } reg_batch_queue_settings_t;
 
 /** Makes a queue. @return NULL when the system has no mutex left. */

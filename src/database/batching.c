@@ -26,12 +26,14 @@ struct reg_batching_t {
     apr_pool_t *pool;
     apr_thread_mutex_t *mutex; /* of the list and its count */
     int most;
+    reg_turns_t turns;
     reg_semaphore_t *singles;
     queues_t list[REG_MAX_OPERATIONS];
     int count;
 };
 
-reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles)
+reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles,
+                                  const reg_turns_t *turns)
 {
     reg_batching_t *batching = apr_pcalloc(pool, sizeof(*batching));
 
@@ -42,6 +44,9 @@ reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *s
         return NULL;
     }
     batching->most = most;
+    if (turns) {
+        batching->turns = *turns;
+    }
     batching->singles = singles;
     return batching;
 }
@@ -51,9 +56,9 @@ static int make_queues(const reg_batching_t *batching, queues_t *queues,
                        const reg_operation_t *operation)
 {
     const reg_batch_queue_settings_t batched = {reg_batch_prepare, reg_batch_run,
-                                                batching->most, REG_BATCH_BYTES, 2};
-    const reg_batch_queue_settings_t slow = {reg_batch_prepare, reg_batch_run_locked,
-                                             SLOW_BATCH, REG_BATCH_BYTES, 1};
+                                                batching->most, REG_BATCH_BYTES};
+    const reg_batch_queue_settings_t slow = {
+        reg_batch_prepare_locked, reg_batch_run_locked, SLOW_BATCH, REG_BATCH_BYTES};
 
     queues->operation = operation;
     queues->queue = reg_batch_queue_make(batching->pool, &batched);
@@ -194,7 +199,12 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
     reg_batch_request_t request = {.item = item,
                                    .key = {.key = competed_for ? competed_for : ""},
                                    .size = count_bytes(operation, item)};
-    reg_batch_t batch = {connections, pool, operation, NULL, batching->most, NULL, 0};
+    reg_batch_t batch = {.connections = connections,
+                         .pool = pool,
+                         .operation = operation,
+                         .most = batching->most,
+                         .turns = batching->turns,
+                         .key = request.key.key};
     apr_time_t start_by = deadline - REG_CALL_TIME;
     /* A batch's deadline is the earliest of its requests' deadlines. A request stops its
      * retries early, so that its deadline does not shorten the other requests' lock

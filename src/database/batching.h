@@ -31,9 +31,11 @@ typedef struct reg_batching_t reg_batching_t;
  * @param most requests of a call; 1 switches batching off, except that requests whose row
  *        is locked share a connection.
  * @param singles bounds the calls for one request that may take long; NULL: no bound.
+ * @param turns of the batches; NULL: none. Requests that are not batched take no turn.
  * @return NULL when the system has no mutex left.
  */
-reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles);
+reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles,
+                                  const reg_turns_t *turns);
 
 /**
  * Runs an operation for one request and sets the item's answer, by the deadline.

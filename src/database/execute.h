@@ -13,6 +13,7 @@
  */
 
 #include "connection.h"
+#include "turn.h"
 
 /** The time between the latest start of a call and its deadline. A call that starts later
  *  would only be cut off, which costs the connection. */
@@ -38,6 +39,9 @@ typedef struct reg_call_t {
     /** The connection that is checked out for the call, for all its parts; NULL if none
      *  is. The caller checks it in. */
     reg_connection_t **held;
+    /** The turn that was taken for the call, or NULL; retry.c gives it back after the
+     * first attempt. */
+    reg_turn_t **turn;
     /** The time after which the call is cancelled in PostgreSQL, as other requests wait
      *  for it; 0: at its deadline. */
     apr_interval_time_t limit;

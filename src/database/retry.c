@@ -91,6 +91,9 @@ static reg_verdict_t retry_broken(const reg_call_t *call)
     apr_interval_time_t pause = MIN_BACKOFF;
     reg_verdict_t verdict = attempt_call(call);
 
+    if (call->turn) {
+        reg_turn_give(call->turn);
+    }
     while (verdict == REG_CALL_BROKEN && apr_time_now() + pause < call->start_by) {
         count_call_retry(call, verdict);
         apr_sleep(pause);

@@ -7,7 +7,8 @@
  * call is retried, for which of its requests, and what they are answered.
  *
  * A call is one transaction for one or more requests. It uses the connection that is held
- * for it; a broken connection is checked in and another one is checked out.
+ * for it; a broken connection is checked in and another one is checked out. A turn that
+ * was taken for the call is given back after the first attempt.
  */
 
 #include "execute.h"

@@ -3,6 +3,7 @@
 
 #include "claims.h"
 #include "routes.h"
+#include "turn.h"
 
 #include <apr_escape.h>
 #include <apr_fnmatch.h>
@@ -78,6 +79,7 @@ void *reg_server_conf_create(apr_pool_t *pool, server_rec *server)
     conf->searches = UNSET;
     conf->list_threads = UNSET;
     conf->batch_size = UNSET;
+    conf->turns = UNSET;
     conf->most_hashing = UNSET;
     return conf;
 }
@@ -97,6 +99,7 @@ void *reg_server_conf_merge(apr_pool_t *pool, void *base, void *add)
     conf->list_threads =
         inner->list_threads != UNSET ? inner->list_threads : outer->list_threads;
     conf->batch_size = inner->batch_size != UNSET ? inner->batch_size : outer->batch_size;
+    conf->turns = inner->turns != UNSET ? inner->turns : outer->turns;
     conf->log_key = inner->log_key ? inner->log_key : outer->log_key;
     return conf;
 }
@@ -347,6 +350,16 @@ static const char *set_batch_size(cmd_parms *cmd, void *config, const char *valu
     return error;
 }
 
+static const char *set_turns(cmd_parms *cmd, void *config, const char *value)
+{
+    apr_int64_t number;
+    const char *error = read_number(cmd, value, 0, REG_MOST_TURNS, &number);
+
+    (void)config;
+    reg_server_conf(cmd->server)->turns = (int)number;
+    return error;
+}
+
 /* The error does not repeat the value: it is a secret. */
 static const char *set_log_key(cmd_parms *cmd, void *config, const char *value)
 {
@@ -406,6 +419,10 @@ const command_rec reg_directives[] = {
                   "threads of a child process that send long answers"),
     AP_INIT_TAKE1("RegistrationBatchSize", set_batch_size, NULL, RSRC_CONF,
                   "most requests in a batch; 1: no batching"),
+    AP_INIT_TAKE1(
+        "RegistrationTurns", set_turns, NULL, RSRC_CONF,
+        "batches of an operation that the child processes send at the same time; "
+        "0: no limit"),
     AP_INIT_TAKE1("RegistrationLogKey", set_log_key, NULL, RSRC_CONF,
                   "32 hex digits, the key of the hash of callers in logs"),
     AP_INIT_TAKE1("RegistrationHashing", set_hashing, NULL, RSRC_CONF,

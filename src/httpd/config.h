@@ -45,6 +45,7 @@ typedef struct reg_server_conf_t {
     const char *pool_key;         /* see reg_dbd_key() */
     const unsigned char *log_key; /* see caller.h; NULL: unset */
     int batch_size;               /* most requests of a call */
+    int turns;                    /* of each operation; 0: none; see turn.h */
     struct reg_cache_t *cache;    /* in a child process, or NULL; see cache.h */
     struct reg_batching_t *batching; /* in a child process; see batching.h */
     struct reg_limiter_t *limiter;   /* in a child process; see pool.h */

@@ -8,15 +8,18 @@
 #include "metrics_memory.h"
 #include "outcomes.h"
 #include "trace.h"
+#include "turn.h"
 
 #include <apr_dbd.h>
 #include <apr_hash.h>
 #include <apr_optional.h>
+#include <apr_shm.h>
 #include <apr_strings.h>
 #include <ap_mpm.h>
 #include <http_log.h>
 #include <mod_dbd.h>
 #include <sys/param.h>
+#include <unistd.h>
 
 APLOG_USE_MODULE(registration);
 
@@ -32,6 +35,9 @@ APLOG_USE_MODULE(registration);
 
 static APR_OPTIONAL_FN_TYPE(ap_dbd_open) * dbd_open;
 static APR_OPTIONAL_FN_TYPE(ap_dbd_close) * dbd_close;
+
+/* The turns of all virtual hosts; NULL: there are none. */
+static reg_turn_t *turns;
 
 /* A connection of mod_dbd, and the state that src/database keeps for it. */
 typedef struct {
@@ -91,6 +97,29 @@ static const char *check_searches(apr_pool_t *pool, reg_server_conf_t *conf)
                               conf->searches, conf->connections);
 }
 
+/* Half of the processors, as httpd and PostgreSQL often share them: as many batches of an
+ * operation can make progress. */
+static int default_turns(void)
+{
+    return (int)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN) / 2, 1), REG_MOST_TURNS);
+}
+
+/* Makes the turns anew after each reading of the configuration: child processes of a
+ * generation share them. */
+static void make_turns(apr_pool_t *pool, server_rec *main_server)
+{
+    apr_shm_t *memory;
+    apr_status_t rv = apr_shm_create(&memory, reg_turns_size(), NULL, pool);
+
+    turns = rv == APR_SUCCESS ? reg_turns_make(apr_shm_baseaddr_get(memory)) : NULL;
+    if (!turns) {
+        ap_log_error(
+            APLOG_MARK, APLOG_WARNING, rv, main_server,
+            "REG0112: cannot create shared mutexes; RegistrationTurns is off until "
+            "httpd is restarted");
+    }
+}
+
 /* Sets the defaults of a server. @return the error of its configuration, or NULL. */
 static const char *configure_server(apr_pool_t *pool, server_rec *server,
                                     const server_rec *main_server)
@@ -109,6 +138,9 @@ static const char *configure_server(apr_pool_t *pool, server_rec *server,
     if (conf->batch_size < 0) {
         conf->batch_size = DEFAULT_BATCH_SIZE;
     }
+    if (conf->turns < 0) {
+        conf->turns = default_turns();
+    }
     fault = reg_dbd_fault(pool, &dbd, conf->connections, conf->timeout);
     if (fault) {
         return fault;
@@ -121,6 +153,8 @@ static const char *configure_server(apr_pool_t *pool, server_rec *server,
 
 int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
 {
+    int needs_turns = 0;
+
     dbd_open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
     dbd_close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
     for (server_rec *s = main_server; s; s = s->next) {
@@ -132,6 +166,12 @@ int reg_pool_configure(apr_pool_t *pool, server_rec *main_server)
             ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, "REG0101: %s", fault);
             return HTTP_INTERNAL_SERVER_ERROR;
         }
+        needs_turns |=
+            reg_server_conf(s)->needs_database && reg_server_conf(s)->turns > 0;
+    }
+    turns = NULL;
+    if (needs_turns) {
+        make_turns(pool, main_server);
     }
     return OK;
 }
@@ -257,6 +297,7 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
     for (server_rec *s = main_server; s; s = s->next) {
         reg_server_conf_t *conf = reg_server_conf(s);
         reg_semaphore_t *searches;
+        reg_turns_t host_turns;
 
         if (!conf->needs_database) {
             continue;
@@ -272,7 +313,8 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             searches = reg_semaphore_make(pool, conf->searches);
             apr_hash_set(all_searches, conf->pool_key, APR_HASH_KEY_STRING, searches);
         }
-        conf->batching = reg_batching_make(pool, conf->batch_size, searches);
+        host_turns = (reg_turns_t){turns, conf->pool_key, conf->turns};
+        conf->batching = reg_batching_make(pool, conf->batch_size, searches, &host_turns);
         if (conf->limiter && conf->batching && searches) {
             reg_limiter_limit(conf->limiter, conf->connections);
             reg_semaphore_limit(searches, conf->searches);

@@ -40,6 +40,7 @@ typedef struct {
     apr_time_t start_by; /* of the last batch */
     int preparing;       /* leaders that have begun to prepare */
     int is_unready;      /* they wait */
+    int parts;           /* returned by prepare() */
 } backend_t;
 
 /* A request and its result. */
@@ -141,19 +142,20 @@ static inline int prepare(void *leader, apr_time_t start_by)
     }
     is_ready = !backend->is_unready;
     pthread_mutex_unlock(&backend->mutex);
-    return is_ready;
+    return is_ready ? backend->parts : 0;
 }
 
-static inline reg_batch_queue_t *make_queue(apr_pool_t *pool, int batch, int parts)
+static inline reg_batch_queue_t *make_queue(apr_pool_t *pool, int batch)
 {
-    const reg_batch_queue_settings_t settings = {prepare, run, batch, BYTES, parts};
+    const reg_batch_queue_settings_t settings = {prepare, run, batch, BYTES};
 
     return reg_batch_queue_make(pool, &settings);
 }
 
 static inline void make_fixture(fixture_t *fixture, apr_pool_t *pool, int batch)
 {
-    *fixture = (fixture_t){.queue = make_queue(pool, batch, 2)};
+    *fixture = (fixture_t){.queue = make_queue(pool, batch)};
+    fixture->backend.parts = 2;
     pthread_mutex_init(&fixture->backend.mutex, NULL);
     pthread_cond_init(&fixture->backend.changed, NULL);
     fixture->backend.mode = STALLS;

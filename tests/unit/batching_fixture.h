@@ -108,7 +108,7 @@ static inline int make_service(void **state)
     service->database = database;
     service->observer =
         connect_administrator(database->pool, database_name(database->pool));
-    service->batching = reg_batching_make(database->pool, 64, NULL);
+    service->batching = reg_batching_make(database->pool, 64, NULL, NULL);
     service->connections =
         (reg_connections_t){check_out, check_in, ignore_report, service, NULL, NULL};
     pthread_mutex_init(&service->mutex, NULL);

@@ -29,7 +29,7 @@ static void requests_queued_with_one_part_share_one_batch(void **state)
     fixture_t fixture;
 
     make_fixture(&fixture, *state, 8);
-    fixture.queue = make_queue(*state, 8, 1);
+    fixture.backend.parts = 1;
     start_client(&fixture, LONG_TIMEOUT);
     await_batch_count(&fixture.backend, 1);
     for (int i = 0; i < 6; i++) {
@@ -55,7 +55,7 @@ static void batch_over_byte_limit_is_split(void **state)
     fixture_t fixture;
 
     make_fixture(&fixture, *state, 8);
-    fixture.queue = make_queue(*state, 8, 1);
+    fixture.backend.parts = 1;
     start_client(&fixture, LONG_TIMEOUT);
     await_batch_count(&fixture.backend, 1);
     for (size_t i = 0; i < LENGTH(sizes); i++) {

@@ -28,7 +28,7 @@ static void start_unready_leader(fixture_t *fixture, apr_pool_t *pool,
                                  apr_interval_time_t timeout)
 {
     make_fixture(fixture, pool, 8);
-    fixture->queue = make_queue(pool, 8, 1);
+    fixture->backend.parts = 1;
     fixture->backend.mode = RUNS;
     set_unready(fixture, 1);
     start_client(fixture, timeout);

@@ -29,7 +29,7 @@ static void concurrent_requests_share_call_where_batched(void **state)
         start_over(service->database);
         sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
         service->batching =
-            reg_batching_make(service->database->pool, rows[i].batch, NULL);
+            reg_batching_make(service->database->pool, rows[i].batch, NULL, NULL);
         service->count = 0;
         for (int n = 0; n < 8; n++) {
             start_client(service, rows[i].operation, STALLED, SOON);
@@ -155,7 +155,7 @@ static void single_calls_over_semaphore_limit_wait(void **state)
     apr_time_t start = apr_time_now();
     client_t *single = service->clients;
 
-    service->batching = reg_batching_make(service->database->pool, 64, semaphore);
+    service->batching = reg_batching_make(service->database->pool, 64, semaphore, NULL);
     sql(service->observer, "INSERT INTO stalled DEFAULT VALUES");
     for (int i = 0; i < 6; i++) {
         start_client(service, &single_run, STALLED, SOON);
@@ -214,7 +214,7 @@ static void confirmed_writes_with_terminated_sessions_are_exactly_once(void **st
     client_t *clients = service->clients;
     int made = 0, created = 0, total = ROWS_OF_A_CLIENT * MOST_CLIENTS;
 
-    service->batching = reg_batching_make(service->database->pool, 8, NULL);
+    service->batching = reg_batching_make(service->database->pool, 8, NULL, NULL);
     for (int i = 0; i < MOST_CLIENTS; i++) {
         clients[i] =
             (client_t){.service = service, .operation = &run_operation, .timeout = SOON};

@@ -62,8 +62,8 @@ static void hosts_making_queues_at_once_use_separate_pools(void **state)
 
         apr_pool_create(&pool, NULL);
         for (int i = 0; i < HOSTS; i++) {
-            hosts[i] =
-                (host_t){.batching = reg_batching_make(pool, 64, NULL), .start = &start};
+            hosts[i] = (host_t){.batching = reg_batching_make(pool, 64, NULL, NULL),
+                                .start = &start};
         }
         for (int i = 0; i < HOSTS; i++) {
             pthread_create(&hosts[i].thread, NULL, run_host, &hosts[i]);

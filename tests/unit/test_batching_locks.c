@@ -92,7 +92,7 @@ static void requests_for_locked_row_without_batching_share_connection(void **sta
     client_t *locked, *unlocked;
     int before;
 
-    service->batching = reg_batching_make(service->database->pool, 1, NULL);
+    service->batching = reg_batching_make(service->database->pool, 1, NULL, NULL);
     sql(service->database->administrator,
         "BEGIN; UPDATE marks SET value = 100 WHERE id = 1");
     locked = start_clients(service, 6, ROW(1));

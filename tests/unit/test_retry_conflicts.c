@@ -6,6 +6,9 @@
 
 #include <pthread.h>
 
+/* The turn of the call of a test, or NULL. */
+static reg_turn_t *taken;
+
 /*
  * Conflicts
  */
@@ -64,6 +67,58 @@ static void call_with_deadlock_is_retried(void **state)
     assert_true(runs(database) >= 2);
     assert_int_equal(sql_number(database->administrator, "SELECT sum(value) FROM marks"),
                      24);
+}
+
+/* Records whether the call has its turn when it is retried. */
+static void record_turn(void *baton, const char *operation, const char *step)
+{
+    database_t *database = baton;
+
+    (void)operation;
+    if (strncmp(step, "retries ", strlen("retries ")) == 0
+        || strncmp(step, "sends call", strlen("sends call")) == 0) {
+        database->reports =
+            apr_pstrcat(database->pool, database->reports, *step == 's' ? "call" : "retry",
+                        taken ? " with turn; " : " without turn; ", NULL);
+    }
+}
+
+static void call_in_turn(const reg_call_t *call)
+{
+    reg_call_t in_turn = *call;
+    int has_waited;
+
+    in_turn.turn = &taken;
+    assert_true(reg_turn_take(taken, apr_time_now(), &has_waited));
+    reg_retry_call(&in_turn);
+    assert_null(taken);
+}
+
+static void turn_is_given_back_before_call_is_retried(void **state)
+{
+    static const char *const scripts[] = {
+        "SELECT $1, fail('40001', 2), NULL, NULL",
+        "SELECT $1, fail('57P01', 2), NULL, NULL",
+    };
+    database_t *database = *state;
+    const reg_turns_t turns = {
+        reg_turns_make(apr_palloc(database->pool, reg_turns_size())), "database", 1};
+
+    database->connections.trace = record_turn;
+    for (size_t i = 0; i < LENGTH(scripts); i++) {
+        const char *const *values = &scripts[i];
+
+        start_over(database);
+        database->reports = "";
+        taken = reg_turns_find(&turns, "operation", "key");
+        assert_int_equal(
+            call_as(call_in_turn, database, &run_operation, &values, 1, SOON)->outcome,
+            REG_CREATED);
+        assert_true(strncmp(database->reports, "call with turn; ", 16) == 0);
+        assert_null(strstr(database->reports + 16, "with turn"));
+        assert_non_null(strstr(database->reports + 16, "retry without turn; "));
+        assert_non_null(strstr(database->reports + 16, "call without turn; "));
+    }
 }
 
 /*
@@ -182,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RETRY_TEST(call_with_serialization_failure_is_retried),
         RETRY_TEST(call_with_deadlock_is_retried),
+        RETRY_TEST(turn_is_given_back_before_call_is_retried),
         RETRY_TEST(lock_timeout_is_divided_among_keys),
         RETRY_TEST(requests_after_lock_timeout_of_key_are_not_called),
         RETRY_TEST(locked_key_in_batch_is_locked_alone),
