@@ -69,6 +69,9 @@ WRONG = [
     ("host", "RegistrationSearches 9",
      ["RegistrationSearches", "9", "RegistrationConnections", "8"]),
     ("location", "RegistrationSearches 1", ["RegistrationSearches"]),
+    ("host", "RegistrationTurns -1", ["RegistrationTurns", "-1", "from 0 to 64"]),
+    ("host", "RegistrationTurns 65", ["RegistrationTurns", "65", "from 0 to 64"]),
+    ("location", "RegistrationTurns 1", ["RegistrationTurns"]),
     ("host", f"RegistrationLogKey {'0' * 31}", ["RegistrationLogKey", "32 hex digits"]),
     ("host", f"RegistrationLogKey {'0' * 31}g", ["RegistrationLogKey", "32 hex digits"]),
     ("location", f"RegistrationLogKey {'0' * 32}", ["RegistrationLogKey"]),
@@ -97,6 +100,7 @@ RIGHT = ["RegistrationMaxBody 1", "RegistrationMaxBody 1073741824",
          "RegistrationTimeout 3", "RegistrationTimeout 60", "RegistrationConnections 1",
          "RegistrationConnections 8",
          "RegistrationSearches 1", "RegistrationSearches 8",
+         "RegistrationTurns 0", "RegistrationTurns 64",
          "RegistrationListThreads 1", "RegistrationListThreads 10000",
          f"RegistrationLogKey {'0aF9' * 8}", "RegistrationGroupsPath /groups"]
 RIGHT_IN_MAIN = ["RegistrationHashing 1", "RegistrationHashing 1000"]

@@ -119,8 +119,8 @@ static void batch_that_waited_for_turn_has_all_queued_requests(void **state)
         end_stall(processes);
         await_outcomes(stalled, 1, REG_CREATED);
         await_outcomes(waiting, 1 + FOLLOWERS, REG_UPDATED);
-        has_all = processes->waited > before
-                  && waiting->item.stats.batch == 1 + FOLLOWERS;
+        has_all =
+            processes->waited > before && waiting->item.stats.batch == 1 + FOLLOWERS;
         assert_int_equal(value_of(processes->first, 1), 1 + FOLLOWERS);
         processes->first->count = processes->second.count = 0;
     }

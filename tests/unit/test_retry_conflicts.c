@@ -77,9 +77,9 @@ static void record_turn(void *baton, const char *operation, const char *step)
     (void)operation;
     if (strncmp(step, "retries ", strlen("retries ")) == 0
         || strncmp(step, "sends call", strlen("sends call")) == 0) {
-        database->reports =
-            apr_pstrcat(database->pool, database->reports, *step == 's' ? "call" : "retry",
-                        taken ? " with turn; " : " without turn; ", NULL);
+        database->reports = apr_pstrcat(database->pool, database->reports,
+                                        *step == 's' ? "call" : "retry",
+                                        taken ? " with turn; " : " without turn; ", NULL);
     }
 }
 

@@ -106,7 +106,8 @@ static void same_key_has_same_turn(void **state)
 
 static void no_turn_is_found_where_switched_off(void **state)
 {
-    const reg_turns_t none = {make_block(), "database", 0}, unmade = {NULL, "database", 1};
+    const reg_turns_t none = {make_block(), "database", 0},
+                      unmade = {NULL, "database", 1};
     reg_turn_t *turn = NULL;
 
     (void)state;
@@ -212,8 +213,8 @@ typedef struct {
     int turns, violations;
 } record_t;
 
-/* Takes turns until it is killed. Only the victim may have left its turn without giving it
- * back. */
+/* Takes turns until it is killed. Only the victim may have left its turn without giving
+ * it back. */
 static void take_turns(reg_turn_t *turn, void *data)
 {
     record_t *record = data;
