@@ -24,12 +24,12 @@ typedef struct {
 
 struct reg_batching_t {
     apr_pool_t *pool;
-    apr_thread_mutex_t *mutex; /* of the list and its count */
+    apr_thread_mutex_t *mutex; /* held to add to the list */
     int most;
     reg_turns_t turns;
     reg_semaphore_t *singles;
     queues_t list[REG_MAX_OPERATIONS];
-    int count;
+    int count; /* atomic, as the entries before it are read without the mutex */
 };
 
 reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles,
@@ -67,21 +67,49 @@ static int make_queues(const reg_batching_t *batching, queues_t *queues,
     return queues->queue && queues->slow_queue && queues->locked_keys;
 }
 
-/* The queues of an operation, which its first request makes; NULL if the system has no
- * mutex left. The mutex is held. */
-static const queues_t *find_queues(reg_batching_t *batching,
+/* The queues of an operation; NULL if there are none. */
+static const queues_t *find_queues(const reg_batching_t *batching,
                                    const reg_operation_t *operation)
 {
-    for (int i = 0; i < batching->count; i++) {
+    int count = __atomic_load_n(&batching->count, __ATOMIC_ACQUIRE);
+
+    for (int i = 0; i < count; i++) {
         if (batching->list[i].operation == operation) {
             return &batching->list[i];
         }
     }
-    if (batching->count == REG_MAX_OPERATIONS
-        || !make_queues(batching, &batching->list[batching->count], operation)) {
-        return NULL;
+    return NULL;
+}
+
+/* Makes the queues of an operation, unless another thread has made them. @return NULL if
+ * the system has no mutex left. The mutex is held. */
+static const queues_t *add_queues(reg_batching_t *batching,
+                                  const reg_operation_t *operation)
+{
+    const queues_t *found = find_queues(batching, operation);
+    queues_t *next = &batching->list[batching->count];
+
+    if (!found && batching->count < REG_MAX_OPERATIONS
+        && make_queues(batching, next, operation)) {
+        __atomic_store_n(&batching->count, batching->count + 1, __ATOMIC_RELEASE);
+        found = next;
     }
-    return &batching->list[batching->count++];
+    return found;
+}
+
+/* The queues of an operation, which its first request makes; NULL if the system has no
+ * mutex left. */
+static const queues_t *get_queues(reg_batching_t *batching,
+                                  const reg_operation_t *operation)
+{
+    const queues_t *queues = find_queues(batching, operation);
+
+    if (!queues) {
+        apr_thread_mutex_lock(batching->mutex);
+        queues = add_queues(batching, operation);
+        apr_thread_mutex_unlock(batching->mutex);
+    }
+    return queues;
 }
 
 static void change_queued(const reg_batch_t *batch, int change)
@@ -210,11 +238,8 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
      * retries early, so that its deadline does not shorten the other requests' lock
      * timeout. */
     apr_time_t retry_until = deadline - apr_time_from_msec(4 * REG_LOCK_TIMEOUT);
-    const queues_t *queues;
+    const queues_t *queues = get_queues(batching, operation);
 
-    apr_thread_mutex_lock(batching->mutex);
-    queues = find_queues(batching, operation);
-    apr_thread_mutex_unlock(batching->mutex);
     if (!queues) {
         item->answer.outcome = REG_UNAVAILABLE;
         return;

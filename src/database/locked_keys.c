@@ -6,7 +6,7 @@
 
 struct reg_locked_keys_t {
     apr_thread_mutex_t *mutex; /* of the list and its entries */
-    reg_locked_key_t *first;
+    reg_locked_key_t *first;   /* also read without the mutex, as it is mostly NULL */
 };
 
 reg_locked_keys_t *reg_locked_keys_make(apr_pool_t *pool)
@@ -25,7 +25,7 @@ void reg_locked_keys_add(reg_locked_keys_t *keys, reg_locked_key_t *entry)
     if (!entry->is_listed) {
         entry->is_listed = 1;
         entry->next = keys->first;
-        keys->first = entry;
+        __atomic_store_n(&keys->first, entry, __ATOMIC_RELAXED);
     }
     apr_thread_mutex_unlock(keys->mutex);
 }
@@ -34,14 +34,15 @@ void reg_locked_keys_remove(reg_locked_keys_t *keys, reg_locked_key_t *entry)
 {
     reg_locked_key_t **link = &keys->first;
 
-    apr_thread_mutex_lock(keys->mutex);
-    if (entry->is_listed) {
-        while (*link != entry) {
-            link = &(*link)->next;
-        }
-        *link = entry->next;
-        entry->is_listed = 0;
+    if (!entry->is_listed) {
+        return;
     }
+    apr_thread_mutex_lock(keys->mutex);
+    while (*link != entry) {
+        link = &(*link)->next;
+    }
+    __atomic_store_n(link, entry->next, __ATOMIC_RELAXED);
+    entry->is_listed = 0;
     apr_thread_mutex_unlock(keys->mutex);
 }
 
@@ -49,6 +50,9 @@ int reg_locked_keys_has(reg_locked_keys_t *keys, const char *key)
 {
     const reg_locked_key_t *entry;
 
+    if (!__atomic_load_n(&keys->first, __ATOMIC_RELAXED)) {
+        return 0;
+    }
     apr_thread_mutex_lock(keys->mutex);
     entry = keys->first;
     while (entry && strcmp(entry->key, key) != 0) {

@@ -26,7 +26,7 @@ reg_locked_keys_t *reg_locked_keys_make(apr_pool_t *pool);
 /** Adds an entry, unless it is listed. */
 void reg_locked_keys_add(reg_locked_keys_t *keys, reg_locked_key_t *entry);
 
-/** Removes an entry, if it is listed. */
+/** Removes an entry, if it is listed. Called by its request's thread. */
 void reg_locked_keys_remove(reg_locked_keys_t *keys, reg_locked_key_t *entry);
 
 /** Whether a key has an entry. */

@@ -302,6 +302,16 @@ static void add_vary(request_rec *r, const reg_reply_t *reply)
     }
 }
 
+/* Sends a body, which outlives the request, without copying it. */
+static void send_body(request_rec *r, const char *body, apr_size_t length)
+{
+    apr_bucket_alloc_t *allocator = r->connection->bucket_alloc;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, allocator);
+
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_pool_create(body, length, r->pool, allocator));
+    ap_pass_brigade(r->output_filters, bb);
+}
+
 int reg_request_send(request_rec *r, reg_reply_t *reply)
 {
     reg_request_t *request = reg_request_attached(r);
@@ -340,7 +350,7 @@ int reg_request_send(request_rec *r, reg_reply_t *reply)
         reg_lists_send(request, reply);
     }
     else {
-        ap_rputs(reply->body, r);
+        send_body(r, reply->body, length);
     }
     return OK;
 }

@@ -72,7 +72,7 @@ static client_t *stall_first(processes_t *processes)
     sql(processes->first->observer, "INSERT INTO marks SELECT id, 0"
                                     "  FROM generate_series(1, 3) AS id;"
                                     "INSERT INTO stalled DEFAULT VALUES");
-    stalled = start_clients(processes->first, 1, STALLED);
+    stalled = start_client(processes->first, &run_operation, STALLED, 5 * SOON);
     WAIT_FOR(runs(processes->first->database) == 1);
     return stalled;
 }
@@ -156,7 +156,7 @@ static void single_requests_take_no_turn(void **state)
     client_t *stalled;
 
     sql(processes->first->observer, "INSERT INTO stalled DEFAULT VALUES");
-    stalled = start_client(processes->first, &single_run, STALLED, SOON);
+    stalled = start_client(processes->first, &single_run, STALLED, 5 * SOON);
     WAIT_FOR(runs(processes->first->database) == 1);
     for (int i = 0; i < 2; i++) {
         await_outcomes(start_client(&processes->second, i ? &run_operation : &single_run,
