@@ -21,21 +21,18 @@ int reg_batch_prepare_locked(void *data, apr_time_t start_by)
     return batch->held != NULL;
 }
 
-/* Takes the turn of the leader's key, or goes on without. An operation takes the same one
- * with and without an Idempotency-Key. @return whether it had to wait. */
+/* Takes the turn of the leader's key, or goes on without. @return whether it had to
+ * wait. */
 static int take_turn(reg_batch_t *batch, apr_time_t start_by)
 {
-    const reg_operation_t *operation = batch->operation;
-    reg_turn_t *turn = reg_turns_find(
-        &batch->turns, operation->wrapped ? operation->wrapped : operation->name,
-        batch->key);
+    reg_turn_t *turn = reg_turns_find(batch->turns, batch->key);
     int has_waited = 0;
 
     if (turn && reg_turn_take(turn, start_by, &has_waited)) {
         batch->turn = turn;
     }
     if (has_waited) {
-        reg_trace(batch->connections, operation,
+        reg_trace(batch->connections, batch->operation,
                   batch->turn ? "waited for its turn" : "goes on without its turn");
     }
     return has_waited;

@@ -25,7 +25,7 @@ typedef struct reg_batch_t {
     const reg_operation_t *operation;
     reg_locked_keys_t *locked_keys; /* of the operation */
     int most;                       /* requests of a transaction */
-    reg_turns_t turns;              /* of the virtual host */
+    const reg_turns_t *turns;       /* of the operation */
     const char *key;                /* of the leader's own request */
     reg_turn_t *turn;               /* taken for the batch, or NULL */
     reg_connection_t *held;         /* checked out for the batch, or NULL */

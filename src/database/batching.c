@@ -20,6 +20,7 @@ typedef struct {
     reg_batch_queue_t *queue;
     reg_batch_queue_t *slow_queue; /* of requests whose key is locked */
     reg_locked_keys_t *locked_keys;
+    reg_turns_t turns; /* the same with and without an Idempotency-Key */
 } queues_t;
 
 struct reg_batching_t {
@@ -61,6 +62,8 @@ static int make_queues(const reg_batching_t *batching, queues_t *queues,
         reg_batch_prepare_locked, reg_batch_run_locked, SLOW_BATCH, REG_BATCH_BYTES};
 
     queues->operation = operation;
+    queues->turns = reg_turns_of_operation(
+        batching->turns, operation->wrapped ? operation->wrapped : operation->name);
     queues->queue = reg_batch_queue_make(batching->pool, &batched);
     queues->slow_queue = reg_batch_queue_make(batching->pool, &slow);
     queues->locked_keys = reg_locked_keys_make(batching->pool);
@@ -231,7 +234,6 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
                          .pool = pool,
                          .operation = operation,
                          .most = batching->most,
-                         .turns = batching->turns,
                          .key = request.key.key};
     apr_time_t start_by = deadline - REG_CALL_TIME;
     /* A batch's deadline is the earliest of its requests' deadlines. A request stops its
@@ -245,6 +247,7 @@ void reg_batching_run(reg_batching_t *batching, const reg_connections_t *connect
         return;
     }
     batch.locked_keys = queues->locked_keys;
+    batch.turns = &queues->turns;
     run_once(batching, queues, &batch, &request,
              reg_locked_keys_has(queues->locked_keys, request.key.key), start_by);
     while (item->answer.outcome == REG_LOCKED && apr_time_now() < retry_until) {

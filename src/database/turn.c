@@ -49,17 +49,23 @@ static unsigned hash_text(const char *text)
     return apr_hashfunc_default(text, &length);
 }
 
-reg_turn_t *reg_turns_find(const reg_turns_t *turns, const char *operation,
-                           const char *key)
+reg_turns_t reg_turns_of_host(reg_turn_t *block, int count, const char *database)
 {
-    unsigned first, part;
+    return (reg_turns_t){block, count, hash_text(database)};
+}
 
-    if (!turns->block || turns->count == 0) {
-        return NULL;
-    }
-    first = hash_text(turns->database) * 31 + hash_text(operation);
-    part = hash_text(key) % (unsigned)turns->count;
-    return &turns->block[(first + part) % TURNS];
+reg_turns_t reg_turns_of_operation(reg_turns_t host, const char *operation)
+{
+    host.hash = host.hash * 31 + hash_text(operation);
+    return host;
+}
+
+reg_turn_t *reg_turns_find(const reg_turns_t *turns, const char *key)
+{
+    return turns->block && turns->count > 0
+               ? &turns->block[(turns->hash + hash_text(key) % (unsigned)turns->count)
+                               % TURNS]
+               : NULL;
 }
 
 /* Whether the mutex is locked now. A process that ended while it had the turn has left

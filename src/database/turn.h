@@ -18,11 +18,11 @@
  */
 typedef struct reg_turn_t reg_turn_t;
 
-/** The turns of a virtual host. Without a block, no turns are taken. */
+/** The turns of a virtual host, or of one of its operations. */
 typedef struct reg_turns_t {
-    reg_turn_t *block;    /* shared by all processes, or NULL */
-    const char *database; /* names it */
-    int count;            /* of each operation: batches sent at the same time; or 0 */
+    reg_turn_t *block; /* shared by all processes; NULL: no turns are taken */
+    int count;     /* of each operation: batches sent at the same time; or 0: likewise */
+    unsigned hash; /* of the database, and the operation */
 } reg_turns_t;
 
 /** The most turns of an operation. */
@@ -40,10 +40,15 @@ apr_size_t reg_turns_size(void);
  */
 reg_turn_t *reg_turns_make(void *memory);
 
-/** The turn of the batches of an operation whose leader asks for a key; NULL if no turns
- *  are taken. */
-reg_turn_t *reg_turns_find(const reg_turns_t *turns, const char *operation,
-                           const char *key);
+/** The turns of a virtual host. @param database names it. */
+reg_turns_t reg_turns_of_host(reg_turn_t *block, int count, const char *database);
+
+/** The turns of one of its operations. */
+reg_turns_t reg_turns_of_operation(reg_turns_t host, const char *operation);
+
+/** The turn of an operation's batches whose leader asks for a key; NULL if no turns are
+ *  taken. */
+reg_turn_t *reg_turns_find(const reg_turns_t *turns, const char *key);
 
 /**
  * Takes a turn. The same thread gives it back.

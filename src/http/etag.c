@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "etag.h"
 
-#include <apr_siphash.h>
 #include <apr_strings.h>
 #include <apr_tables.h>
 #include <string.h>
@@ -51,12 +50,46 @@ static int is_any_tag(const char *list)
     return strcmp(list + strspn(list, " \t"), "*") == 0;
 }
 
+/* MurmurHash64A, by Austin Appleby: eight bytes at a time. It only has to tell a changed
+ * answer: SipHash took a sixth of the instructions that httpd executes for a GET. */
+static apr_uint64_t hash_body(const char *body)
+{
+    const apr_uint64_t prime = 0xC6A4A7935BD1E995U;
+    apr_size_t left = strlen(body);
+    apr_uint64_t hash = left * prime, word;
+
+    for (; left >= sizeof(word); left -= sizeof(word), body += sizeof(word)) {
+        memcpy(&word, body, sizeof(word));
+        word *= prime;
+        word ^= word >> 47;
+        hash = (hash ^ word * prime) * prime;
+    }
+    if (left > 0) {
+        word = 0;
+        memcpy(&word, body, left);
+        hash = (hash ^ word) * prime;
+    }
+    hash = (hash ^ hash >> 47) * prime;
+    return hash ^ hash >> 47;
+}
+
+/* By hand: apr_psprintf() takes longer than the hash. */
 const char *reg_etag(apr_pool_t *pool, const char *version, const char *body)
 {
-    static const unsigned char key[APR_SIPHASH_KSIZE] = {0};
-    apr_uint64_t hash = apr_siphash24(body, strlen(body), key);
+    apr_size_t length = strlen(version);
+    apr_uint64_t hash = hash_body(body);
+    char *etag = apr_palloc(pool, length + 2 * sizeof(hash) + sizeof("\"-\""));
+    char *end = etag;
 
-    return apr_psprintf(pool, "\"%s-%016" APR_UINT64_T_HEX_FMT "\"", version, hash);
+    *end++ = '"';
+    end = (char *)memcpy(end, version, length) + length;
+    *end++ = '-';
+    for (int shift = 60; shift >= 0; shift -= 4) {
+        *end++ = "0123456789abcdef"[hash >> shift & 15];
+    }
+    *end++ = '"';
+    *end = '\0';
+    return etag;
 }
 
 /* Whether a list has the tag, or is `*`. @param weak_too whether weak tags count. */

@@ -313,7 +313,7 @@ void reg_pool_init(apr_pool_t *pool, server_rec *main_server)
             searches = reg_semaphore_make(pool, conf->searches);
             apr_hash_set(all_searches, conf->pool_key, APR_HASH_KEY_STRING, searches);
         }
-        host_turns = (reg_turns_t){turns, conf->pool_key, conf->turns};
+        host_turns = reg_turns_of_host(turns, conf->turns, conf->pool_key);
         conf->batching = reg_batching_make(pool, conf->batch_size, searches, &host_turns);
         if (conf->limiter && conf->batching && searches) {
             reg_limiter_limit(conf->limiter, conf->connections);

@@ -60,7 +60,7 @@ def try_to_register(one, session):
 def start_slow_call(one, pool, session):
     """Starts a call that takes long; the process id of the child that makes it."""
     pool.submit(try_to_register, one, session)
-    servers.wait_until(lambda: tracing(one, "sends call"), 10, "no call was made")
+    servers.wait_until(lambda: tracing(one, "sends call"), 60, "no call was made")
     return tracing(one, "sends call")[0]
 
 
@@ -71,7 +71,7 @@ def register_by_other_child(one, pool, session, owner):
         pool.submit(try_to_register, one, session)
         time.sleep(0.1)
         return set(tracing(one, "answered created")) - {owner}
-    servers.wait_until(has_answered, SLOW / 2, "the other child process answered nothing")
+    servers.wait_until(has_answered, SLOW - 2, "the other child process answered nothing")
 
 
 def kill(one, child):

@@ -37,8 +37,8 @@ static processes_t *start_processes(service_t *service, int count)
 {
     apr_pool_t *pool = service->database->pool;
     processes_t *processes = apr_pcalloc(pool, sizeof(*processes));
-    const reg_turns_t turns = {reg_turns_make(apr_palloc(pool, reg_turns_size())),
-                               "database", count};
+    const reg_turns_t turns = reg_turns_of_host(
+        reg_turns_make(apr_palloc(pool, reg_turns_size())), count, "database");
 
     processes->first = service;
     processes->second = *service;

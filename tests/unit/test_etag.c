@@ -20,6 +20,28 @@ static void etag_of_other_version_or_answer_differs(void **state)
     assert_string_not_equal(reg_etag(*state, "7", ""), tag);
 }
 
+/* The hash reads eight bytes at a time, and the rest. */
+static void etag_depends_on_each_byte_and_length(void **state)
+{
+    char body[40] = "";
+
+    for (size_t length = 1; length < sizeof(body); length++) {
+        const char *shorter = reg_etag(*state, "1", body), *tag;
+
+        body[length - 1] = 'a';
+        tag = reg_etag(*state, "1", body);
+        assert_number(body, (intmax_t)strlen(tag), sizeof("\"1-0123456789abcdef\"") - 1);
+        assert_string_not_equal(tag, shorter);
+        for (size_t i = 0; i < length; i++) {
+            for (int bit = 0; bit < 7; bit++) {
+                body[i] = (char)('a' ^ 1 << bit);
+                assert_string_not_equal(reg_etag(*state, "1", body), tag);
+            }
+            body[i] = 'a';
+        }
+    }
+}
+
 static void if_none_match_compares_whole_tag_weakly(void **state)
 {
     static const char tag[] = "\"3-00ff\"";
@@ -174,6 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         POOL_TEST(etag_of_other_version_or_answer_differs),
+        POOL_TEST(etag_depends_on_each_byte_and_length),
         POOL_TEST(if_none_match_compares_whole_tag_weakly),
         POOL_TEST(if_match_compares_tag_strongly),
         POOL_TEST(if_none_match_of_write_lists_excluded_versions),

@@ -101,8 +101,8 @@ static void turn_is_given_back_before_call_is_retried(void **state)
         "SELECT $1, fail('57P01', 2), NULL, NULL",
     };
     database_t *database = *state;
-    const reg_turns_t turns = {
-        reg_turns_make(apr_palloc(database->pool, reg_turns_size())), "database", 1};
+    const reg_turns_t turns = reg_turns_of_host(
+        reg_turns_make(apr_palloc(database->pool, reg_turns_size())), 1, "database");
 
     database->connections.trace = record_turn;
     for (size_t i = 0; i < LENGTH(scripts); i++) {
@@ -110,7 +110,7 @@ static void turn_is_given_back_before_call_is_retried(void **state)
 
         start_over(database);
         database->reports = "";
-        taken = reg_turns_find(&turns, "operation", "key");
+        taken = reg_turns_find(&turns, "key");
         assert_int_equal(
             call_as(call_in_turn, database, &run_operation, &values, 1, SOON)->outcome,
             REG_CREATED);

@@ -82,37 +82,41 @@ static pid_t start_owner(reg_turn_t *turn)
     return pid;
 }
 
+/* A turn of an operation in a database. */
+static reg_turn_t *find(reg_turn_t *block, int count, const char *database,
+                        const char *operation, const char *key)
+{
+    reg_turns_t turns =
+        reg_turns_of_operation(reg_turns_of_host(block, count, database), operation);
+
+    return reg_turns_find(&turns, key);
+}
+
 static void same_key_has_same_turn(void **state)
 {
     reg_turn_t *block = make_block();
-    const reg_turns_t one = {block, "database", 1}, many = {block, "database", 8},
-                      other = {block, "another", 1};
-    reg_turn_t *turn = reg_turns_find(&many, "operation", "key");
+    reg_turn_t *turn = find(block, 8, "database", "operation", "key");
     int different = 0;
 
     (void)state;
-    assert_ptr_equal(reg_turns_find(&many, "operation", "key"), turn);
+    assert_ptr_equal(find(block, 8, "database", "operation", "key"), turn);
     for (char key[] = "a"; *key <= 'z'; ++*key) {
-        different += reg_turns_find(&many, "operation", key) != turn;
-        assert_ptr_equal(reg_turns_find(&one, "operation", key),
-                         reg_turns_find(&one, "operation", "key"));
+        different += find(block, 8, "database", "operation", key) != turn;
+        assert_ptr_equal(find(block, 1, "database", "operation", key),
+                         find(block, 1, "database", "operation", "key"));
     }
     assert_interval(different, 1, 26);
-    assert_ptr_not_equal(reg_turns_find(&one, "operation", "key"),
-                         reg_turns_find(&one, "another", "key"));
-    assert_ptr_not_equal(reg_turns_find(&one, "operation", "key"),
-                         reg_turns_find(&other, "operation", "key"));
+    assert_ptr_not_equal(find(block, 8, "database", "another", "key"), turn);
+    assert_ptr_not_equal(find(block, 8, "another", "operation", "key"), turn);
 }
 
 static void no_turn_is_found_where_switched_off(void **state)
 {
-    const reg_turns_t none = {make_block(), "database", 0},
-                      unmade = {NULL, "database", 1};
     reg_turn_t *turn = NULL;
 
     (void)state;
-    assert_null(reg_turns_find(&none, "operation", "key"));
-    assert_null(reg_turns_find(&unmade, "operation", "key"));
+    assert_null(find(make_block(), 0, "database", "operation", "key"));
+    assert_null(find(NULL, 1, "database", "operation", "key"));
     reg_turn_give(&turn);
 }
 
