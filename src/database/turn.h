@@ -10,7 +10,8 @@
  * PostgreSQL; while a batch waits for its turn, it grows instead.
  *
  * A turn is a robust mutex in shared memory. It belongs to a database, an operation and a
- * part of the keys: all batches whose leader asks for the same key take the same turn. If
+ * part of the keys: all batches whose leader asks for the same key take the same turn,
+ * and batches for different keys rarely, as they would wait for each other's commits. If
  * a process ends while it has a turn, killed or not, the next one takes it.
  *
  * A turn only saves work. So a batch does not wait for long: it is sent without a turn
@@ -21,8 +22,8 @@ typedef struct reg_turn_t reg_turn_t;
 /** The turns of a virtual host, or of one of its operations. */
 typedef struct reg_turns_t {
     reg_turn_t *block; /* shared by all processes; NULL: no turns are taken */
-    int count;     /* of each operation: batches sent at the same time; or 0: likewise */
-    unsigned hash; /* of the database, and the operation */
+    int count;         /* of each operation; 0: likewise */
+    unsigned hash;     /* of the database, and the operation */
 } reg_turns_t;
 
 /** The most turns of an operation. */

@@ -19,7 +19,6 @@
 #include <http_log.h>
 #include <mod_dbd.h>
 #include <sys/param.h>
-#include <unistd.h>
 
 APLOG_USE_MODULE(registration);
 
@@ -97,11 +96,11 @@ static const char *check_searches(apr_pool_t *pool, reg_server_conf_t *conf)
                               conf->searches, conf->connections);
 }
 
-/* Half of the processors, as httpd and PostgreSQL often share them: as many batches of an
- * operation can make progress. */
+/* As many turns as possible, so that only batches for the same row wait for each other.
+ * None with prefork, whose batches do not grow meanwhile. */
 static int default_turns(void)
 {
-    return (int)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN) / 2, 1), REG_MOST_TURNS);
+    return count_threads() > 1 ? REG_MOST_TURNS : 0;
 }
 
 /* Makes the turns anew after each reading of the configuration: child processes of a
