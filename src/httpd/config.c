@@ -421,8 +421,7 @@ const command_rec reg_directives[] = {
                   "most requests in a batch; 1: no batching"),
     AP_INIT_TAKE1(
         "RegistrationTurns", set_turns, NULL, RSRC_CONF,
-        "batches of an operation that the child processes send at the same time; "
-        "0: no limit"),
+        "turns in which child processes send the batches of an operation; 0: none"),
     AP_INIT_TAKE1("RegistrationLogKey", set_log_key, NULL, RSRC_CONF,
                   "32 hex digits, the key of the hash of callers in logs"),
     AP_INIT_TAKE1("RegistrationHashing", set_hashing, NULL, RSRC_CONF,
