@@ -123,11 +123,12 @@ def failing(start_httpd, postgres, tmp_path):
     return make
 
 
-def test_reg0401_without_shared_memory_metrics_are_off(failing, live_session, expect_log):
-    expect_log("REG0401: ")
+def test_reg0401_reg0112_without_shared_memory_metrics_and_turns_are_off(failing, live_session,
+                                                                         expect_log):
+    expect_log("REG0401: ", "REG0112: ")
     httpd = failing("apr_shm_create")
     httpd.start()
-    assert "REG0401: " in httpd.log.text()
+    assert all(tag in httpd.log.text() for tag in ("REG0401: ", "REG0112: "))
     one = Caller(httpd)
     assert one.register(live_session()).status_code == 201
     metrics = one.get("/metrics")
