@@ -21,7 +21,7 @@
 \ir server_version.sql
 
 -- The version that this installs, and that the module needs (src/database/connection.h).
-\set newest 2
+\set newest 3
 
 -- One installation at a time. READ COMMITTED, so that after the wait for the lock it sees what
 -- another one committed.
@@ -65,6 +65,10 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA registration FROM registration, registratio
 SELECT :installed < 2 AS missing \gset
 \if :missing
 \ir migrations/0002_bounds.sql
+\endif
+SELECT :installed < 3 AS missing \gset
+\if :missing
+\ir migrations/0003_fewer_indexes.sql
 \endif
 
 \ir operations/schema_version.sql

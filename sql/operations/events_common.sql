@@ -33,6 +33,21 @@ $$;
 COMMENT ON FUNCTION event_registration_json IS
     'The body of an answer about an event registration, without deletedAt.';
 
+-- The ids that the module makes are UUIDs of version 7, which begin with the milliseconds since
+-- 1970. So the order by time of creation and then by id is the order by id.
+CREATE OR REPLACE FUNCTION event_created_at(id uuid)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN CASE
+    WHEN substr(id::text, 15, 1) = '7'
+    THEN to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint
+                      / 1000::double precision)
+    ELSE now()
+END;
+
+COMMENT ON FUNCTION event_created_at IS
+    'The time of creation of a registration: that in its id; now if the id has none.';
+
 -- deletedAt is omitted, not null, while the registration is not deleted.
 CREATE OR REPLACE FUNCTION event_registration_body(
     registration event_registrations,

@@ -147,12 +147,14 @@ BEGIN
 
                 INSERT INTO event_registrations AS r
                        (id, occurrence_id, event_id, organization_id, user_id, status,
-                        fields, waiting_number, email, first_name, last_name)
+                        fields, waiting_number, email, first_name, last_name, created_at,
+                        updated_at)
                 VALUES (ids[item], wanted, event.id, event.organization_id, attendee.id,
                         CASE WHEN has_place THEN 'CONFIRMED' ELSE 'WAITING_LIST' END,
                         coalesce(fields[item], '{}'),
                         CASE WHEN NOT has_place THEN nextval('event_waiting_numbers') END,
-                        attendee.email, attendee.first_name, attendee.last_name)
+                        attendee.email, attendee.first_name, attendee.last_name,
+                        event_created_at(ids[item]), event_created_at(ids[item]))
                     ON CONFLICT DO NOTHING
                 RETURNING r.* INTO registration;
 

@@ -77,89 +77,99 @@ END;
 
 COMMENT ON FUNCTION events_sort_column IS 'The column that a list is sorted by.';
 
--- The rest of a list after a registration (the keyset cursor), as index ranges: for each, a
--- condition on the occurrence or the event, and one on the registration. $12 or $14 is the sort
--- value of the registration, $13 its id. Nulls sort last ascending and first descending.
-CREATE OR REPLACE FUNCTION events_list_after(
-    sort text,                  -- null: all sort values are equal, only the id counts
+-- A list, or the rest of a list after a registration (the keyset cursor), as index ranges: for
+-- each, a condition on the row that has the sort column, and one on the registration. $12 or $14
+-- is the sort value of the registration, $15 its time of creation, $13 its id. Nulls sort last
+-- ascending and first descending.
+CREATE OR REPLACE FUNCTION events_list_ranges(
+    sort_column text,           -- null: all sort values are equal
+    value text,                 -- the parameter with the sort value; null: that is null
     descending boolean,
-    is_null boolean)            -- the sort value of the registration
-RETURNS TABLE (place_condition text, condition text)
+    is_rest boolean)
+RETURNS TABLE (owner_condition text, condition text, is_of_nulls boolean)
 LANGUAGE plpgsql IMMUTABLE
 AS $$
 DECLARE
-    s constant text := events_sort_column(sort);
-    value constant text := CASE WHEN sort IN ('createdAt', 'updatedAt', 'startDate')
-                                THEN '$12' ELSE '$14' END;
     beyond constant text := CASE WHEN descending THEN '<' ELSE '>' END;
-    of_place constant boolean := sort IN ('startDate', 'eventName');
-    ranges text[] := ARRAY[]::text[];       -- conditions on s and on the id
+    tie constant text := CASE WHEN is_rest
+                              THEN format('(r.created_at, r.id) %s ($15, $13)', beyond)
+                              ELSE 'true' END;
+    is_nullable constant boolean :=
+        sort_column ~ '[.](start_date|first_name|last_name|email)$';
+    is_of_registration constant boolean := sort_column ~ '^r[.]';
+    one text[];
+    ranges text[] := ARRAY[]::text[];       -- conditions on the sort column and on the tie
 BEGIN
-    IF sort IS NULL THEN
-        ranges := ARRAY[ARRAY['true', format('r.id %s $13', beyond)]];
-    ELSIF is_null THEN
-        ranges := ARRAY[ARRAY[s || ' IS NULL', format('r.id %s $13', beyond)]];
-        IF descending THEN
-            ranges := ranges || ARRAY[ARRAY[s || ' IS NOT NULL', 'true']];
-        END IF;
+    IF sort_column IS NULL THEN
+        ranges := ARRAY[ARRAY['true', tie]];
+    ELSIF NOT is_rest AND sort_column !~ '^w[.]' THEN
+        ranges := ARRAY[ARRAY['true', 'true']];
     ELSE
-        ranges := CASE
-            WHEN of_place THEN ARRAY[
-                ARRAY[format('%s = %s', s, value), format('r.id %s $13', beyond)],
-                ARRAY[format('%s %s %s', s, beyond, value), 'true']]
-            ELSE ARRAY[
-                ARRAY[format('(%s, r.id) %s (%s, $13)', s, beyond, value), 'true']]
-        END;
-        IF NOT descending AND sort IN ('startDate', 'firstName', 'lastName', 'email') THEN
-            ranges := ranges || ARRAY[ARRAY[s || ' IS NULL', 'true']];
+        IF value IS NOT NULL THEN
+            ranges := CASE
+                WHEN is_of_registration THEN ARRAY[
+                    ARRAY[format('(%s, r.created_at, r.id) %s (%s, $15, $13)', sort_column,
+                                 beyond, value), 'true']]
+                ELSE ARRAY[
+                    ARRAY[format('%s = %s', sort_column, value), tie],
+                    ARRAY[format('%s %s %s', sort_column, beyond, value), 'true']]
+            END;
+        ELSIF NOT is_rest OR descending THEN
+            ranges := ARRAY[ARRAY[sort_column || ' IS NOT NULL', 'true']];
+        END IF;
+        IF is_nullable AND (value IS NULL OR NOT descending) THEN
+            ranges := ranges || ARRAY[ARRAY[
+                sort_column || ' IS NULL', CASE WHEN value IS NULL THEN tie ELSE 'true' END]];
         END IF;
     END IF;
-    FOR n IN 1 .. array_length(ranges, 1) LOOP
-        place_condition := CASE WHEN of_place THEN ranges[n][1] ELSE 'true' END;
-        condition := concat_ws(' AND ', CASE WHEN NOT of_place THEN ranges[n][1] END,
-                               ranges[n][2]);
+    FOREACH one SLICE 1 IN ARRAY ranges LOOP
+        owner_condition := CASE WHEN is_of_registration THEN 'true' ELSE one[1] END;
+        condition := CASE WHEN is_of_registration THEN concat_ws(' AND ', VARIADIC one)
+                          ELSE one[2] END;
+        is_of_nulls := one[1] ~ ' IS NULL$';
         RETURN NEXT;
     END LOOP;
 END
 $$;
 
-COMMENT ON FUNCTION events_list_after IS
-    'Conditions for the registrations after a given one in a list.';
+COMMENT ON FUNCTION events_list_ranges IS
+    'The index ranges that a list, or the rest of one, consists of.';
 
--- The statement that finds the first $9 + $10 registrations of a list: their ids and sort values.
--- * A short list is fetched and sorted. OFFSET 0 prevents the planner from using the index of the
+-- The statement that finds the first $9 + $10 registrations of a list: their ids, times of creation
+-- and sort values. Plans:
+-- * few: they are fetched and sorted. OFFSET 0 prevents the planner from using the index of the
 --   sort order, in which the few rows may be far apart; it removes a LEFT JOIN that the sort order
 --   does not need.
--- * A long list is read from an index in the sort order, up to the limit; each row that a deep page
---   skips costs an index entry, and no join.
--- * If no single index has the sort order, several index ranges are merged: by time in several
---   events; and by the event's name or the start, where the events or the occurrences are read in
---   that order, and for each its registrations by status and id.
+-- * events: the indexes by time of several events are merged.
+-- * places: the occurrences or events are read in the sort order, and for each its registrations
+--   by status and time.
+-- * users: likewise; the users, and for each its registrations.
+-- * index: an index is read in the sort order, up to the limit; each row that a deep page skips
+--   costs an index entry, and no join.
 CREATE OR REPLACE FUNCTION events_list_statement(
+    plan text,
     source text,
     scope text,                 -- condition: organization, events, occurrence
     condition text,             -- on the registrations
-    place_condition text,       -- on their occurrences or events
-    sort text,
-    direction text,
-    by_event boolean,
-    few boolean)
+    owner_condition text,       -- on their occurrences, events or users
+    sort_column text,
+    direction text)
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT
 AS $$
 BEGIN
     RETURN format(
-        CASE
-            WHEN few THEN
-                'SELECT r.id, r.sorted_by
-                   FROM (SELECT r.id, %5$s AS sorted_by
+        CASE plan
+            WHEN 'few' THEN
+                'SELECT r.id, r.created_at, r.sorted_by
+                   FROM (SELECT r.id, r.created_at, %5$s AS sorted_by
                            FROM %1$s
                            LEFT JOIN occurrences AS o ON o.id = r.occurrence_id
                            LEFT JOIN events AS e ON e.id = r.event_id
                           WHERE %2$s AND %3$s AND %6$s
                          OFFSET 0) AS r'
-            WHEN sort = 'createdAt' AND by_event THEN
-                'SELECT r.id, r.created_at AS sorted_by
+            WHEN 'events' THEN
+                'SELECT r.id, r.created_at, %5$s AS sorted_by
                    FROM unnest($3) AS e (id)
                   CROSS JOIN LATERAL (
                         SELECT r.id, r.created_at
@@ -167,45 +177,43 @@ BEGIN
                          WHERE %3$s AND r.event_id = e.id
                          ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r'
-            WHEN sort = 'eventName' THEN
-                'SELECT r.id, e.name AS sorted_by
-                   FROM events AS e
-                  CROSS JOIN unnest($11) AS s (status)
-                  CROSS JOIN LATERAL (
-                        SELECT r.id
-                          FROM %1$s
-                         WHERE %3$s AND r.event_id = e.id AND r.status = s.status
-                         ORDER BY r.id %4$s
-                         LIMIT $9 + $10) AS r
-                  WHERE %6$s
-                    AND ($2 IS NULL OR e.id = $2)
-                    AND ($3 IS NULL OR e.id = ANY ($3))
-                    AND ($4 IS NULL OR e.organization_id = $4)'
-            WHEN sort = 'startDate' THEN
-                'SELECT r.id, o.start_date AS sorted_by
+            WHEN 'places' THEN
+                'SELECT r.id, r.created_at, %5$s AS sorted_by
                    FROM occurrences AS o
                    JOIN events AS e ON e.id = o.event_id
                   CROSS JOIN unnest($11) AS s (status)
                   CROSS JOIN LATERAL (
-                        SELECT r.id
+                        SELECT r.id, r.created_at
                           FROM %1$s
                          WHERE %3$s AND r.occurrence_id = o.id AND r.status = s.status
-                         ORDER BY r.id %4$s
+                         ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r
                   WHERE %6$s
                     AND ($1 IS NULL OR o.id = $1)
                     AND ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
                     AND ($4 IS NULL OR e.organization_id = $4)'
+            WHEN 'users' THEN
+                'SELECT r.id, r.created_at, %5$s AS sorted_by
+                   FROM event_users AS w
+                  CROSS JOIN LATERAL (
+                        SELECT r.id, r.created_at
+                          FROM %1$s
+                         WHERE %2$s AND %3$s AND r.user_id = w.id
+                         ORDER BY r.created_at %4$s, r.id %4$s
+                         LIMIT $9 + $10) AS r
+                  WHERE %6$s AND ($4 IS NULL OR w.organization_id = $4)'
             ELSE
-                'SELECT r.id, %5$s AS sorted_by FROM %1$s WHERE %2$s AND %3$s'
-        END || ' ORDER BY sorted_by %4$s, r.id %4$s LIMIT $9 + $10',
+                'SELECT r.id, r.created_at, %5$s AS sorted_by
+                   FROM %1$s
+                  WHERE %2$s AND %3$s AND %6$s'
+        END || ' ORDER BY sorted_by %4$s, r.created_at %4$s, r.id %4$s LIMIT $9 + $10',
         source,
         scope,
         condition,
         direction,
-        events_sort_column(sort),
-        place_condition);
+        sort_column,
+        owner_condition);
 END
 $$;
 
@@ -226,6 +234,7 @@ COMMENT ON FUNCTION events_list_statement IS
 -- * Sorted by update, name or address, in a small part of a large table: reads the order of the
 --   whole table up to the limit. A category of more than two hundred events reads the order by time
 --   of the organization, or of all.
+-- * Sorted by a name that very many users have: reads all registrations of these users.
 -- * Sorted by start or event's name: also reads occurrences or events of other organizations or
 --   without registrations.
 -- * With deleted registrations, sorted by anything but time: sorts all deleted registrations.
@@ -263,6 +272,7 @@ AS $$
 DECLARE
     most_counted constant integer := 10000;
     most_merged constant integer := 200;
+    most_nulls constant integer := 1000;
     most_bytes constant integer := 4194304;
     scope constant text :=
         '($1 IS NULL OR r.occurrence_id = $1) AND ($2 IS NULL OR r.event_id = $2)'
@@ -286,9 +296,12 @@ DECLARE
     total integer;
     by_event boolean;
     few boolean;
+    plan text;                  -- see events_list_statement()
+    sort_column text;
+    null_users boolean;         -- whether more than most_nulls users have no sort value
     skipped bigint;
-    ranges text[];              -- see events_list_after()
     after_text text;
+    after_created timestamptz;
     listed uuid[];              -- of the page, and one more if there is one
     -- The bodies are made one by one until the page is full: without ORDER BY, for which all
     -- would be made first. The rows are in the order of the ids.
@@ -395,31 +408,45 @@ BEGIN
                             CROSS JOIN unnest(every_status) AS status);
         END IF;
 
+        sort_column := events_sort_column(sort);
+        plan := CASE
+            WHEN few THEN 'few'
+            WHEN sort = 'createdAt' AND by_event THEN 'events'
+            WHEN sort IN ('startDate', 'eventName') OR sort = 'status' AND in_event IS NOT NULL
+            THEN 'places'
+            WHEN sort IN ('firstName', 'lastName', 'email') THEN 'users'
+            ELSE 'index'
+        END;
+        IF plan = 'users' THEN
+            sort_column := replace(sort_column, 'r.', 'w.');
+            EXECUTE format('SELECT count(*) > %s FROM (SELECT FROM event_users AS w'
+                           ' WHERE %s IS NULL LIMIT %1$s + 1) AS w', most_nulls, sort_column)
+               INTO null_users;
+        ELSIF plan = 'places' AND sort = 'status' THEN
+            sort_column := 's.status';
+        END IF;
+
         -- A cursor in a URL must not contain a name or an address, which logs would show.
         after_text := after_texts[n];
-        IF after_ids[n] IS NOT NULL AND sort IN ('firstName', 'lastName', 'email') THEN
-            SELECT CASE sort WHEN 'firstName' THEN r.first_name
+        after_created := after_times[n];
+        IF after_ids[n] IS NOT NULL AND sort <> 'createdAt' THEN
+            SELECT r.created_at,
+                   CASE sort WHEN 'firstName' THEN r.first_name
                              WHEN 'lastName' THEN r.last_name
-                             ELSE r.email END
-              INTO after_text
+                             WHEN 'email' THEN r.email
+                             ELSE after_text END
+              INTO after_created, after_text
               FROM event_registrations AS r
              WHERE r.id = after_ids[n]
                AND (organization_ids[n] IS NULL OR r.organization_id = organization_ids[n]);
-            IF NOT FOUND THEN
+            IF NOT FOUND AND sort IN ('status', 'updatedAt', 'startDate', 'eventName') THEN
+                after_created := event_created_at(after_ids[n]);    -- it was purged
+                after_text := after_texts[n];
+            ELSIF NOT FOUND THEN
                 outcome := 'invalid';
                 RETURN NEXT;
                 CONTINUE;
             END IF;
-        END IF;
-        ranges := ARRAY[ARRAY['true', 'true']];
-        IF after_ids[n] IS NOT NULL THEN
-            ranges := ARRAY(
-                SELECT ARRAY[b.place_condition, b.condition]
-                  FROM events_list_after(
-                           CASE WHEN in_occurrence IS NULL OR sort <> 'startDate'
-                                THEN sort END,
-                           descending[n],
-                           coalesce(after_times[n]::text, after_text) IS NULL) AS b);
         END IF;
 
         listed := '{}';
@@ -427,19 +454,34 @@ BEGIN
                         THEN (pages[n] - 1)::bigint * limits[n] ELSE 0 END;
         IF total > skipped OR total > most_counted THEN
             EXECUTE format('SELECT ARRAY(SELECT p.id FROM (%s) AS p'
-                           ' ORDER BY p.sorted_by %s, p.id %2$s LIMIT $9 OFFSET $10)',
-                           (SELECT string_agg('(' || events_list_statement(
-                                                 source, scope,
-                                                 part || ' AND ' || ranges[b][2],
-                                                 ranges[b][1], sort, direction,
-                                                 by_event, few) || ')', ' UNION ALL ')
+                           ' ORDER BY p.sorted_by %s, p.created_at %2$s, p.id %2$s'
+                           ' LIMIT $9 OFFSET $10)',
+                           (SELECT string_agg('(' || CASE
+                                       -- The few users without a value may be far apart, so the
+                                       -- registrations are read by time only if there are many.
+                                       WHEN b.is_of_nulls AND null_users AND plan = 'users'
+                                       THEN events_list_statement(
+                                           'index', source, scope, part || ' AND ' || b.condition,
+                                           events_sort_column(sort) || ' IS NULL', 'NULL::text',
+                                           direction)
+                                       ELSE events_list_statement(
+                                           plan, source, scope, part || ' AND ' || b.condition,
+                                           b.owner_condition, sort_column, direction)
+                                   END || ')', ' UNION ALL ')
                               FROM unnest(parts) AS part
-                             CROSS JOIN generate_subscripts(ranges, 1) AS b),
+                             CROSS JOIN events_list_ranges(
+                                       -- The registrations of one occurrence have the same start.
+                                       CASE WHEN sort <> 'createdAt'
+                                                 AND (in_occurrence IS NULL OR sort <> 'startDate')
+                                            THEN sort_column END,
+                                       CASE WHEN after_times[n] IS NOT NULL THEN '$12'
+                                            WHEN after_text IS NOT NULL THEN '$14' END,
+                                       descending[n], after_ids[n] IS NOT NULL) AS b),
                            direction)
                INTO listed
               USING in_occurrence, in_event, in_events, in_organization, statuses[n],
                     pattern, users, events, limits[n] + 1, skipped, status_list,
-                    after_times[n], after_ids[n], after_text;
+                    after_times[n], after_ids[n], after_text, after_created;
         END IF;
 
         shown := '{}';

@@ -18,7 +18,7 @@
 
 /** The version of the schema that this module was written for; `newest` in
  *  sql/install.sql. */
-#define REG_SCHEMA_VERSION 2
+#define REG_SCHEMA_VERSION 3
 
 struct pg_conn;
 

@@ -30,9 +30,12 @@ THRESHOLDS = {
                "most_merged constant integer := 1"),
     "matching": ("events_matching", "LIMIT 1001", "LIMIT 3"),
     "matched": ("events_matching", "<= 1000", "<= 2"),
+    "nulls": ("events_find", "most_nulls constant integer := 1000",
+              "most_nulls constant integer := 1"),
 }
 PLANS = {"few of all": [], "many to count": ["counted"],
          "many to count and to merge": ["counted", "merged"],
+         "many to count, without names": ["counted", "nulls"],
          "many that match": ["matching", "matched"], "many of all": list(THRESHOLDS)}
 
 
@@ -104,12 +107,12 @@ def is_found(world, one, wanted):
 
 
 def expected(world, wanted):
-    """The expected ids in order: nulls last when ascending, ties by id."""
+    """The expected ids in order: nulls last when ascending, ties by time of creation and id."""
     field, direction = wanted["sort"].split()
     value = VALUES[field]
     found = [one for one in world.all if is_found(world, one, wanted)]
-    found.sort(key=lambda one: (value(one) is None, value(one) or "", one["id"]),
-               reverse=direction == "DESC")
+    found.sort(key=lambda one: (value(one) is None, value(one) or "", one["createdAt"],
+                                one["id"]), reverse=direction == "DESC")
     return [one["id"] for one in found]
 
 
@@ -145,8 +148,9 @@ def test_search_result_equals_model(world, changed_functions, plan):
 
 
 @pytest.mark.parametrize("change", [
-    ("events_list_after", "IF NOT descending AND sort IN", "IF false AND sort IN"),
-    ("events_list_after", "IF descending THEN", "IF false THEN"),
+    ("events_list_ranges", "value IS NULL OR NOT descending", "value IS NULL"),
+    ("events_list_ranges", "IF NOT is_rest OR descending THEN", "IF NOT is_rest THEN"),
+    ("events_find", "events_sort_column(sort) || ' IS NULL'", "'true'"),
     ("events_list_statement", "AND ($1 IS NULL OR o.id = $1)", ""),
     ("events_find", "|| (condition || ' AND r.deleted_at IS NOT NULL')", "|| ARRAY[]::text[]"),
     ("events_find", "ELSE ARRAY(SELECT unnest(in_events) INTERSECT SELECT unnest(events))",
