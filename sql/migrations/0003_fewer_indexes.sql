@@ -9,9 +9,16 @@ DROP INDEX event_registrations_live_organization_status;
 DROP INDEX event_registrations_live_event_status;
 DROP INDEX event_registrations_live_occurrence_status;
 
+-- CREATE INDEX reads its table under a lock. If a table has more than a few million rows, create
+-- these indexes before the upgrade with CREATE INDEX CONCURRENTLY.
+--
+-- The index by update must have the same order of ties. It alone makes each change of fields write
+-- all indexes; docs/operating.md says what it costs to do without it.
+CREATE INDEX IF NOT EXISTS event_registrations_live_updated_created
+    ON event_registrations (updated_at, created_at, id) WHERE deleted_at IS NULL;
+DROP INDEX event_registrations_live_updated;
+
 -- Lists by address and names read the users in this order, and then the registrations of each.
--- CREATE INDEX reads its table under a lock. If event_users has more than a few million rows,
--- create these before the upgrade with CREATE INDEX CONCURRENTLY.
 CREATE INDEX IF NOT EXISTS event_users_by_email ON event_users (email, id);
 CREATE INDEX IF NOT EXISTS event_users_by_first_name ON event_users (first_name, id);
 CREATE INDEX IF NOT EXISTS event_users_by_last_name ON event_users (last_name, id);
@@ -19,10 +26,44 @@ DROP INDEX event_registrations_live_email;
 DROP INDEX event_registrations_live_first_name;
 DROP INDEX event_registrations_live_last_name;
 
-DROP INDEX event_registrations_live_updated;
-ALTER TABLE event_registrations SET (fillfactor = 85);
-
 -- Functions of version 2 whose names or parameters have changed.
 DROP FUNCTION IF EXISTS events_list_after(text, boolean, boolean);
 DROP FUNCTION IF EXISTS events_list_statement(
     text, text, text, text, text, text, boolean, boolean);
+
+-- Answers are concatenated from columns.
+DROP FUNCTION IF EXISTS event_user_made(uuid, uuid, text, text, text, text, text);
+DROP FUNCTION IF EXISTS event_registration_body(
+    event_registrations, event_users, occurrence_answers);
+DROP FUNCTION IF EXISTS event_registration_json(
+    event_registrations, event_users, occurrence_answers);
+DROP VIEW occurrence_answers;
+DROP TYPE event_answer, event_answer_user, event_answer_occurrence, event_answer_event,
+    event_answer_organization;
+
+CREATE VIEW occurrence_answers AS
+    SELECT o.id,
+           '"occurrence":{"id":"' || o.id
+           || '","createdAt":"' || iso_timestamp(o.created_at)
+           || '","updatedAt":"' || iso_timestamp(o.updated_at)
+           || '","startDate":' || coalesce('"' || iso_timestamp(o.start_date) || '"', 'null')
+           || ',"endDate":' || coalesce('"' || iso_timestamp(o.end_date) || '"', 'null')
+           || ',"capacity":' || coalesce(o.capacity::text, 'null')
+           || ',"registrations":' || o.registrations
+           || '},"event":{"id":"' || e.id
+           || '","createdAt":"' || iso_timestamp(e.created_at)
+           || '","updatedAt":"' || iso_timestamp(e.updated_at)
+           || '","name":' || json_text(e.name)
+           || ',"slug":' || json_text(e.slug)
+           || ',"description":' || json_text(e.description)
+           || '},"organization":{"id":"' || g.id
+           || '","name":' || json_text(g.name) || '}' AS answer
+      FROM occurrences AS o
+      JOIN events AS e ON e.id = o.event_id
+      JOIN organizations AS g ON g.id = e.organization_id;
+
+COMMENT ON VIEW occurrence_answers IS
+    'The part of an answer that is the same for all registrations of an occurrence.';
+COMMENT ON COLUMN occurrence_answers.id IS 'The id of the occurrence.';
+COMMENT ON COLUMN occurrence_answers.answer IS
+    'The occurrence, its event and its organization, as JSON without the braces around them.';

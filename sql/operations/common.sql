@@ -13,6 +13,13 @@ $$;
 COMMENT ON FUNCTION iso_timestamp IS
     'A time in the format of answers: ISO 8601, UTC, milliseconds.';
 
+CREATE OR REPLACE FUNCTION json_text(given text)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(to_json(given)::text, 'null');
+
+COMMENT ON FUNCTION json_text IS 'A text as JSON.';
+
 CREATE OR REPLACE FUNCTION set_updated_at()
 RETURNS trigger
 LANGUAGE plpgsql

@@ -2,36 +2,37 @@
 --
 -- Functions that several operations on event registrations use.
 
-CREATE OR REPLACE FUNCTION event_registration_json(
-    registration event_registrations,
-    attendee event_users,
-    place occurrence_answers)
+-- The body of an answer is concatenated from columns: types and row_to_json cost half as much
+-- again. It has the parts head, user, place (of the view occurrence_answers) and end. A function
+-- with a row as its parameter is inlined, so that only the named columns are read.
+CREATE OR REPLACE FUNCTION event_registration_head(registration event_registrations)
 RETURNS text
 LANGUAGE sql STABLE
-AS $$
-    SELECT row_to_json(
-        ROW(registration.id,
-            iso_timestamp(registration.created_at),
-            iso_timestamp(registration.updated_at),
-            registration.status,
-            registration.fields,
-            ROW(attendee.id,
-                iso_timestamp(attendee.created_at),
-                iso_timestamp(attendee.updated_at),
-                attendee.organization_id,
-                attendee.email,
-                attendee.first_name,
-                attendee.last_name,
-                attendee.role,
-                attendee.avatar,
-                attendee.is_active)::event_answer_user,
-            place.occurrence,
-            place.event,
-            place.organization)::event_answer)::text
-$$;
+RETURN '{"id":"' || registration.id
+    || '","createdAt":"' || iso_timestamp(registration.created_at)
+    || '","updatedAt":"' || iso_timestamp(registration.updated_at)
+    || '","status":"' || registration.status
+    || '","fields":' || registration.fields::text
+    || ',"user":';
 
-COMMENT ON FUNCTION event_registration_json IS
-    'The body of an answer about an event registration, without deletedAt.';
+COMMENT ON FUNCTION event_registration_head IS
+    'The beginning of an answer about an event registration, before the user.';
+
+CREATE OR REPLACE FUNCTION event_user_json(attendee event_users)
+RETURNS text
+LANGUAGE sql STABLE
+RETURN '{"id":"' || attendee.id
+    || '","createdAt":"' || iso_timestamp(attendee.created_at)
+    || '","updatedAt":"' || iso_timestamp(attendee.updated_at)
+    || '","organizationId":"' || attendee.organization_id
+    || '","email":' || json_text(attendee.email)
+    || ',"firstName":' || json_text(attendee.first_name)
+    || ',"lastName":' || json_text(attendee.last_name)
+    || ',"role":' || json_text(attendee.role)
+    || ',"avatar":' || json_text(attendee.avatar)
+    || ',"isActive":' || attendee.is_active || '},';
+
+COMMENT ON FUNCTION event_user_json IS 'The user in an answer, with the comma behind it.';
 
 -- The ids that the module makes are UUIDs of version 7, which begin with the milliseconds since
 -- 1970. So the order by time of creation and then by id is the order by id.
@@ -49,29 +50,24 @@ COMMENT ON FUNCTION event_created_at IS
     'The time of creation of a registration: that in its id; now if the id has none.';
 
 -- deletedAt is omitted, not null, while the registration is not deleted.
-CREATE OR REPLACE FUNCTION event_registration_body(
-    registration event_registrations,
-    attendee event_users,
-    place occurrence_answers)
+CREATE OR REPLACE FUNCTION event_registration_end(registration event_registrations)
 RETURNS text
 LANGUAGE sql STABLE
-AS $$
-    SELECT CASE
-        WHEN registration.deleted_at IS NULL
-        THEN event_registration_json(registration, attendee, place)
-        ELSE left(event_registration_json(registration, attendee, place), -1)
-             || ',"deletedAt":"' || iso_timestamp(registration.deleted_at) || '"}'
-    END
-$$;
+RETURN CASE
+    WHEN registration.deleted_at IS NULL THEN '}'
+    ELSE ',"deletedAt":"' || iso_timestamp(registration.deleted_at) || '"}'
+END;
 
-COMMENT ON FUNCTION event_registration_body IS
-    'The body of an answer about an event registration.';
+COMMENT ON FUNCTION event_registration_end IS
+    'The end of an answer about an event registration, after the place.';
 
 CREATE OR REPLACE FUNCTION event_registration_answer(wanted uuid)
 RETURNS TABLE (version text, body text)
 LANGUAGE sql STABLE
 AS $$
-    SELECT r.version::text, event_registration_body(r, u, p)
+    SELECT r.version::text,
+           event_registration_head(r) || event_user_json(u) || p.answer
+           || event_registration_end(r)
       FROM event_registrations AS r
       JOIN event_users AS u ON u.id = r.user_id
       JOIN occurrence_answers AS p ON p.id = r.occurrence_id
@@ -211,7 +207,7 @@ BEGIN
            SET status = 'CONFIRMED',
                waiting_number = NULL,
                version = r.version + 1,
-               updated_at = clock_timestamp()
+               updated_at = greatest(clock_timestamp(), r.updated_at)
          WHERE r.id = waiting AND r.occurrence_id = occurrence;
         promoted := promoted || waiting;
     END LOOP;

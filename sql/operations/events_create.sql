@@ -1,61 +1,26 @@
 -- SPDX-License-Identifier: Apache-2.0
 
--- Finds or creates a user. A concurrent call for another occurrence may insert the same user: then
--- the second statement reads it. It may be deleted between the two statements: then both are
--- repeated.
-CREATE OR REPLACE FUNCTION event_user_made(
-    id uuid,
-    organization_id uuid,
-    external_id text,
-    email text,
-    first_name text,
-    last_name text,
-    phone text)
-RETURNS event_users
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    attendee event_users;
-BEGIN
-    FOR attempt IN 1 .. 10 LOOP
-        INSERT INTO event_users AS u
-               (id, organization_id, external_id, email, first_name, last_name, phone)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-            ON CONFLICT ON CONSTRAINT event_users_external_id_key DO NOTHING
-        RETURNING u.* INTO attendee;
-        IF attendee.id IS NULL THEN
-            SELECT u.* INTO attendee
-              FROM event_users AS u
-             WHERE u.organization_id = $2 AND u.external_id = $3
-               FOR SHARE;
-        END IF;
-        IF attendee.id IS NOT NULL THEN
-            RETURN attendee;
-        END IF;
-    END LOOP;
-    RAISE serialization_failure
-        USING MESSAGE = 'the user was created and deleted by concurrent transactions each time';
-END
-$$;
-
-COMMENT ON FUNCTION event_user_made IS
-    'Returns the user with this external id; creates it if there is none.';
-
--- Registers users for occurrences. Processes the requests in the order of the occurrences' ids, so
--- that two calls lock in the same order. An occurrence is locked for its first request: each
--- function that changes who holds its places takes that lock first, so the count is exact.
+-- Registers users for occurrences, all requests of a batch by the same few statements: starting a
+-- statement costs as much as six rows.
 --
--- A user that the organization does not have is created, but only with a registration.
+-- First it finds the users, and creates those that the organization does not have. Then it takes
+-- places in the occurrences, in the order of their ids, so that two calls lock in the same order.
+-- Each function that changes who holds the places of an occurrence takes that lock first, so the
+-- count is exact. The last places go to requests in their order, then the waiting list does.
+-- Places of duplicates are returned.
+--
+-- A user is created only with a registration. A created user whose request is refused is deleted
+-- again: no other transaction has seen it.
 --
 -- Outcomes: too_large (detail: the field, which has more than max_fields bytes of text), created
--- (detail: the version), not_found, duplicate, full.
+-- (detail: the version), not_found, duplicate, full; the first that applies.
 CREATE OR REPLACE FUNCTION events_create(
     ids uuid[],
     occurrence_ids uuid[],
     external_user_ids text[],
     fields jsonb[],
-    user_ids uuid[],
-    emails text[],
+    user_ids uuid[],            -- of users that are created
+    emails text[],              -- likewise; then those of the found user
     first_names text[],
     last_names text[],
     phones text[],
@@ -67,144 +32,211 @@ RETURNS TABLE (item integer, outcome text, detail text, body text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = registration, pg_catalog, pg_temp
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
-    wanted uuid;
+    event_ids uuid[];           -- of the requests' occurrences; null: the request is refused
+    organizations uuid[];       -- that hold these events
+    may_create boolean[];       -- whether an unknown user can get a registration
+    nameless integer[];         -- the requests whose user is not known yet
+    attendees uuid[] := array_fill(NULL::uuid, ARRAY[cardinality(ids)]);
+    heads text[] := array_fill(NULL::text, ARRAY[cardinality(ids)]);    -- of the bodies
+    attendee record;
+    created_users uuid[] := '{}';
+    target uuid;
     requests integer[];
-    occurrence occurrences;
-    event events;
-    place occurrence_answers;
-    attendee event_users;
-    registration event_registrations;
-    held_before integer;
-    has_place boolean;
+    places_left integer;
+    has_list boolean;
+    confirmed integer[] := '{}';
+    waiting integer[] := '{}';
+    made_id uuid;
     made integer[] := '{}';     -- the requests that inserted a registration
-    statuses text[];            -- and its status
+    lost integer;
 BEGIN
-    FOR wanted, requests IN
-        SELECT q.occurrence_id,
-               array_agg(q.n::integer ORDER BY q.external_id COLLATE "C", q.n)
-          FROM unnest(occurrence_ids, external_user_ids)
-               WITH ORDINALITY AS q (occurrence_id, external_id, n)
-         GROUP BY q.occurrence_id
-         ORDER BY q.occurrence_id
-    LOOP
-        -- Triggers keep these from changing, so they can be read before the lock. So a request
-        -- cannot lock an occurrence of another organization.
-        SELECT e.* INTO event
-          FROM occurrences AS o JOIN events AS e ON e.id = o.event_id
-         WHERE o.id = wanted;
-        occurrence := NULL;
-        held_before := NULL;
+    -- Triggers keep these from changing, so they can be read before the lock. So a request cannot
+    -- lock an occurrence of another organization.
+    SELECT array_agg(q.event_id), array_agg(q.organization_id), array_agg(q.may_create),
+           array_agg(q.n) FILTER (WHERE q.event_id IS NOT NULL)
+      INTO event_ids, organizations, may_create, nameless
+      FROM (SELECT q.n::integer, e.id AS event_id, e.organization_id,
+                   o.waiting_list OR coalesce(o.registrations < o.capacity, true) AS may_create
+              FROM unnest(occurrence_ids, organization_ids, fields, max_fields)
+                   WITH ORDINALITY AS q (occurrence_id, organization_id, fields, max_fields, n)
+              LEFT JOIN (occurrences AS o JOIN events AS e ON e.id = o.event_id)
+                ON o.id = q.occurrence_id
+               AND (q.organization_id IS NULL OR q.organization_id = e.organization_id)
+               AND (octet_length(q.fields::text) > q.max_fields) IS NOT TRUE
+             ORDER BY q.n) AS q;
 
-        FOREACH item IN ARRAY requests LOOP
-            detail := NULL;
-            body := NULL;
-
-            IF octet_length(fields[item]::text) > max_fields[item] THEN
-                outcome := 'too_large';
-                detail := 'fields';
-                RETURN NEXT;
-                CONTINUE;
-            END IF;
-            IF event.id IS NULL OR organization_ids[item] <> event.organization_id THEN
-                outcome := 'not_found';
-                RETURN NEXT;
-                CONTINUE;
-            END IF;
-
-            IF occurrence.id IS NULL THEN
-                SELECT o.* INTO occurrence
-                  FROM occurrences AS o WHERE o.id = wanted FOR NO KEY UPDATE;
-                -- Deleted since it was read.
-                IF NOT FOUND THEN
-                    event := NULL;
-                    outcome := 'not_found';
-                    RETURN NEXT;
-                    CONTINUE;
-                END IF;
-                SELECT p.* INTO place
-                  FROM occurrence_answers AS p WHERE p.id = wanted;
-                held_before := occurrence.registrations;
-            END IF;
-
-            -- Locked, so that a change of the user's name waits and then updates this
-            -- registration, too.
-            SELECT u.* INTO attendee
-              FROM event_users AS u
-             WHERE u.organization_id = event.organization_id
-               AND u.external_id = external_user_ids[item]
-               FOR SHARE;
-
-            has_place := coalesce(occurrence.registrations < occurrence.capacity, true);
-            registration := NULL;
-            IF has_place OR occurrence.waiting_list THEN
-                IF attendee.id IS NULL THEN
-                    attendee := event_user_made(
-                        user_ids[item], event.organization_id, external_user_ids[item],
-                        emails[item], first_names[item], last_names[item], phones[item]);
-                END IF;
-
-                INSERT INTO event_registrations AS r
-                       (id, occurrence_id, event_id, organization_id, user_id, status,
-                        fields, waiting_number, email, first_name, last_name, created_at,
-                        updated_at)
-                VALUES (ids[item], wanted, event.id, event.organization_id, attendee.id,
-                        CASE WHEN has_place THEN 'CONFIRMED' ELSE 'WAITING_LIST' END,
-                        coalesce(fields[item], '{}'),
-                        CASE WHEN NOT has_place THEN nextval('event_waiting_numbers') END,
-                        attendee.email, attendee.first_name, attendee.last_name,
-                        event_created_at(ids[item]), event_created_at(ids[item]))
-                    ON CONFLICT DO NOTHING
-                RETURNING r.* INTO registration;
-
-                IF FOUND THEN
-                    made := made || item;
-                    statuses := statuses || registration.status;
-                END IF;
-                IF FOUND AND has_place THEN
-                    occurrence.registrations := occurrence.registrations + 1;
-                    place.occurrence.registrations := occurrence.registrations;
-                END IF;
-            END IF;
-
-            -- The retry of a call finds the row that the first attempt wrote.
-            IF registration.id IS NULL THEN
-                SELECT r.* INTO registration
-                  FROM event_registrations AS r
-                 WHERE r.id = ids[item] AND r.occurrence_id = wanted;
-            END IF;
-
-            outcome := CASE
-                WHEN registration.id IS NOT NULL THEN 'created'
-                WHEN EXISTS (
-                    SELECT FROM event_registrations AS r
-                     WHERE r.occurrence_id = wanted
-                       AND r.user_id = attendee.id
-                       AND r.deleted_at IS NULL
-                       AND r.status <> 'CANCELLED')
-                THEN 'duplicate'
-                ELSE 'full'
-            END;
-            IF outcome = 'created' THEN
-                detail := registration.version;
-                body := event_registration_body(registration, attendee, place);
-            END IF;
-            RETURN NEXT;
+    -- A concurrent call may insert the same user: then the next attempt finds it. It may be deleted
+    -- before that: then it is inserted again. Found users are locked, so that a change of a user's
+    -- name waits and then updates this registration, too.
+    FOR attempt IN 1 .. 10 LOOP
+        FOR attendee IN
+            SELECT n, u.id, u.email, u.first_name, u.last_name, event_user_json(u) AS json
+              FROM unnest(nameless) AS n
+              JOIN event_users AS u ON u.organization_id = organizations[n]
+                                   AND u.external_id = external_user_ids[n]
+               FOR SHARE OF u
+        LOOP
+            attendees[attendee.n] := attendee.id;
+            heads[attendee.n] := attendee.json;
+            emails[attendee.n] := attendee.email;
+            first_names[attendee.n] := attendee.first_name;
+            last_names[attendee.n] := attendee.last_name;
         END LOOP;
+        nameless := ARRAY(SELECT n FROM unnest(nameless) AS n
+                           WHERE attendees[n] IS NULL AND may_create[n]);
+        EXIT WHEN nameless = '{}';
+        IF attempt = 10 THEN
+            RAISE serialization_failure USING MESSAGE =
+                'the user was created and deleted by concurrent transactions each time';
+        END IF;
+        WITH inserted AS (
+            INSERT INTO event_users AS u
+                   (id, organization_id, external_id, email, first_name, last_name, phone)
+            SELECT DISTINCT ON (organizations[n], external_user_ids[n] COLLATE "C")
+                   user_ids[n], organizations[n], external_user_ids[n], emails[n],
+                   first_names[n], last_names[n], phones[n]
+              FROM unnest(nameless) AS n
+             ORDER BY organizations[n], external_user_ids[n] COLLATE "C", n
+                ON CONFLICT ON CONSTRAINT event_users_external_id_key DO NOTHING
+            RETURNING u.id)
+        SELECT created_users || array_agg(i.id) INTO created_users FROM inserted AS i;
+    END LOOP;
 
-        IF occurrence.registrations <> held_before THEN
+    FOR target, requests IN
+        SELECT occurrence_ids[n], array_agg(n ORDER BY n)
+          FROM generate_subscripts(ids, 1) AS n
+         WHERE attendees[n] IS NOT NULL
+         GROUP BY occurrence_ids[n]
+         ORDER BY occurrence_ids[n]
+    LOOP
+        UPDATE occurrences AS o
+           SET registrations = o.registrations + cardinality(requests)
+         WHERE o.id = target
+           AND coalesce(o.registrations + cardinality(requests) <= o.capacity, true);
+        IF FOUND THEN
+            confirmed := confirmed || requests;
+            CONTINUE;
+        END IF;
+
+        -- Too few places are left, or the occurrence was deleted. Under the lock, the requests
+        -- that need one are known: not the retries of calls, and one of each user.
+        SELECT greatest(o.capacity - o.registrations, 0), o.waiting_list
+          INTO places_left, has_list
+          FROM occurrences AS o WHERE o.id = target FOR NO KEY UPDATE;
+        CONTINUE WHEN NOT FOUND;
+        requests := ARRAY(
+            SELECT min(n)
+              FROM unnest(requests) AS n
+             WHERE NOT EXISTS (SELECT FROM event_registrations AS r
+                                WHERE r.id = ids[n] AND r.occurrence_id = target)
+               AND NOT EXISTS (SELECT FROM event_registrations AS r
+                                WHERE r.occurrence_id = target
+                                  AND r.user_id = attendees[n]
+                                  AND r.deleted_at IS NULL
+                                  AND r.status <> 'CANCELLED')
+             GROUP BY attendees[n]
+             ORDER BY min(n));
+        places_left := least(places_left, cardinality(requests));
+        confirmed := confirmed || requests[:places_left];
+        IF has_list THEN
+            waiting := waiting || requests[places_left + 1:];
+        END IF;
+        IF places_left > 0 THEN
             UPDATE occurrences AS o
-               SET registrations = occurrence.registrations
-             WHERE o.id = wanted;
+               SET registrations = o.registrations + places_left
+             WHERE o.id = target;
         END IF;
     END LOOP;
 
+    FOR made_id, body IN
+        INSERT INTO event_registrations AS r
+               (id, occurrence_id, event_id, organization_id, user_id, status, fields,
+                waiting_number, email, first_name, last_name, created_at, updated_at)
+        SELECT ids[n], occurrence_ids[n], event_ids[n], organizations[n], attendees[n],
+               CASE WHEN w.waits THEN 'WAITING_LIST' ELSE 'CONFIRMED' END,
+               coalesce(fields[n], '{}'),
+               CASE WHEN w.waits THEN nextval('event_waiting_numbers') END,
+               emails[n], first_names[n], last_names[n], c.created_at, c.created_at
+          FROM unnest(confirmed || waiting) WITH ORDINALITY AS q (n, position)
+         CROSS JOIN LATERAL (SELECT q.position > cardinality(confirmed)) AS w (waits)
+         CROSS JOIN LATERAL (SELECT event_created_at(ids[n]) OFFSET 0) AS c (created_at)
+            ON CONFLICT DO NOTHING
+        RETURNING r.id, event_registration_head(r)
+    LOOP
+        item := array_position(ids, made_id);
+        heads[item] := body || heads[item];
+        made := made || item;
+    END LOOP;
+
+    IF cardinality(made) < cardinality(confirmed) + cardinality(waiting) THEN
+        FOR target, lost IN
+            SELECT occurrence_ids[n], count(*)
+              FROM unnest(confirmed) AS n
+             WHERE n <> ALL (made)
+             GROUP BY occurrence_ids[n]
+             ORDER BY occurrence_ids[n]
+        LOOP
+            PERFORM events_promote(target, - lost);
+        END LOOP;
+    END IF;
     IF made <> '{}' THEN
         INSERT INTO audit (action, kind, id, belongs_to, status_after, caller, request_id)
-        SELECT 'registered', 'event_registration', ids[x.n], occurrence_ids[x.n], x.status,
-               callers[x.n], request_ids[x.n]
-          FROM unnest(made, statuses) AS x (n, status);
+        SELECT 'registered', 'event_registration', ids[n], occurrence_ids[n],
+               CASE WHEN n = ANY (waiting) THEN 'WAITING_LIST' ELSE 'CONFIRMED' END,
+               callers[n], request_ids[n]
+          FROM unnest(made) AS n;
+    END IF;
+
+    -- The counts in the answers are those at the end of the batch.
+    RETURN QUERY
+    WITH places AS MATERIALIZED (
+        SELECT p.id, p.answer
+          FROM occurrence_answers AS p
+         WHERE p.id = ANY (ARRAY(SELECT DISTINCT occurrence_ids[n] FROM unnest(made) AS n)))
+    SELECT n, 'created', '1', heads[n] || p.answer || '}'
+      FROM unnest(made) AS n
+      JOIN places AS p ON p.id = occurrence_ids[n];
+    IF cardinality(made) = cardinality(ids) THEN
+        RETURN;
+    END IF;
+
+    FOR item IN
+        SELECT n FROM generate_subscripts(ids, 1) AS n WHERE n <> ALL (made)
+    LOOP
+        detail := NULL;
+        body := NULL;
+        IF event_ids[item] IS NOT NULL THEN
+            -- The retry of a call finds the row that the first attempt wrote.
+            SELECT a.version, a.body INTO detail, body
+              FROM event_registration_answer(ids[item]) AS a;
+        ELSIF octet_length(fields[item]::text) > max_fields[item] THEN
+            detail := 'fields';
+        END IF;
+        outcome := CASE
+            WHEN body IS NOT NULL THEN 'created'
+            WHEN detail = 'fields' THEN 'too_large'
+            WHEN event_ids[item] IS NULL
+              OR NOT EXISTS (SELECT FROM occurrences AS o WHERE o.id = occurrence_ids[item])
+            THEN 'not_found'
+            WHEN EXISTS (SELECT FROM event_registrations AS r
+                          WHERE r.occurrence_id = occurrence_ids[item]
+                            AND r.user_id = attendees[item]
+                            AND r.deleted_at IS NULL
+                            AND r.status <> 'CANCELLED')
+            THEN 'duplicate'
+            ELSE 'full'
+        END;
+        RETURN NEXT;
+    END LOOP;
+
+    IF created_users <> '{}' THEN
+        DELETE FROM event_users AS u
+         WHERE u.id = ANY (created_users)
+           AND NOT EXISTS (SELECT FROM event_registrations AS r WHERE r.user_id = u.id);
     END IF;
 END
 $$;

@@ -19,7 +19,9 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH wanted AS MATERIALIZED (
-        SELECT q.n::integer AS n, r AS registration, u AS attendee
+        SELECT q.n::integer AS n, r.version, r.occurrence_id,
+               event_registration_head(r) || event_user_json(u) AS head,
+               event_registration_end(r) AS ending
           FROM unnest(ids, with_trashed, organization_ids)
                WITH ORDINALITY AS q (id, with_trashed, organization_id, n)
           LEFT JOIN (event_registrations AS r
@@ -28,17 +30,15 @@ BEGIN
            AND (r.deleted_at IS NULL OR q.with_trashed)
            AND (q.organization_id IS NULL OR q.organization_id = r.organization_id)),
     places AS MATERIALIZED (
-        SELECT p.*
+        SELECT p.id, p.answer
           FROM occurrence_answers AS p
-         WHERE p.id IN (SELECT (w.registration).occurrence_id FROM wanted AS w))
+         WHERE p.id IN (SELECT w.occurrence_id FROM wanted AS w))
     SELECT w.n,
            CASE WHEN p.id IS NULL THEN 'not_found' ELSE 'found' END,
-           (w.registration).version::text,
-           CASE WHEN p.id IS NOT NULL
-                THEN event_registration_body(w.registration, w.attendee, p)
-           END
+           w.version::text,
+           w.head || p.answer || w.ending
       FROM wanted AS w
-      LEFT JOIN places AS p ON p.id = (w.registration).occurrence_id;
+      LEFT JOIN places AS p ON p.id = w.occurrence_id;
 END
 $$;
 

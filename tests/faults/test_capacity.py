@@ -291,8 +291,8 @@ CONTROLS = {
         "group", {"groups_lock_code": ("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.002);")},
         history.COUNT),
     "a place too many is given": (
-        "event", {"events_create": ("registrations < occurrence.capacity",
-                                    "registrations <= occurrence.capacity")},
+        "event", {"events_create": ("greatest(o.capacity - o.registrations, 0)",
+                                    "greatest(o.capacity - o.registrations + 1, 0)")},
         history.NO_PLACE),
     "a place too many is taken": (
         "event", {"events_update": ("registrations >= occurrence.capacity",
@@ -322,7 +322,7 @@ CONTROLS = {
     "a new registration overtakes": (
         "event", {"events_promote": ("greatest(places - held, 0)", "0")}, history.OVERTAKEN),
     "a waiting list is not switched off": (
-        "event", {"events_create": ("has_place OR occurrence.waiting_list", "true")},
+        "event", {"events_create": ("IF has_list", "IF true")},
         history.NO_LIST),
     "a place is not given back": (
         "live", {"cancel_live_registration": ("s.registered_count - 1",

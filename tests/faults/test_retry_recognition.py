@@ -196,7 +196,7 @@ RECOGNITION = {
     "live_register": ["r.id = ids[item] AND r.session_id = session_ids[item]"],
     "groups_register": ["m.id = ids[item] AND m.group_id = home.id"],
     "families_register": ["body IS NOT NULL AND outcome = 'duplicate'"],
-    "events_create": ["r.id = ids[item] AND r.occurrence_id = wanted"],
+    "events_create": ["body IS NOT NULL"],
     # events_lock(), for update and delete.
     "events_common": ["r.last_call = call_id", "registration.last_call = call_id"],
 }

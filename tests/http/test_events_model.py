@@ -166,7 +166,7 @@ def test_occurrence_behaves_like_model(play, seed):
      "false"),
     ("events_update", "AND NOT occurrence.waiting_list", "AND false"),
     ("events_update", "WHEN places_taken > 0 AND", "WHEN false AND"),
-    ("events_create", "IF has_place OR occurrence.waiting_list THEN", "IF true THEN"),
+    ("events_create", "IF has_list THEN", "IF true THEN"),
     ("events_delete", "- event_status_holds_place(registration.status)::integer", "0"),
 ], ids=["order", "promotion", "version", "another", "list off", "full", "no list", "delete"])
 def test_control_changed_operation_is_detected(play, changed_functions, expect_log, sql, change):

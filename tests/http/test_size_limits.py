@@ -435,8 +435,8 @@ def test_registration_for_occurrence_deleted_meanwhile_is_404(api, sql, postgres
 def test_control_with_select_into_strict_is_500(api, sql, postgres, occurrence,
                                                 changed_functions, expect_log):
     expect_log("canceling statement due to lock timeout", "REG0303", "query returned no rows")
-    with changed_functions(("events_create", "SELECT o.* INTO occurrence",
-                            "SELECT o.* INTO STRICT occurrence")):
+    with changed_functions(("events_create", "INTO places_left, has_list",
+                            "INTO STRICT places_left, has_list")):
         statuses = register_while_deleted(api, sql, postgres, [occurrence(), occurrence()])
         assert statuses[0] == 500
 
@@ -487,5 +487,5 @@ def test_user_deleted_meanwhile_is_created_again(api, occurrence, vanishing):
 def test_control_without_retry_deleted_user_is_an_error(api, changed_functions, occurrence,
                                                         vanishing, expect_log):
     expect_log("REG0308", "the user was created and deleted by concurrent")
-    with changed_functions(("event_user_made", "1 .. 10", "1 .. 1")):
+    with changed_functions(("events_create", "attempt = 10", "attempt = 2")):
         assert create(api, occurrence(), vanishing).status_code in (500, 503)
