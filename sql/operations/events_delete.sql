@@ -37,7 +37,7 @@ BEGIN
 
         IF outcome = 'deleted' THEN
             IF registration.deleted_at IS NULL THEN
-                moment := clock_timestamp();
+                moment := greatest(clock_timestamp(), registration.updated_at);
                 UPDATE event_registrations AS r
                    SET deleted_at = moment,
                        updated_at = moment,
