@@ -13,7 +13,7 @@ DROP INDEX event_registrations_live_occurrence_status;
 -- these indexes before the upgrade with CREATE INDEX CONCURRENTLY.
 --
 -- The index by update must have the same order of ties. It alone makes each change of fields write
--- all indexes; docs/operating.md says what it costs to do without it.
+-- all indexes; docs/operating.md says when to drop it.
 CREATE INDEX IF NOT EXISTS event_registrations_live_updated_created
     ON event_registrations (updated_at, created_at, id) WHERE deleted_at IS NULL;
 DROP INDEX event_registrations_live_updated;

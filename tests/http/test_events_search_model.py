@@ -120,14 +120,15 @@ def check(world, chance, most_counted):
     wanted = random_search(world, chance)
     whole, limit = expected(world, wanted), chance.choice([1, 3, 7, 100])
     total = str(len(whole)) if len(whole) <= most_counted else None
+    pages = [whole[n:n + limit] for n in range(0, len(whole), limit)] or [[]]
     following, url = [], None
     while url or not following:
         answer = (world.api.get(url) if url else
                   world.api.get(TENANT_MOUNT, params={**wanted, "limit": limit}))
         assert answer.headers.get("X-Total-Count") == total, wanted
         following.append([one["id"] for one in answer.json()])
+        assert following == pages[:len(following)], wanted
         url = answer.links.get("next", {}).get("url")
-    pages = [whole[n:n + limit] for n in range(0, len(whole), limit)] or [[]]
     assert following == pages, wanted
     number = chance.randint(1, len(pages) + 1)
     answer = world.api.get(TENANT_MOUNT, params={**wanted, "limit": limit, "page": number})
