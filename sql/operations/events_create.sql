@@ -123,7 +123,8 @@ BEGIN
         END IF;
 
         -- Too few places are left, or the occurrence was deleted. Under the lock, the requests
-        -- that need one are known: not the retries of calls, and one of each user.
+        -- that need one are known: not the retries of calls, and one of each user. OFFSET 0
+        -- prevents a join, which could read all registrations of the occurrence.
         SELECT greatest(o.capacity - o.registrations, 0), o.waiting_list
           INTO places_left, has_list
           FROM occurrences AS o WHERE o.id = target FOR NO KEY UPDATE;
@@ -132,12 +133,12 @@ BEGIN
             SELECT min(n)
               FROM unnest(requests) AS n
              WHERE NOT EXISTS (SELECT FROM event_registrations AS r
-                                WHERE r.id = ids[n] AND r.occurrence_id = target)
+                                WHERE r.id = ids[n] AND r.occurrence_id = target OFFSET 0)
                AND NOT EXISTS (SELECT FROM event_registrations AS r
                                 WHERE r.occurrence_id = target
                                   AND r.user_id = attendees[n]
                                   AND r.deleted_at IS NULL
-                                  AND r.status <> 'CANCELLED')
+                                  AND r.status <> 'CANCELLED' OFFSET 0)
              GROUP BY attendees[n]
              ORDER BY min(n));
         places_left := least(places_left, cardinality(requests));

@@ -440,9 +440,10 @@ DEEP = {name: dict(limit=10, page=500, **filter) for name, filter in {
 
 @pytest.mark.parametrize("name", DEEP)
 def test_deep_page_joins_no_skipped_rows(cursors, name):
-    # A sort by the event's name or the start reads events and occurrences.
-    tables = JOINED[:2] if "sort" in DEEP[name] and name in ("eventName", "startDate") \
-        else JOINED
+    # These sort orders are those of the tables that they read.
+    ordered = {"eventName": JOINED[2:], "startDate": JOINED[2:], "email": JOINED[:1],
+               "lastName ASC": JOINED[:1]}
+    tables = [table for table in JOINED if table not in ordered.get(name, [])]
     assert 0 < count_rows(cursors[1], search(**DEEP[name]), tables) <= len(tables) * 2 * 10
 
 
