@@ -284,7 +284,7 @@ UNLOCKED = ("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.002);")
 # The kind of requests, changes of functions, and the violation to detect.
 CONTROLS = {
     "occurrences are not locked": (
-        "event", {name: UNLOCKED for name in ("events_create", "events_lock",
+        "event", {name: UNLOCKED for name in ("events_create", "events_update", "events_lock",
                                               "events_promote")},
         history.COUNT),
     "codes are not locked": (

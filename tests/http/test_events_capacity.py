@@ -420,7 +420,7 @@ def unguarded(api, sql, occurrence, at_once, expect_log):
     index prevents duplicates. Each change pauses, so that races are likely."""
     # A lost update may make a count negative; the pauses may exceed a lock timeout.
     expect_log("occurrences_registrations", "canceling statement due to lock timeout")
-    names = ["events_create", "events_lock", "events_promote"]
+    names = ["events_create", "events_update", "events_lock", "events_promote"]
     functions = [sql("SELECT pg_get_functiondef(%s::regproc)", name)[0][0] for name in names]
     index = sql("SELECT pg_get_indexdef('event_registrations_one_per_user'::regclass)")[0][0]
     one, other = occurrence(capacity=5), occurrence(capacity=5)
