@@ -6,7 +6,6 @@ has to find an inconsistency.
 """
 
 import random
-import re
 
 import pytest
 import requests
@@ -434,7 +433,7 @@ def unguarded(api, sql, occurrence, at_once, expect_log):
         for function in functions:
             unlocked = function.replace("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.01);")
             assert unlocked != function
-            sql(re.sub(r"ON CONFLICT .*?DO NOTHING", "", unlocked, flags=re.DOTALL))
+            sql(unlocked.replace("ON CONFLICT DO NOTHING", ""))
         sql("CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
             " 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';"
             "CREATE TRIGGER pause BEFORE INSERT OR UPDATE ON event_registrations"
