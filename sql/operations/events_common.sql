@@ -80,11 +80,13 @@ COMMENT ON FUNCTION event_registration_answer IS
 -- RFC 7396. PostgreSQL has no function for it: || is shallow, and jsonb_strip_nulls drops stored
 -- nulls. Each level is merged in one pass. A || or - for each key would copy the object each time:
 -- quadratic cost, under the lock of the occurrence. A hash join would cost the same for keys that
--- a client chose to have the same hash. An SQL null stands for a key that one side does not have.
+-- a client chose to have the same hash, so the join is a merge join, also if the caller of the
+-- function has merge joins switched off. An SQL null stands for a key that one side does not have.
 CREATE OR REPLACE FUNCTION json_merge_patch(target jsonb, patch jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 SET enable_hashjoin = off
+SET enable_mergejoin = on
 AS $$
 BEGIN
     IF jsonb_typeof(patch) <> 'object' THEN
