@@ -395,7 +395,7 @@ class TestControlQuadraticInPostgres(GrowthTests):
 
 
 class TestControlHashJoin(GrowthTests):
-    broken = "ALTER FUNCTION json_merge_patch RESET enable_hashjoin"
+    broken = "ALTER FUNCTION json_merge_patch SET enable_hashjoin = on"
 
     def test_control_hash_join_is_detected(self, w):
         check_is_detected(w, "keys that have one hash", 1150)
