@@ -11,6 +11,7 @@
 #include "config.h"
 #include "error_filter.h"
 #include "hashing.h"
+#include "keepalive.h"
 #include "lists.h"
 #include "metrics_memory.h"
 #include "request_metrics.h"
@@ -34,6 +35,7 @@ static int handler(request_rec *r)
 {
     const reg_dir_conf_t *conf = reg_dir_conf(r);
     reg_request_t *request;
+    reg_reply_t *reply;
     int status;
 
     if (!is_mounted(r)) {
@@ -47,9 +49,13 @@ static int handler(request_rec *r)
     }
     request = reg_request_make(r, conf);
     reg_request_attach(r, request);
-    status = reg_request_send(r, reg_request_set_organization(r, conf, request)
-                                     ? reg_serve(request)
-                                     : reg_reply_status(request, HTTP_FORBIDDEN));
+    reg_keepalive_enter();
+    reply = reg_request_set_organization(r, conf, request)
+                ? reg_serve(request)
+                : reg_reply_status(request, HTTP_FORBIDDEN);
+    reg_keepalive_decide(r);
+    status = reg_request_send(r, reply);
+    reg_keepalive_leave();
     reg_lists_leave(request);
     return status;
 }
@@ -107,6 +113,7 @@ static void register_hooks(apr_pool_t *pool)
     reg_metrics_memory_register(pool);
     reg_request_metrics_register(pool);
     reg_caller_register(pool);
+    reg_keepalive_register(pool);
     ap_hook_child_init(reg_pool_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_hashing_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(reg_lists_init, NULL, NULL, APR_HOOK_MIDDLE);
