@@ -396,7 +396,7 @@ MANDIR   = $(prefix)/share/man/man1
 SHAREDIR = $(prefix)/share/mod_registration
 PROGRAMS = conf/registration-keys sql/registration-schema
 SITE     = conf/example-site$(if $(filter conf.d,$(LAYOUT)),-redhat).conf
-SHARED   = $(SITE) conf/rate-limit.conf conf/registration-alerts.yml \
+SHARED   = $(SITE) conf/rate-limit.conf conf/registration-mpm.conf conf/registration-alerts.yml \
     $(wildcard conf/*.service conf/*.timer)
 SQL      = $(shell find sql -name '*.sql')
 
@@ -430,6 +430,7 @@ install: $(MODULE)
 	    case $$to in *.so) ;; *) $(OWN_PATHS) -i "$$to" ;; esac; \
 	done
 	@echo '$(DONE_$(LAYOUT))'
+	@echo 'Settings of the event MPM for it: $(SHAREDIR)/registration-mpm.conf'
 
 # A changed registration.conf is kept under another name, which httpd does not read.
 uninstall:

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "dbd.h"
 
+#include <ap_mpm.h>
 #include <apr_dbd.h>
 #include <apr_fnmatch.h>
 #include <apr_strings.h>
@@ -296,6 +297,42 @@ static void check_encrypted(apr_pool_t *pool, const server_rec *server)
     }
 }
 
+/* Warns where a child process has too few threads for the batches of a server. Called for
+ * one server only. */
+static void check_threads(const server_rec *server)
+{
+    int threads = 1, batch = reg_server_conf(server)->batch_size;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    if (threads < batch) {
+        ap_log_error(
+            APLOG_MARK, APLOG_WARNING, 0, server,
+            "REG0114: a child process has fewer threads (ThreadsPerChild %d) than a "
+            "batch "
+            "can have requests (RegistrationBatchSize %d): batches stay small, and under "
+            "load the event MPM closes connections of clients that wait; use the event "
+            "MPM "
+            "with registration-mpm.conf, or write: ThreadLimit %d, ThreadsPerChild %d, "
+            "MaxRequestWorkers %d",
+            threads, batch, 2 * batch, 2 * batch, 2 * batch);
+    }
+}
+
+/* The server with the largest batches; NULL: no server needs a database. */
+static const server_rec *find_largest_batch(const server_rec *main_server)
+{
+    const server_rec *found = NULL;
+
+    for (const server_rec *s = main_server; s; s = s->next) {
+        if (reg_server_conf(s)->needs_database
+            && (!found
+                || reg_server_conf(s)->batch_size > reg_server_conf(found)->batch_size)) {
+            found = s;
+        }
+    }
+    return found;
+}
+
 static int check_all(apr_pool_t *pool, const server_rec *main_server)
 {
     int rv = check_organizations(pool, ap_conftree, NULL);
@@ -310,6 +347,11 @@ static int check_all(apr_pool_t *pool, const server_rec *main_server)
 
 static void warn_all(apr_pool_t *pool, const server_rec *main_server)
 {
+    const server_rec *largest = find_largest_batch(main_server);
+
+    if (largest) {
+        check_threads(largest);
+    }
     for (const server_rec *s = main_server; s; s = s->next) {
         if (reg_server_conf(s)->restricted) {
             check_tls(s, reg_dbd_directives(s));

@@ -8,9 +8,9 @@
  *
  * httpd does not start with an API without a Require, an API with Satisfy Any, an API
  * that another one hides, or a RegistrationOrganization that applies to no events API. An
- * API without TLS, or a connection to PostgreSQL that is not verified, is one warning at
- * each start and test of the configuration. reg_pool_configure() and the directives check
- * the rest.
+ * API without TLS, a connection to PostgreSQL that is not verified, or fewer threads than
+ * requests in a batch, is one warning at each start and test of the configuration.
+ * reg_pool_configure() and the directives check the rest.
  */
 
 #include <httpd.h>

@@ -484,7 +484,7 @@ def test_outages_leak_no_memory(load, proxy, monkeypatch):
     monkeypatch.setattr("workload.PAUSE", 0)   # Clients retry at once.
     monkeypatch.setattr("workload.CLIENTS", clients := 12)
     with load(port=proxy.port, rooms=2000, most=8,
-              inside=FEW + "RegistrationMaxBody 1048576\n") as load:
+              inside=FEW + "RegistrationMaxBody 1048576\nRegistrationBatchSize 32\n") as load:
         httpd = load.one.httpd
         outages(load, proxy, 8, 0.4)
         before, waits = memory(httpd), len(load.unavailable)

@@ -34,10 +34,10 @@ REQUESTS = 15000
 CHILDREN = """
 ServerLimit 8
 StartServers 4
-ThreadsPerChild 48
-MaxRequestWorkers 192
+ThreadsPerChild 64
+MaxRequestWorkers 256
 MinSpareThreads 1
-MaxSpareThreads 192
+MaxSpareThreads 256
 """
 
 CONNECTIONS = 3   # of each child

@@ -86,7 +86,7 @@ class Layout:
                 if not path.is_dir()}
 
     def expected(self):
-        conf = [self.site, "rate-limit.conf", "registration-alerts.yml",
+        conf = [self.site, "rate-limit.conf", "registration-mpm.conf", "registration-alerts.yml",
                 *(f"registration-{name}.{kind}" for name in ("keys", "maintain")
                   for kind in ("service", "timer"))]
         sql = [str(path.relative_to(ROOT)) for path in (ROOT / "sql").rglob("*.sql")]

@@ -394,6 +394,48 @@ def test_silent_resolver_does_not_delay_startup(start_httpd, names):
     assert 2.5 < time.monotonic() - begin < 9
 
 
+# --- Threads ---------------------------------------------------------------------------------
+
+THREADS = ("ThreadsPerChild {0}\nMaxRequestWorkers {0}\nMinSpareThreads 1\n"
+           "MaxSpareThreads {0}\n")
+SHIPPED = (servers.ROOT / "conf" / "registration-mpm.conf").read_text()
+
+
+def test_fewer_threads_than_a_batch_is_a_warning(start_httpd, expect_log):
+    expect_log("REG0114: ")
+    httpd = start_httpd(extra=THREADS.format(25))
+    [line] = warnings(httpd, "REG0114")
+    assert "ThreadsPerChild 25" in line and "RegistrationBatchSize 64" in line
+    httpd.graceful()
+    assert len(warnings(httpd, "REG0114")) == 2   # once per configuration load
+
+
+def test_lines_of_the_warning_end_it(start_httpd, expect_log):
+    expect_log("REG0114: ")
+    [line] = warnings(start_httpd(extra=THREADS.format(25)), "REG0114")
+    lines = line.partition("write: ")[2].replace(", ", "\n")
+    assert lines.count("\n") == 2
+    assert warnings(start_httpd(extra=THREADS.format(25) + lines), "REG0114") == []
+
+
+@pytest.mark.parametrize("options", [
+    {"extra": THREADS.format(25), "inside": "RegistrationBatchSize 25"},
+    {"extra": SHIPPED},
+    {"extra": THREADS.format(25) + SHIPPED}], ids=["small batches", "shipped", "shipped later"])
+def test_threads_for_batches_are_no_warning(start_httpd, options):
+    assert warnings(start_httpd(**options), "REG0114") == []
+
+
+def test_shipped_settings_have_one_child_process_and_no_extended_status(start_httpd):
+    httpd = start_httpd("<Location /server-status>\nSetHandler server-status\n</Location>\n"
+                        f"ExtendedStatus On\n{SHIPPED}", modules=("authz_core", "status"))
+    status = requests.get(f"http://127.0.0.1:{httpd.port}/server-status?auto", timeout=30).text
+    assert "Processes: 1\n" in status and "Total Accesses" not in status
+    threads = re.search(r"(?m)^Define REGISTRATION_THREADS (\d+)$", SHIPPED)[1]
+    [scoreboard] = re.findall(r"(?m)^Scoreboard: (.*)$", status)
+    assert len(scoreboard.replace(".", "")) == int(threads)
+
+
 # --- Without TLS -------------------------------------------------------------------------------
 
 def test_api_without_tls_is_a_warning(start_open):
@@ -468,7 +510,8 @@ def test_example_site_serves_each_api(api, admin, live_session, occurrence, grou
 
 
 @pytest.mark.parametrize("mpm", ["event", "worker", "prefork"])
-def test_each_mpm_serves(start_httpd, client, token, live_session, at_once, mpm):
+def test_each_mpm_serves(start_httpd, client, token, live_session, at_once, mpm, expect_log):
+    expect_log(*(["REG0114: "] if mpm == "prefork" else []))   # one thread
     one = client(token, start_httpd(mpm=mpm))
     path = f"/v1/sessions/{live_session(max_participants=12)}/register"
     statuses = at_once(16, lambda n: one.post(
