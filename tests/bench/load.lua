@@ -148,8 +148,8 @@ function done(summary, latency)
 
     io.write(string.format(
         '\nRESULT {"sent": %d, "counted": %d, "created": %d, "answered": %d, ' ..
-        '"refused": %d, "closed": %d, "broken": %d, "median": %f}\n',
+        '"refused": %d, "closed": %d, "broken": %d, "median": %f, "p99": %f}\n',
         sum("sent"), sum("counted"), sum("created"), summary.requests, errors.status,
         errors.read + errors.write, errors.connect + errors.timeout,
-        latency:percentile(50) / 1e6))
+        latency:percentile(50) / 1e6, latency:percentile(99) / 1e6))
 end

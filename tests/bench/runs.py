@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs: what each measures, and the rows that verify it.
 
-A run starts with empty tables, after a checkpoint, and with a new httpd. It returns a number.
-The rows in the database have to be exactly the successful answers, and the counts have to be
-correct.
+A run starts with empty tables, after a checkpoint, and with a new httpd. It returns a number, or
+the outcome of wrk. The rows in the database have to be exactly the successful answers, and the
+counts have to be correct.
 """
 
 import concurrent.futures
@@ -12,11 +12,12 @@ import http.client
 import json
 
 from bench.load import Request, Wrong, run_pgbench, run_wrk
-from bench.site import children, processor_time
+from bench.site import ORGANIZATION, children, processor_time
 from servers import ROOT, resident
 
 SESSION = "00000000-0000-4000-8000-{pick}"      # one of `pick` sessions
-SESSIONS = 1000
+SESSIONS = 1000     # and occurrences
+TOKENS = 10_000     # different tokens in use
 PLACES = 1000
 ATTEMPTS = 5000
 
@@ -24,9 +25,8 @@ GROUP = "00000000-0000-4000-8000-000000000001"
 PLAN = "00000000-0000-4000-8000-000000000002"
 CODE = "BENCHMARK"
 
-ORGANIZATION = "00000000-0000-4000-8000-000000000003"
 EVENT = "00000000-0000-4000-8000-000000000004"
-OCCURRENCE = "00000000-0000-4000-8000-000000000005"
+OCCURRENCE = "00000000-0000-4000-8000-000000000005"     # one of the occurrences
 FIELDS = {"email": "john@example.com", "firstName": "John", "lastName": "Doe",
           "company": "Tech Corp", "role": "Developer"}
 USERS_A_SECOND = 25_000     # more than can be reached
@@ -59,8 +59,14 @@ VALUES (gen_random_uuid(),
         gen_random_uuid()::text, 'participant');
 """
 
-COUNT_LIVE = """SELECT (SELECT count(*) FROM live_registrations),
-                       (SELECT sum(registered_count) FROM live_sessions)"""
+# The last number is the same only if the count of each session is.
+COUNT_LIVE = """
+SELECT (SELECT count(*) FROM live_registrations),
+       (SELECT sum(registered_count) FROM live_sessions),
+       (SELECT sum(least(s.registered_count, r.number))
+          FROM (SELECT session_id, count(*) AS number FROM live_registrations
+                 GROUP BY session_id) AS r
+          JOIN live_sessions AS s ON s.id = r.session_id)"""
 
 
 def clear_live(stage, sessions, places="NULL", database=None):
@@ -77,23 +83,25 @@ def request_live(sessions):
     return dataclasses.replace(REGISTER, pick=sessions)
 
 
-def live(stage, sessions=1, connections=64, median=False, token_module=None, **httpd):
-    """Registrations per second; with `median`, the median seconds of one."""
+def live(stage, sessions=1, connections=64, token_module=None, tokens=1, closes=False,
+         **httpd):
+    """Registrations. With a token module each has one of so many tokens; with `closes`, httpd
+    may close connections to which a request has been sent."""
     clear_live(stage, sessions)
-    request = request_live(sessions)
-    access = {}
+    request, access = request_live(sessions), {}
     if token_module:
-        access = {"tls": True, "token": stage.issuer.token("bench")}
+        request = dataclasses.replace(request, words=stage.tokens(tokens))
+        access = {"tls": True, "token": "{word}"}
     with stage.httpd(token_module=token_module, **httpd) as server:
         request.probe(server.port, **access)
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
-                          stage.warmup, connections=connections, **access)
+                          stage.warmup, connections=connections, closes=closes, **access)
     check_rows("live sessions", outcome.answered + 1, stage.postgres.sql(COUNT_LIVE))
-    return outcome.median if median else outcome.rate
+    return outcome
 
 
 def live_beside_searches(stage, searching, rows=300_000):
-    """Registrations per second while that many clients search for a common text."""
+    """Registrations while that many clients search for a common text."""
     stage.once(rows, make_searched, rows)
     database, directory = f"registrations_{rows}", stage.directory / "searching"
     directory.mkdir(exist_ok=True)
@@ -113,7 +121,7 @@ def live_beside_searches(stage, searching, rows=300_000):
             raise Wrong("no search was answered")
     check_rows("live sessions", outcome.answered + 1,
                stage.postgres.sql(COUNT_LIVE, database=database))
-    return outcome.rate
+    return outcome
 
 
 def live_insert(stage, sessions=1):
@@ -196,7 +204,7 @@ def members(stage):
         outcome = run_wrk(server.port, JOIN, stage.directory, stage.seconds, stage.warmup)
     check_rows("groups", outcome.answered + 1, stage.postgres.sql(
         "SELECT (SELECT count(*) FROM group_members), (SELECT count(*) FROM member_emails)"))
-    return outcome.rate
+    return outcome
 
 
 def members_insert(stage):
@@ -212,10 +220,30 @@ def members_insert(stage):
 ATTEND = Request("POST", "/api/v1/event-registrations", compact(
     {"occurrenceId": OCCURRENCE, "externalUserId": "user-{next}", "fields": FIELDS}))
 
+ATTEND_ANY = dataclasses.replace(ATTEND, body=ATTEND.body.replace(OCCURRENCE, SESSION),
+                                 pick=SESSIONS)
+
 GET = Request("GET", "/api/v1/event-registrations/00000000-0000-7000-8000-{pick}",
               expected=200, pick=READABLE)
 
+UPDATE = dataclasses.replace(GET, method="PUT", body=compact({"fields": {"notes": "{unique}"}}))
+
 NOTHING = Request("GET", "/empty", expected=200)
+
+# The last number is the same only if the count of each occurrence is.
+COUNT_EVENTS = """
+SELECT (SELECT count(*) FROM event_registrations WHERE status = 'CONFIRMED'),
+       (SELECT sum(registrations) FROM occurrences),
+       (SELECT sum(least(o.registrations, r.number))
+          FROM (SELECT occurrence_id, count(*) AS number FROM event_registrations
+                 GROUP BY occurrence_id) AS r
+          JOIN occurrences AS o ON o.id = r.occurrence_id)"""
+
+# Each change increments the version; the last number is the same only if each changed the fields.
+COUNT_CHANGES = """
+SELECT (SELECT sum(version - 1) FROM event_registrations),
+       (SELECT sum(version - 1) FROM event_registrations
+         WHERE fields ->> 'notes' ~ '^[0-9a-f-]{36}$')"""
 
 EVENT_COLUMNS = """(id, occurrence_id, event_id, organization_id, user_id, status, fields,
         email, first_name, last_name)"""
@@ -244,8 +272,9 @@ def make_event(stage):
             VALUES ('{EVENT}', '{ORGANIZATION}', 'Annual Tech Conference 2025',
                     'annual-tech-conference-2025', 'The biggest tech conference.')""",
         f"""INSERT INTO occurrences (id, event_id, start_date, end_date, capacity)
-            VALUES ('{OCCURRENCE}', '{EVENT}', '2025-12-25 10:00+00',
-                    '2025-12-25 18:00+00', 1000000000)""",
+            SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, '{EVENT}',
+                   '2025-12-25 10:00+00', '2025-12-25 18:00+00', 1000000000
+              FROM generate_series(0, {SESSIONS - 1}) AS i""",
         f"""INSERT INTO event_users
                    (id, organization_id, external_id, email, first_name, last_name)
             SELECT md5(i::text)::uuid, '{ORGANIZATION}', 'user-' || lpad(i::text, 8, '0'),
@@ -256,23 +285,23 @@ def make_event(stage):
 
 def clear_events(stage):
     stage.once("event", make_event)
+    stage.done.discard("readable")
     stage.postgres.sql("TRUNCATE event_registrations",
                        "UPDATE occurrences SET registrations = 0",
                        "VACUUM ANALYZE occurrences", "CHECKPOINT")
 
 
-def events(stage):
+def events(stage, request=ATTEND):
     clear_events(stage)
     known = stage.postgres.sql("SELECT count(*) FROM event_users")
     with stage.httpd() as server:
-        ATTEND.probe(server.port)
-        outcome = run_wrk(server.port, ATTEND, stage.directory, stage.seconds, stage.warmup)
-    check_rows("events", outcome.answered + 1, stage.postgres.sql(
-        """SELECT (SELECT count(*) FROM event_registrations WHERE status = 'CONFIRMED'),
-                  (SELECT sum(registrations) FROM occurrences)"""))
+        request.probe(server.port)
+        outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
+                          stage.warmup)
+    check_rows("events", outcome.answered + 1, stage.postgres.sql(COUNT_EVENTS))
     check_rows("users, all known before", known,
                stage.postgres.sql("SELECT count(*) FROM event_users"))
-    return outcome.rate
+    return outcome
 
 
 def events_insert(stage):
@@ -291,12 +320,12 @@ def make_readable(stage):
             SELECT ('00000000-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid,
                    {event_values("i")}
               FROM generate_series(0, {READABLE - 1}) AS i""",
-        f"UPDATE occurrences SET registrations = {READABLE}",
+        f"UPDATE occurrences SET registrations = {READABLE} WHERE id = '{OCCURRENCE}'",
         "VACUUM ANALYZE event_registrations, occurrences", "CHECKPOINT")
 
 
 def read(stage, request, cost=False, **httpd):
-    """Answers per second to a GET without changes; or, with `cost`, the processor seconds of
+    """Answers to a GET without changes; or, with `cost`, the processor seconds of
     httpd for one."""
     stage.once("readable", make_readable)
     with stage.httpd(**httpd) as server:
@@ -305,7 +334,17 @@ def read(stage, request, cost=False, **httpd):
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup)
         used = processor_time(server) - before
-    return used / outcome.answered if cost else outcome.rate
+    return used / outcome.answered if cost else outcome
+
+
+def update(stage):
+    """Changes of one registration each."""
+    make_readable(stage)
+    with stage.httpd() as server:
+        UPDATE.probe(server.port)
+        outcome = run_wrk(server.port, UPDATE, stage.directory, stage.seconds, stage.warmup)
+    check_rows("changes", outcome.answered + 1, stage.postgres.sql(COUNT_CHANGES))
+    return outcome
 
 
 # --- Searches ------------------------------------------------------------------------------
@@ -319,7 +358,7 @@ def make_searched(stage, rows):
 
 
 def search(stage, rows=0, by_text=False):
-    """The median seconds of a search: by occurrence and status, or by name."""
+    """A search: by occurrence and status, or by name."""
     rows = rows or stage.rows
     stage.once(rows, make_searched, rows)
     database = f"registrations_{rows}"
@@ -338,7 +377,7 @@ def search(stage, rows=0, by_text=False):
             raise Wrong(f"{path}: {len(page)} registrations on a page of 10")
         outcome = run_wrk(server.port, request, stage.directory, stage.seconds,
                           stage.warmup)
-    return outcome.median
+    return outcome
 
 
 def export(stage):

@@ -13,32 +13,49 @@ import time
 import servers
 from bench.load import Wrong
 from changed import changed_module
+from servers import ROOT
 
-# 80 threads in all, more than connections: event closes idle connections when all threads of a
-# child are busy. Four children have 20 each, so that none can accept all connections. No child
+# More threads than connections: event closes idle connections when all threads of a child are
+# busy. One child has 80; four have 25 each, so that none can accept all connections. No child
 # starts or ends under load.
 EVENT = """
-LoadModule empty_module "{empty}"
 ThreadLimit 80
 ThreadsPerChild {threads}
 StartServers {children}
 ServerLimit {children}
-MaxRequestWorkers 80
+MaxRequestWorkers {workers}
 MinSpareThreads 1
-MaxSpareThreads 80
+MaxSpareThreads {workers}
 MaxKeepAliveRequests 0
+"""
+
+# What a Debian has before the module is installed: its mpm_event.conf, apache2.conf and
+# status.conf.
+DEBIAN = """
+ServerLimit 16
+ThreadLimit 64
+ThreadsPerChild 25
+StartServers 2
+MinSpareThreads 25
+MaxSpareThreads 75
+MaxRequestWorkers 150
+MaxKeepAliveRequests 100
+ExtendedStatus On
 """
 
 # Handled by mod_empty.c.
 EMPTY = '<Location "/empty">\nSetHandler empty\n</Location>'
 
+ORGANIZATION = "00000000-0000-4000-8000-000000000003"
+
 TOKEN_MODULES = ("oauth2", "auth_openidc")
 PLAIN_MODULES = tuple(name for name in servers.MODULES
                       if name not in ("ssl", "socache_shmcb", *TOKEN_MODULES))
 
-# MaxRequestWorkers reached; too many searches; no TLS and no Require; mod_auth_openidc's
-# deprecation of its support for APIs.
-EXPECTED = [r" AH00484: ", r" REG0313: ", r" REG010[34]: ", r"\[auth_openidc:(warn|error)\] "]
+# MaxRequestWorkers reached, or almost; too many searches; no TLS and no Require; few threads;
+# mod_auth_openidc's deprecation of its support for APIs.
+EXPECTED = [r" AH00484: ", r" AH10159: ", r" REG0313: ", r" REG010[34]: ", r" REG0114: ",
+            r"\[auth_openidc:(warn|error)\] "]
 
 # Without batching, 32 connections queue for one row; on a busy machine longer than the lock
 # timeout.
@@ -86,6 +103,17 @@ def plain(site):
         if not found:
             raise Wrong(f"example-site.conf has nothing like {pattern}")
     return site
+
+
+def shipped_mpm(threads):
+    """Debian's settings and those of registration-mpm.conf after them, as installed; with
+    another number of threads if one is given."""
+    text = (ROOT / "conf" / "registration-mpm.conf").read_text()
+    text, found = re.subn(r"(?m)^(Define REGISTRATION_THREADS) +(\d+)$",
+                          lambda match: f"{match[1]} {threads or match[2]}", text)
+    if found != 1:
+        raise Wrong("registration-mpm.conf has no Define REGISTRATION_THREADS")
+    return DEBIAN + text
 
 
 class Stage:
@@ -136,8 +164,24 @@ class Stage:
             prepare(self, *arguments)
             self.done.add(what)
 
-    def site(self, port, children, token_module, database, directives):
-        site = servers.example_site(port, self.certificates, self.issuer, self.postgres)
+    @functools.cache
+    def tokens(self, number):
+        """Different tokens with all rights in the example site."""
+        return tuple(self.issuer.token(f"bench-{i}", scope=servers.ALL_SCOPES, org=ORGANIZATION)
+                     for i in range(number))
+
+    def mpm(self, name, children, threads):
+        """The event MPM as the other runs have it, or as Debian or the module ships it."""
+        if name == "debian":
+            return DEBIAN
+        if name == "shipped":
+            return shipped_mpm(threads)
+        threads = 80 if children == 1 else 25
+        return EVENT.format(children=children, threads=threads, workers=children * threads)
+
+    def site(self, port, token_module, database, directives):
+        make = servers.strict_site if token_module else servers.example_site
+        site = make(port, self.certificates, self.issuer, self.postgres)
         site = re.sub(r"(?m)^ *CustomLog .*\n", "", site)   # measure the handler, not the disk
         if database:
             site = site.replace(f"dbname={self.postgres.database}", f"dbname={database}")
@@ -146,15 +190,13 @@ class Stage:
         elif token_module == "auth_openidc":
             site = servers.with_openidc(site, self.token_certificate)
         lines = "\n".join((*directives, *self.directives))
-        event = EVENT.format(children=children, threads=80 // children,
-                             empty=self.empty_module)
-        return event + site.replace("</VirtualHost>", f"{lines}\n</VirtualHost>")
+        return site.replace("</VirtualHost>", f"{lines}\n</VirtualHost>")
 
     @contextlib.contextmanager
     def httpd(self, children=1, batch_size=None, token_module=None, database=None,
-              counted=True):
-        """A new httpd: plain HTTP, or with TLS if a token module is named; without metrics
-        unless `counted`."""
+              counted=True, mpm=None, threads=None):
+        """A new httpd: plain HTTP, or the example site with TLS if a token module is named;
+        without metrics unless `counted`; see mpm() for the others."""
         port = servers.free_port()
         directives = [EMPTY]
         if batch_size:
@@ -163,9 +205,13 @@ class Stage:
         if token_module:
             modules = tuple(name for name in servers.MODULES
                             if name not in TOKEN_MODULES) + (token_module,)
+        if mpm:
+            modules += ("status",)      # as on Debian
         httpd = servers.Httpd(
             self.directory / "httpd",
-            self.site(port, children, token_module, database, directives),
+            "\n".join((f'LoadModule empty_module "{self.empty_module}"',
+                       self.mpm(mpm, children, threads),
+                       self.site(port, token_module, database, directives))),
             port, modules=modules,
             registration=servers.MODULE if counted else self.uncounted_module())
         httpd.start()
