@@ -307,7 +307,7 @@ static void check_threads(const server_rec *server)
     if (threads < batch) {
         ap_log_error(
             APLOG_MARK, APLOG_WARNING, 0, server,
-            "REG0114: a child process has fewer threads (ThreadsPerChild %d) than a "
+            "REG0113: a child process has fewer threads (ThreadsPerChild %d) than a "
             "batch "
             "can have requests (RegistrationBatchSize %d): batches stay small, and under "
             "load the event MPM closes connections of clients that wait; use the event "

@@ -56,7 +56,7 @@ PLAIN_MODULES = tuple(name for name in servers.MODULES
 # searches; no TLS and no Require; few threads; mod_auth_openidc's deprecation of its support for
 # APIs.
 EXPECTED = [r" AH00045: ", r" AH00484: ", r" AH10159: ", r" REG0313: ", r" REG010[34]: ",
-            r" REG0114: ", r"\[auth_openidc:(warn|error)\] "]
+            r" REG0113: ", r"\[auth_openidc:(warn|error)\] "]
 
 # Without batching, 32 connections queue for one row; on a busy machine longer than the lock
 # timeout.

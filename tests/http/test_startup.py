@@ -402,20 +402,20 @@ SHIPPED = (servers.ROOT / "conf" / "registration-mpm.conf").read_text()
 
 
 def test_fewer_threads_than_a_batch_is_a_warning(start_httpd, expect_log):
-    expect_log("REG0114: ")
+    expect_log("REG0113: ")
     httpd = start_httpd(extra=THREADS.format(25))
-    [line] = warnings(httpd, "REG0114")
+    [line] = warnings(httpd, "REG0113")
     assert "ThreadsPerChild 25" in line and "RegistrationBatchSize 64" in line
     httpd.graceful()
-    assert len(warnings(httpd, "REG0114")) == 2   # once per configuration load
+    assert len(warnings(httpd, "REG0113")) == 2   # once per configuration load
 
 
 def test_lines_of_the_warning_end_it(start_httpd, expect_log):
-    expect_log("REG0114: ")
-    [line] = warnings(start_httpd(extra=THREADS.format(25)), "REG0114")
+    expect_log("REG0113: ")
+    [line] = warnings(start_httpd(extra=THREADS.format(25)), "REG0113")
     lines = line.partition("write: ")[2].replace(", ", "\n")
     assert lines.count("\n") == 2
-    assert warnings(start_httpd(extra=THREADS.format(25) + lines), "REG0114") == []
+    assert warnings(start_httpd(extra=THREADS.format(25) + lines), "REG0113") == []
 
 
 @pytest.mark.parametrize("options", [
@@ -423,7 +423,7 @@ def test_lines_of_the_warning_end_it(start_httpd, expect_log):
     {"extra": SHIPPED},
     {"extra": THREADS.format(25) + SHIPPED}], ids=["small batches", "shipped", "shipped later"])
 def test_threads_for_batches_are_no_warning(start_httpd, options):
-    assert warnings(start_httpd(**options), "REG0114") == []
+    assert warnings(start_httpd(**options), "REG0113") == []
 
 
 def test_shipped_settings_have_one_child_process_and_no_extended_status(start_httpd):
@@ -511,7 +511,7 @@ def test_example_site_serves_each_api(api, admin, live_session, occurrence, grou
 
 @pytest.mark.parametrize("mpm", ["event", "worker", "prefork"])
 def test_each_mpm_serves(start_httpd, client, token, live_session, at_once, mpm, expect_log):
-    expect_log(*(["REG0114: "] if mpm == "prefork" else []))   # one thread
+    expect_log(*(["REG0113: "] if mpm == "prefork" else []))   # one thread
     one = client(token, start_httpd(mpm=mpm))
     path = f"/v1/sessions/{live_session(max_participants=12)}/register"
     statuses = at_once(16, lambda n: one.post(
