@@ -24,12 +24,13 @@ import sys
 import time
 import typing
 
-from bench import runs
+from bench import lists, runs
 from bench.load import Outcome, Wrong
 from bench.site import Stage
 from servers import ROOT, ServerError, apxs
 
 FEW = 10_000        # registrations in the smaller table
+LISTS = "lists"     # the name of the table of lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +248,8 @@ def show(figures, results):
 def main():
     parser = argparse.ArgumentParser(description="Measures the figures that have a goal.",
                                      epilog="Figures: " + " ".join(FIGURES))
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these figures")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help=f"only these figures; {LISTS}: the table of lists")
     parser.add_argument("--seconds", type=int, default=3, help="of each run (%(default)s)")
     parser.add_argument("--warmup", type=int, default=1,
                         help="seconds before, not counted (%(default)s)")
@@ -266,7 +268,7 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, default=ROOT / "build" / "bench.json",
                         help="where the figures go (%(default)s)")
     options = parser.parse_args()
-    unknown = set(options.names) - set(FIGURES)
+    unknown = set(options.names) - set(FIGURES) - {LISTS}
     if unknown:
         parser.error(f"no such figure: {' '.join(sorted(unknown))}")
 
@@ -278,6 +280,8 @@ def main():
         with Stage(options) as stage:
             described = machine(stage.postgres)
             results = measure(stage, wanted, options.rounds)
+            has_lists = not options.names or LISTS in options.names
+            table = lists.table(stage) if has_lists else []
     except (Wrong, ServerError) as error:
         sys.exit(f"The benchmark failed: {error}")
 
@@ -285,6 +289,9 @@ def main():
     print(f"Load before: {load:.1f}. Medians of {options.rounds} rounds, "
           f"{options.seconds} s each run; minimum – median – maximum:\n")
     show(figures, results)
+    if table:
+        print(f"\nA page of event registrations of {options.rows:,}, by order and filter, "
+              f"medians of {lists.REPEATED} requests in ms:\n", *table, sep="\n")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(
         {name: round(figure.value(results), 4) for name, figure in figures.items()},

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --
 -- Fills an empty database with :rows event registrations: 1000 in each occurrence, 10
--- occurrences in each event, 10 registrations of each user, 10 users of each last name.
+-- occurrences in each event, events in 10 categories, 10 registrations of each user, 10 users of
+-- each last name.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -44,6 +45,12 @@ INSERT INTO events (id, organization_id, name, slug, description)
 SELECT pg_temp.id(i), pg_temp.id(0), pg_temp.name(-1 - i) || ' ' || i, 'event-' || i,
        'An event among others.'
   FROM generate_series(0, :rows / 10000 - 1) AS i;
+
+INSERT INTO categories (id, organization_id, name)
+SELECT pg_temp.id(i), pg_temp.id(0), 'Category ' || i FROM generate_series(0, 9) AS i;
+
+INSERT INTO event_categories (event_id, category_id)
+SELECT pg_temp.id(i), pg_temp.id(i % 10) FROM generate_series(0, :rows / 10000 - 1) AS i;
 
 INSERT INTO occurrences (id, event_id, start_date)
 SELECT pg_temp.id(i), pg_temp.id(i / 10),
