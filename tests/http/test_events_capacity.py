@@ -6,6 +6,7 @@ has to find an inconsistency.
 """
 
 import random
+import re
 
 import pytest
 import requests
@@ -468,7 +469,10 @@ def test_control_without_locks_check_finds_inconsistency(api, sql, unguarded, at
     assert fault in found
 
 
-def test_control_without_locks_concurrent_updates_succeed_twice(api, unguarded, at_once,
-                                                                expect_log):
+def test_control_without_locks_concurrent_updates_succeed_twice(
+        client, token, start_httpd, unguarded, at_once, expect_log):
+    """Without batching: changes of one registration are in one batch, or in turns."""
     expect_log("violates check constraint \"occurrences_registrations\"")
-    assert any(race_of_one_version(api, unguarded, at_once).count(200) > 1 for _ in range(20))
+    one_by_one = client(token, start_httpd(inside="RegistrationBatchSize 1"))
+    assert any(race_of_one_version(one_by_one, unguarded, at_once).count(200) > 1
+               for _ in range(20))
