@@ -122,10 +122,11 @@ BEGIN
             CONTINUE;
         END IF;
 
-        -- Too few places are left, or the occurrence was deleted. Under the lock, the requests
-        -- that need one are known: not the retries of calls, and one of each user. OFFSET 0
+        -- Too few places were left, or the occurrence was deleted. Under the lock, the capacity,
+        -- which may have changed, and the requests that need a place are known: not the retries of calls, and one of each user. OFFSET 0
         -- prevents a join, which could read all registrations of the occurrence.
-        SELECT greatest(o.capacity - o.registrations, 0), o.waiting_list
+        SELECT greatest(coalesce(o.capacity - o.registrations, cardinality(requests)), 0),
+               o.waiting_list
           INTO places_left, has_list
           FROM occurrences AS o WHERE o.id = target FOR NO KEY UPDATE;
         CONTINUE WHEN NOT FOUND;

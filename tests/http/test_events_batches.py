@@ -4,6 +4,8 @@
 The tests call the functions of the schema, so that the requests of a batch are known.
 """
 
+import concurrent.futures
+import contextlib
 import datetime
 import json
 import time
@@ -11,6 +13,7 @@ import uuid
 
 import pytest
 
+import servers
 from conftest import new_uuid
 from event_registrations import created, get, updated
 
@@ -65,6 +68,26 @@ def test_duplicates_in_batch_take_no_place(register, sql, occurrence, capacity):
         ("created", "CONFIRMED", 3)]
     assert sql("SELECT registrations FROM occurrences WHERE id = %s", one) == [(3,)]
     assert sql("SELECT * FROM recount()") == []
+
+
+def test_limit_of_places_removed_meanwhile_gives_place(register, postgres, occurrence):
+    one, name = occurrence(capacity=1), new_uuid()
+    register((one, f"{name} 1"))
+    with contextlib.closing(postgres.connect()) as changing, \
+            contextlib.closing(postgres.connect()) as watching, \
+            concurrent.futures.ThreadPoolExecutor() as pool:
+        changing.autocommit = False
+        changing.cursor().execute(
+            "UPDATE registration.occurrences SET capacity = NULL WHERE id = %s", (one,))
+        rows = pool.submit(register, (one, f"{name} 2"))
+
+        def waits():
+            with watching.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                return cursor.rowcount
+        servers.wait_until(waits, 10, "the call does not wait")
+        changing.commit()
+        assert rows.result() == [("created", "CONFIRMED", 2)]
 
 
 @pytest.mark.parametrize("capacity", [9, 1], ids=["places left", "full"])
