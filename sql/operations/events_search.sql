@@ -143,7 +143,9 @@ COMMENT ON FUNCTION events_list_ranges IS
 -- * events: the indexes by time of several events are merged.
 -- * places: the occurrences or events are read in the sort order, and for each its registrations
 --   by status and time.
--- * users: likewise; the users, and for each its registrations.
+-- * users: likewise; the users, and for each its registrations. With IS TRUE, only the index of the
+--   user serves this: without statistics, that of an organization, an event or a status would look
+--   as good, and be read for each user from end to end.
 -- * index: an index is read in the sort order, up to the limit; each row that a deep page skips
 --   costs an index entry, and no join.
 CREATE OR REPLACE FUNCTION events_list_statement(
@@ -151,6 +153,7 @@ CREATE OR REPLACE FUNCTION events_list_statement(
     source text,
     scope text,                 -- condition: organization, events, occurrence
     condition text,             -- on the registrations
+    range text,                 -- likewise; of an index
     owner_condition text,       -- on their occurrences, events or users
     sort_column text,
     direction text)
@@ -166,7 +169,7 @@ BEGIN
                            FROM %1$s
                            LEFT JOIN occurrences AS o ON o.id = r.occurrence_id
                            LEFT JOIN events AS e ON e.id = r.event_id
-                          WHERE %2$s AND %3$s AND %6$s
+                          WHERE %2$s AND %3$s AND %7$s AND %6$s
                          OFFSET 0) AS r'
             WHEN 'events' THEN
                 'SELECT r.id, r.created_at, %5$s AS sorted_by
@@ -174,7 +177,7 @@ BEGIN
                   CROSS JOIN LATERAL (
                         SELECT r.id, r.created_at
                           FROM %1$s
-                         WHERE %3$s AND r.event_id = e.id
+                         WHERE %3$s AND %7$s AND r.event_id = e.id
                          ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r'
             WHEN 'places' THEN
@@ -185,7 +188,7 @@ BEGIN
                   CROSS JOIN LATERAL (
                         SELECT r.id, r.created_at
                           FROM %1$s
-                         WHERE %3$s AND r.occurrence_id = o.id AND r.status = s.status
+                         WHERE %3$s AND %7$s AND r.occurrence_id = o.id AND r.status = s.status
                          ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r
                   WHERE %6$s
@@ -199,25 +202,28 @@ BEGIN
                   CROSS JOIN LATERAL (
                         SELECT r.id, r.created_at
                           FROM %1$s
-                         WHERE %2$s AND %3$s AND r.user_id = w.id
+                         WHERE r.user_id = w.id AND %7$s AND (%2$s AND %3$s) IS TRUE
                          ORDER BY r.created_at %4$s, r.id %4$s
                          LIMIT $9 + $10) AS r
                   WHERE %6$s AND ($4 IS NULL OR w.organization_id = $4)'
             ELSE
                 'SELECT r.id, r.created_at, %5$s AS sorted_by
                    FROM %1$s
-                  WHERE %2$s AND %3$s AND %6$s'
+                  WHERE %2$s AND %3$s AND %7$s AND %6$s'
         END || ' ORDER BY sorted_by %4$s, r.created_at %4$s, r.id %4$s LIMIT $9 + $10',
         source,
         scope,
         condition,
         direction,
         sort_column,
-        owner_condition);
+        owner_condition,
+        range);
 END
 $$;
 
-COMMENT ON FUNCTION events_list_statement IS
+-- With its parameters, as version 2 had a function of this name with others.
+COMMENT ON FUNCTION events_list_statement(
+    text, text, text, text, text, text, text, text) IS
     'The statement that finds the first registrations of a list.';
 
 -- Searches event registrations. Each search has three steps: count the matches, find the ids on the
@@ -461,11 +467,11 @@ BEGIN
                                        -- registrations are read by time only if there are many.
                                        WHEN b.is_of_nulls AND null_users AND plan = 'users'
                                        THEN events_list_statement(
-                                           'index', source, scope, part || ' AND ' || b.condition,
+                                           'index', source, scope, part, b.condition,
                                            events_sort_column(sort) || ' IS NULL', 'NULL::text',
                                            direction)
                                        ELSE events_list_statement(
-                                           plan, source, scope, part || ' AND ' || b.condition,
+                                           plan, source, scope, part, b.condition,
                                            b.owner_condition, sort_column, direction)
                                    END || ')', ' UNION ALL ')
                               FROM unnest(parts) AS part
