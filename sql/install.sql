@@ -5,12 +5,12 @@
 --
 --     psql -X -d DATABASE -f sql/install.sql
 --
--- It is one transaction, except that values of new columns are filled in afterwards. It can be
--- repeated, also while requests are served: it does not change existing data. It creates schema
--- "registration", owned by registration_owner, a role without login. The module connects as role
--- "registration", which may execute the operations and has no other rights; members of role
--- "registration_admin" may execute the functions for administrators. Set a password for
--- "registration", or let pg_hba.conf decide.
+-- It is one transaction, except that values of new columns are filled in afterwards, and then what
+-- calls in progress may still use is dropped. It can be repeated, also while requests are served: it
+-- does not change existing data. It creates schema "registration", owned by registration_owner, a
+-- role without login. The module connects as role "registration", which may execute the operations
+-- and has no other rights; members of role "registration_admin" may execute the functions for
+-- administrators. Set a password for "registration", or let pg_hba.conf decide.
 --
 -- Version 1 of the schema is what schema/*.sql creates. Later changes of tables are migrations,
 -- which are added below; see migrations/README.md. Functions are replaced by each run.
@@ -115,6 +115,12 @@ RESET ROLE;
 \ir administration/check_rights.sql
 
 COMMIT;
+
+-- Also after an upgrade that was interrupted here.
+SELECT to_regclass('registration.occurrence_answers') IS NOT NULL AS unused \gset
+\if :unused
+\ir migrations/0003_unused.sql
+\endif
 
 -- Fills in fields_email, a column of version 2. Each row is its own transaction, as locks of
 -- several rows could deadlock with requests. Takes as long as reading the table. An upgrade that

@@ -30,22 +30,8 @@ DROP INDEX event_registrations_live_email;
 DROP INDEX event_registrations_live_first_name;
 DROP INDEX event_registrations_live_last_name;
 
--- Functions of version 2 whose names or parameters have changed.
-DROP FUNCTION IF EXISTS events_list_after(text, boolean, boolean);
-DROP FUNCTION IF EXISTS events_list_statement(
-    text, text, text, text, text, text, boolean, boolean);
-
--- Answers are concatenated from columns.
-DROP FUNCTION IF EXISTS event_user_made(uuid, uuid, text, text, text, text, text);
-DROP FUNCTION IF EXISTS event_registration_body(
-    event_registrations, event_users, occurrence_answers);
-DROP FUNCTION IF EXISTS event_registration_json(
-    event_registrations, event_users, occurrence_answers);
-DROP VIEW occurrence_answers;
-DROP TYPE event_answer, event_answer_user, event_answer_occurrence, event_answer_event,
-    event_answer_organization;
-
-CREATE VIEW occurrence_answers AS
+-- Answers are concatenated from columns. 0003_unused.sql drops what version 2 had for them.
+CREATE VIEW occurrence_json AS
     SELECT o.id,
            '"occurrence":{"id":"' || o.id
            || '","createdAt":"' || iso_timestamp(o.created_at)
@@ -66,8 +52,8 @@ CREATE VIEW occurrence_answers AS
       JOIN events AS e ON e.id = o.event_id
       JOIN organizations AS g ON g.id = e.organization_id;
 
-COMMENT ON VIEW occurrence_answers IS
+COMMENT ON VIEW occurrence_json IS
     'The part of an answer that is the same for all registrations of an occurrence.';
-COMMENT ON COLUMN occurrence_answers.id IS 'The id of the occurrence.';
-COMMENT ON COLUMN occurrence_answers.answer IS
+COMMENT ON COLUMN occurrence_json.id IS 'The id of the occurrence.';
+COMMENT ON COLUMN occurrence_json.answer IS
     'The occurrence, its event and its organization, as JSON without the braces around them.';

@@ -3,7 +3,7 @@
 -- Functions that several operations on event registrations use.
 
 -- The body of an answer is concatenated from columns: types and row_to_json cost half as much
--- again. It has the parts head, user, place (of the view occurrence_answers) and end. A function
+-- again. It has the parts head, user, place (of the view occurrence_json) and end. A function
 -- with a row as its parameter is inlined, so that only the named columns are read.
 CREATE OR REPLACE FUNCTION event_registration_head(registration event_registrations)
 RETURNS text
@@ -70,7 +70,7 @@ AS $$
            || event_registration_end(r)
       FROM event_registrations AS r
       JOIN event_users AS u ON u.id = r.user_id
-      JOIN occurrence_answers AS p ON p.id = r.occurrence_id
+      JOIN occurrence_json AS p ON p.id = r.occurrence_id
      WHERE r.id = wanted
 $$;
 

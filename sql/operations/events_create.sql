@@ -123,8 +123,9 @@ BEGIN
         END IF;
 
         -- Too few places were left, or the occurrence was deleted. Under the lock, the capacity,
-        -- which may have changed, and the requests that need a place are known: not the retries of calls, and one of each user. OFFSET 0
-        -- prevents a join, which could read all registrations of the occurrence.
+        -- which may have changed, and the requests that need a place are known: not the retries of
+        -- calls, and one of each user. OFFSET 0 prevents a join, which could read all registrations
+        -- of the occurrence.
         SELECT greatest(coalesce(o.capacity - o.registrations, cardinality(requests)), 0),
                o.waiting_list
           INTO places_left, has_list
@@ -197,7 +198,7 @@ BEGIN
     RETURN QUERY
     WITH places AS MATERIALIZED (
         SELECT p.id, p.answer
-          FROM occurrence_answers AS p
+          FROM occurrence_json AS p
          WHERE p.id = ANY (ARRAY(SELECT DISTINCT occurrence_ids[n] FROM unnest(made) AS n)))
     SELECT n, 'created', '1', heads[n] || p.answer || '}'
       FROM unnest(made) AS n

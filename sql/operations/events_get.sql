@@ -31,7 +31,7 @@ BEGIN
            AND (q.organization_id IS NULL OR q.organization_id = r.organization_id)),
     places AS MATERIALIZED (
         SELECT p.id, p.answer
-          FROM occurrence_answers AS p
+          FROM occurrence_json AS p
          WHERE p.id IN (SELECT w.occurrence_id FROM wanted AS w))
     SELECT w.n,
            CASE WHEN p.id IS NULL THEN 'not_found' ELSE 'found' END,

@@ -86,7 +86,7 @@ BEGIN
               FROM changed AS c),
         places AS MATERIALIZED (
             SELECT p.id, p.answer
-              FROM occurrence_answers AS p
+              FROM occurrence_json AS p
              WHERE p.id IN (SELECT c.occurrence_id FROM changed AS c))
         SELECT c.n, c.version, c.head || p.answer || '}'
           FROM changed AS c

@@ -270,7 +270,7 @@ MISTAKES = [
     *(f"GRANT {right} ON live_registrations TO registration" for right in
       ("SELECT", "SELECT (id)", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER")),
     "GRANT SELECT ON live_registrations TO PUBLIC",
-    "GRANT SELECT ON occurrence_answers TO registration",
+    "GRANT SELECT ON occurrence_json TO registration",
     "GRANT USAGE ON SEQUENCE event_waiting_numbers TO registration",
     "GRANT EXECUTE ON FUNCTION recount TO registration",
     "GRANT EXECUTE ON FUNCTION iso_timestamp TO PUBLIC",

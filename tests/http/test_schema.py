@@ -121,7 +121,7 @@ def dump_schema(database):
 
 def test_newest_version_is_the_same_in_sources_and_migrations():
     header = (servers.ROOT / "src" / "database" / "connection.h").read_text()
-    migrations = sorted(int(path.name[:4]) for path in (SQL / "migrations").glob("*.sql"))
+    migrations = sorted({int(path.name[:4]) for path in (SQL / "migrations").glob("*.sql")})
     assert f"#define REG_SCHEMA_VERSION {newest()}\n" in header
     assert migrations == list(range(2, newest() + 1))
 
