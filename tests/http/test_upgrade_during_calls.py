@@ -18,7 +18,8 @@ OLD_FUNCTION = """CREATE FUNCTION registration.old_function() RETURNS void LANGU
         PERFORM pg_advisory_xact_lock(1);
         PERFORM a.event FROM registration.occurrence_answers AS a;
     END $$;
-    ALTER FUNCTION registration.old_function() SECURITY DEFINER;
+    ALTER FUNCTION registration.old_function() SECURITY DEFINER
+        SET search_path = registration, pg_catalog, pg_temp;
     ALTER FUNCTION registration.old_function() OWNER TO registration_owner"""
 
 
@@ -34,6 +35,7 @@ def upgrade_during_call(database, sql):
             contextlib.closing(database.connect("registration")) as calling, \
             concurrent.futures.ThreadPoolExecutor() as pool:
         holding.cursor().execute("SELECT pg_advisory_lock(1)")
+        calling.cursor().execute("SET statement_timeout = 0")
         call = pool.submit(calling.cursor().execute, "SELECT registration.old_function()")
         servers.wait_until(lambda: database.psql("-c", CALLS_THAT_WAIT) == "1", 10, "no call waits")
         upgrade = pool.submit(command, database, "upgrade", sql=sql)
