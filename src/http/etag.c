@@ -73,16 +73,18 @@ static apr_uint64_t hash_body(const char *body)
     return hash ^ hash >> 47;
 }
 
-/* By hand: apr_psprintf() takes longer than the hash. */
+/* Without apr_psprintf(), which takes longer than the hash. */
 const char *reg_etag(apr_pool_t *pool, const char *version, const char *body)
 {
-    apr_size_t length = strlen(version);
+    apr_size_t length = version ? strlen(version) : 0;
     apr_uint64_t hash = hash_body(body);
     char *etag = apr_palloc(pool, length + 2 * sizeof(hash) + sizeof("\"-\""));
     char *end = etag;
 
     *end++ = '"';
-    end = (char *)memcpy(end, version, length) + length;
+    if (length > 0) {
+        end = (char *)memcpy(end, version, length) + length;
+    }
     *end++ = '-';
     for (int shift = 60; shift >= 0; shift -= 4) {
         *end++ = "0123456789abcdef"[hash >> shift & 15];

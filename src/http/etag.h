@@ -11,7 +11,8 @@
  * compares only the version, so that another registration does not make it fail.
  */
 
-/** The entity tag of an answer, quotes included. */
+/** The entity tag of an answer, quotes included. A tag without a version, which is NULL,
+ * is never accepted by a write. */
 const char *reg_etag(apr_pool_t *pool, const char *version, const char *body);
 
 /**

@@ -20,6 +20,15 @@ static void etag_of_other_version_or_answer_differs(void **state)
     assert_string_not_equal(reg_etag(*state, "7", ""), tag);
 }
 
+static void etag_without_version_has_hash_only(void **state)
+{
+    const char *tag = reg_etag(*state, NULL, "{}");
+
+    assert_text("tag", apr_pstrcat(*state, "\"7", tag + 1, NULL),
+                reg_etag(*state, "7", "{}"));
+    assert_text("versions", reg_etag_versions(*state, tag), "");
+}
+
 /* The hash reads eight bytes at a time, and the rest. */
 static void etag_depends_on_each_byte_and_length(void **state)
 {
@@ -196,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         POOL_TEST(etag_of_other_version_or_answer_differs),
+        POOL_TEST(etag_without_version_has_hash_only),
         POOL_TEST(etag_depends_on_each_byte_and_length),
         POOL_TEST(if_none_match_compares_whole_tag_weakly),
         POOL_TEST(if_match_compares_tag_strongly),
