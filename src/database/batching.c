@@ -20,7 +20,7 @@ typedef struct {
     reg_batch_queue_t *queue;
     reg_batch_queue_t *slow_queue; /* of requests whose key is locked */
     reg_locked_keys_t *locked_keys;
-    reg_turns_t turns; /* the same with and without an Idempotency-Key */
+    reg_turns_t turns; /* the same with and without an Idempotency-Key; none of a read */
 } queues_t;
 
 struct reg_batching_t {
@@ -62,8 +62,10 @@ static int make_queues(const reg_batching_t *batching, queues_t *queues,
         reg_batch_prepare_locked, reg_batch_run_locked, SLOW_BATCH, REG_BATCH_BYTES};
 
     queues->operation = operation;
-    queues->turns = reg_turns_of_operation(
-        batching->turns, operation->wrapped ? operation->wrapped : operation->name);
+    if (operation->audited) {
+        queues->turns = reg_turns_of_operation(
+            batching->turns, operation->wrapped ? operation->wrapped : operation->name);
+    }
     queues->queue = reg_batch_queue_make(batching->pool, &batched);
     queues->slow_queue = reg_batch_queue_make(batching->pool, &slow);
     queues->locked_keys = reg_locked_keys_make(batching->pool);

@@ -31,7 +31,8 @@ typedef struct reg_batching_t reg_batching_t;
  * @param most requests of a call; 1 switches batching off, except that requests whose row
  *        is locked share a connection.
  * @param singles bounds the calls for one request that may take long; NULL: no bound.
- * @param turns of the batches; NULL: none. Requests that are not batched take no turn.
+ * @param turns of the batches; NULL: none. Reads take no turn, as they lock no row, nor
+ * do requests that are not batched.
  * @return NULL when the system has no mutex left.
  */
 reg_batching_t *reg_batching_make(apr_pool_t *pool, int most, reg_semaphore_t *singles,

@@ -5,9 +5,9 @@
 #include <apr_time.h>
 
 /**
- * Turns: the child processes of a machine send the batches of an operation one after the
- * other, not at the same time. Two batches for the same row would wait for each other in
- * PostgreSQL; while a batch waits for its turn, it grows instead.
+ * Turns: the child processes of a machine send the batches of an operation that writes
+ * one after the other, not at the same time. Two batches for the same row would wait for
+ * each other in PostgreSQL; while a batch waits for its turn, it grows instead.
  *
  * A turn is a robust mutex in shared memory. It belongs to a database, an operation and a
  * part of the keys: all batches whose leader asks for the same key take the same turn,

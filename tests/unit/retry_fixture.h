@@ -27,7 +27,8 @@
 /** Time enough for whatever ought to be quick. */
 #define SOON apr_time_from_sec(20)
 
-static const reg_operation_t run_operation = {.name = "run", .parameters = 1};
+static const reg_operation_t run_operation = {
+    .name = "run", .parameters = 1, .audited = 1};
 
 /** A database with one connection, as reg_connections_t has it. */
 typedef struct {

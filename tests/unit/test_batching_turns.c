@@ -6,7 +6,9 @@
 
 #define FOLLOWERS 5
 
-static const reg_operation_t single_run = {.name = "run", .parameters = 1, .alone = 1};
+static const reg_operation_t single_run = {
+    .name = "run", .parameters = 1, .alone = 1, .audited = 1};
+static const reg_operation_t read_run = {.name = "run", .parameters = 1};
 
 /* Two child processes that share turns. */
 typedef struct {
@@ -64,7 +66,7 @@ static void stop_processes(processes_t *processes)
 }
 
 /* Starts a request of the first process that runs until `stalled` is empty. */
-static client_t *stall_first(processes_t *processes)
+static client_t *stall_first(processes_t *processes, const reg_operation_t *operation)
 {
     client_t *stalled;
 
@@ -72,7 +74,7 @@ static client_t *stall_first(processes_t *processes)
     sql(processes->first->observer, "INSERT INTO marks SELECT id, 0"
                                     "  FROM generate_series(1, 3) AS id;"
                                     "INSERT INTO stalled DEFAULT VALUES");
-    stalled = start_client(processes->first, &run_operation, STALLED, 5 * SOON);
+    stalled = start_client(processes->first, operation, STALLED, 5 * SOON);
     WAIT_FOR(runs(processes->first->database) == 1);
     return stalled;
 }
@@ -86,14 +88,18 @@ static void batch_goes_on_without_turn_of_stalled_process(void **state)
 {
     static const struct {
         const char *row;
+        const reg_operation_t *operation;
         int turns, without;
-    } rows[] = {{"one turn", 1, 1}, {"no turns", 0, 0}};
+    } rows[] = {{"one turn", &run_operation, 1, 1},
+                {"no turns", &run_operation, 0, 0},
+                {"reads", &read_run, 1, 0}};
 
     for (size_t i = 0; i < LENGTH(rows); i++) {
         processes_t *processes = start_processes(*state, rows[i].turns);
-        client_t *stalled = stall_first(processes);
+        client_t *stalled = stall_first(processes, rows[i].operation);
 
-        await_outcomes(start_clients(&processes->second, 1, ROW(1)), 1, REG_UPDATED);
+        await_outcomes(start_client(&processes->second, rows[i].operation, ROW(1), SOON),
+                       1, REG_UPDATED);
         assert_waiting(stalled, 1);
         assert_number(rows[i].row, count_without(processes), rows[i].without);
         end_stall(processes);
@@ -110,7 +116,7 @@ static void batch_that_waited_for_turn_has_all_queued_requests(void **state)
     int has_all = 0;
 
     for (int i = 0; !has_all; i++) {
-        client_t *stalled = stall_first(processes), *waiting;
+        client_t *stalled = stall_first(processes, &run_operation), *waiting;
         int before = processes->waited;
 
         assert_interval(i, 0, 100);
