@@ -38,9 +38,12 @@ static void set_now(apr_time_t *time)
     __atomic_store_n(time, apr_time_now(), __ATOMIC_RELAXED);
 }
 
+/* Whether the time is at most so long ago. If the clock was set back, it is not. */
 static int is_recent(const apr_time_t *time, apr_interval_time_t age)
 {
-    return apr_time_now() - __atomic_load_n(time, __ATOMIC_RELAXED) < age;
+    apr_interval_time_t passed = apr_time_now() - __atomic_load_n(time, __ATOMIC_RELAXED);
+
+    return passed >= 0 && passed < age;
 }
 
 static void init_threads(apr_pool_t *pool, server_rec *main_server)
@@ -70,10 +73,12 @@ static apr_status_t uncount(void *data)
     return APR_SUCCESS;
 }
 
-static int count_connection(conn_rec *c, void *socket)
+/* Called whenever the MPM reads from a client's connection. Not in pre_connection, which
+ * mod_proxy runs for its connections to backends. */
+static int count_connection(conn_rec *c)
 {
-    (void)socket;
-    if (!c->master) { /* no stream of HTTP/2 */
+    if (!c->master /* no stream of HTTP/2 */
+        && !ap_get_module_config(c->conn_config, &registration_module)) {
         connection_t *connection = apr_palloc(c->pool, sizeof(*connection));
 
         connection->is_kept = 1;
@@ -102,7 +107,7 @@ static apr_uint32_t count_waiting(void)
 {
     apr_uint32_t count = 0;
 
-#ifdef TCP_INFO
+#ifdef __linux__
     for (const ap_listen_rec *l = ap_listeners; l; l = l->next) {
         struct tcp_info info = {0};
         socklen_t size = sizeof(info);
@@ -144,5 +149,5 @@ void reg_keepalive_register(apr_pool_t *pool)
 {
     (void)pool;
     ap_hook_child_init(init_threads, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_pre_connection(count_connection, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_process_connection(count_connection, NULL, NULL, APR_HOOK_REALLY_FIRST);
 }

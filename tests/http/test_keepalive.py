@@ -4,8 +4,11 @@ closes kept-alive connections when all threads are busy, also one with an unread
 
 import concurrent.futures
 import http.client
+import http.server
 import json
 import pathlib
+import subprocess
+import threading
 import time
 
 import pytest
@@ -28,10 +31,10 @@ def start(start_httpd, postgres_to_break, expect_log):
     """start(): an httpd with one child process that has few threads."""
     expect_log("AH00484: ", "AH10159: ")    # MaxRequestWorkers reached, or almost
 
-    def start(**options):
+    def start(more="", modules=(), **options):
         site = (CHILD.replace("64", str(THREADS)) + MOUNTS + database(postgres_to_break.dsn())
-                + f"RegistrationBatchSize {THREADS}\nMaxKeepAliveRequests 0\n")
-        return start_httpd(site, modules=MODULES, **options)
+                + f"RegistrationBatchSize {THREADS}\nMaxKeepAliveRequests 0\n{more}")
+        return start_httpd(site, modules=(*MODULES, *modules), **options)
     return start
 
 
@@ -91,6 +94,17 @@ def has_read(httpd, requests):
     return unread(httpd, "01") == [0] * requests    # ESTABLISHED
 
 
+def register_at_once(httpd, postgres, session, busy):
+    """Registers by all these clients at a time; for each whether its answer closes its
+    connection."""
+    with postgres.locked(session):
+        for client in busy:
+            client.send()
+        servers.wait_until(lambda: has_read(httpd, len(busy)), 10, "requests were not read")
+        time.sleep(0.1)     # until they are queued
+    return [client.receive() for client in busy]
+
+
 def test_idle_process_keeps_more_connections_than_threads(start, postgres_to_break):
     httpd, session = start(), postgres_to_break.live_session()
     many = clients(httpd, session, THREADS + 4)
@@ -102,16 +116,89 @@ def test_process_short_of_threads_keeps_fewer_connections_than_threads(start,
     httpd, session = start(), postgres_to_break.live_session()
     busy = clients(httpd, session, THREADS)
     assert not any([client.register() for client in busy])
-    with postgres_to_break.locked(session):
-        for client in busy:
-            client.send()
-        servers.wait_until(lambda: has_read(httpd, THREADS), 10, "requests were not read")
-        time.sleep(0.1)     # until they are queued
-    closed = [client.receive() for client in busy]
+    closed = register_at_once(httpd, postgres_to_break, session, busy)
     # Two that decide at the same time may both close.
     assert THREADS - ROOM <= sum(closed) <= THREADS - ROOM + 2
     kept = [client for client, is_closed in zip(busy, closed) if not is_closed]
     assert not any([client.register() for client in kept])
+
+
+class Backend(http.server.BaseHTTPRequestHandler):
+    """A server behind mod_proxy, which answers ROOM requests at a time."""
+    protocol_version = "HTTP/1.1"
+    together = threading.Barrier(ROOM)
+
+    def do_GET(self):   # noqa: N802, the name that http.server calls
+        self.together.wait(30)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def backend():
+    """The port of a server that keeps connections."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_connections_to_backends_are_not_counted(start, postgres_to_break, backend):
+    httpd = start(f'ProxyPass "/other" "http://127.0.0.1:{backend}/"\n',
+                  modules=("proxy", "proxy_http"))
+    session = postgres_to_break.live_session()
+    busy = clients(httpd, session, ROOM)
+    for client in busy:
+        client.connection.request("GET", "/other", headers={"Host": "localhost"})
+    for client in busy:
+        assert client.connection.getresponse().read() == b""
+    assert register_at_once(httpd, postgres_to_break, session, busy) == [False] * ROOM
+
+
+# A library that sets httpd's clock back by an hour when a file is not empty. It opens the file
+# before httpd changes its user.
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+static int file;
+__attribute__((constructor)) static void open_file(void)
+{
+    file = open("%s", O_RDONLY);
+}
+int gettimeofday(struct timeval *time, void *zone)
+{
+    int (*real)(struct timeval *, void *) = dlsym(RTLD_NEXT, "gettimeofday");
+    int rv = real(time, zone);
+    struct stat status;
+
+    time->tv_sec -= fstat(file, &status) == 0 && status.st_size > 0 ? 3600 : 0;
+    return rv;
+}
+"""
+
+
+def test_process_is_not_short_of_threads_after_clock_is_set_back(start, postgres_to_break,
+                                                                 tmp_path):
+    file, source, library = (tmp_path / name for name in ("set_back", "clock.c", "clock.so"))
+    file.touch()
+    source.write_text(CLOCK % file)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    httpd, session = start(start=False), postgres_to_break.live_session()
+    variables = httpd.environment()
+    variables["LD_PRELOAD"] = f"{variables.get('LD_PRELOAD', '')} {library}"
+    httpd.environment = lambda: variables
+    httpd.start()
+    busy = clients(httpd, session, THREADS)
+    assert any(register_at_once(httpd, postgres_to_break, session, busy))
+    file.write_text("set back")
+    assert [client.register() for client in 2 * busy] == [False] * 2 * THREADS
 
 
 def test_process_short_of_threads_keeps_no_connection_while_others_wait(start,
