@@ -49,13 +49,13 @@ static int handler(request_rec *r)
     }
     request = reg_request_make(r, conf);
     reg_request_attach(r, request);
-    reg_keepalive_enter();
+    reg_keepalive_enter(r);
     reply = reg_request_set_organization(r, conf, request)
                 ? reg_serve(request)
                 : reg_reply_status(request, HTTP_FORBIDDEN);
     reg_keepalive_decide(r);
     status = reg_request_send(r, reply);
-    reg_keepalive_leave();
+    reg_keepalive_leave(r);
     reg_lists_leave(request);
     return status;
 }

@@ -34,16 +34,16 @@ DROP INDEX event_registrations_live_last_name;
 CREATE VIEW occurrence_json AS
     SELECT o.id,
            '"occurrence":{"id":"' || o.id
-           || '","createdAt":"' || iso_timestamp(o.created_at)
-           || '","updatedAt":"' || iso_timestamp(o.updated_at)
-           || '","startDate":' || coalesce('"' || iso_timestamp(o.start_date) || '"', 'null')
-           || ',"endDate":' || coalesce('"' || iso_timestamp(o.end_date) || '"', 'null')
+           || '","createdAt":' || json_timestamp(o.created_at)
+           || ',"updatedAt":' || json_timestamp(o.updated_at)
+           || ',"startDate":' || json_timestamp(o.start_date)
+           || ',"endDate":' || json_timestamp(o.end_date)
            || ',"capacity":' || coalesce(o.capacity::text, 'null')
            || ',"registrations":' || o.registrations
            || '},"event":{"id":"' || e.id
-           || '","createdAt":"' || iso_timestamp(e.created_at)
-           || '","updatedAt":"' || iso_timestamp(e.updated_at)
-           || '","name":' || json_text(e.name)
+           || '","createdAt":' || json_timestamp(e.created_at)
+           || ',"updatedAt":' || json_timestamp(e.updated_at)
+           || ',"name":' || json_text(e.name)
            || ',"slug":' || json_text(e.slug)
            || ',"description":' || json_text(e.description)
            || '},"organization":{"id":"' || g.id

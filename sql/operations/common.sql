@@ -13,6 +13,13 @@ $$;
 COMMENT ON FUNCTION iso_timestamp IS
     'A time in the format of answers: ISO 8601, UTC, milliseconds.';
 
+CREATE OR REPLACE FUNCTION json_timestamp(moment timestamptz)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce('"' || iso_timestamp(moment) || '"', 'null');
+
+COMMENT ON FUNCTION json_timestamp IS 'A time as JSON; null if it is infinite.';
+
 CREATE OR REPLACE FUNCTION json_text(given text)
 RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE

@@ -9,9 +9,9 @@ CREATE OR REPLACE FUNCTION event_registration_head(registration event_registrati
 RETURNS text
 LANGUAGE sql STABLE
 RETURN '{"id":"' || registration.id
-    || '","createdAt":"' || iso_timestamp(registration.created_at)
-    || '","updatedAt":"' || iso_timestamp(registration.updated_at)
-    || '","status":"' || registration.status
+    || '","createdAt":' || json_timestamp(registration.created_at)
+    || ',"updatedAt":' || json_timestamp(registration.updated_at)
+    || ',"status":"' || registration.status
     || '","fields":' || registration.fields::text
     || ',"user":';
 
@@ -22,9 +22,9 @@ CREATE OR REPLACE FUNCTION event_user_json(attendee event_users)
 RETURNS text
 LANGUAGE sql STABLE
 RETURN '{"id":"' || attendee.id
-    || '","createdAt":"' || iso_timestamp(attendee.created_at)
-    || '","updatedAt":"' || iso_timestamp(attendee.updated_at)
-    || '","organizationId":"' || attendee.organization_id
+    || '","createdAt":' || json_timestamp(attendee.created_at)
+    || ',"updatedAt":' || json_timestamp(attendee.updated_at)
+    || ',"organizationId":"' || attendee.organization_id
     || '","email":' || json_text(attendee.email)
     || ',"firstName":' || json_text(attendee.first_name)
     || ',"lastName":' || json_text(attendee.last_name)
@@ -55,7 +55,7 @@ RETURNS text
 LANGUAGE sql STABLE
 RETURN CASE
     WHEN registration.deleted_at IS NULL THEN '}'
-    ELSE ',"deletedAt":"' || iso_timestamp(registration.deleted_at) || '"}'
+    ELSE ',"deletedAt":' || json_timestamp(registration.deleted_at) || '}'
 END;
 
 COMMENT ON FUNCTION event_registration_end IS

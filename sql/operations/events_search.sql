@@ -143,6 +143,7 @@ COMMENT ON FUNCTION events_list_ranges IS
 -- * events: the indexes by time of several events are merged.
 -- * places: the occurrences or events are read in the sort order, and for each its registrations
 --   by status and time.
+-- * names: likewise; the events, and for each its registrations of any status by time.
 -- * users: likewise; the users, and for each its registrations. With IS TRUE, only the index of the
 --   user serves this: without statistics, that of an organization, an event or a status would look
 --   as good, and be read for each user from end to end.
@@ -193,6 +194,19 @@ BEGIN
                          LIMIT $9 + $10) AS r
                   WHERE %6$s
                     AND ($1 IS NULL OR o.id = $1)
+                    AND ($2 IS NULL OR e.id = $2)
+                    AND ($3 IS NULL OR e.id = ANY ($3))
+                    AND ($4 IS NULL OR e.organization_id = $4)'
+            WHEN 'names' THEN
+                'SELECT r.id, r.created_at, %5$s AS sorted_by
+                   FROM events AS e
+                  CROSS JOIN LATERAL (
+                        SELECT r.id, r.created_at
+                          FROM %1$s
+                         WHERE %3$s AND %7$s AND r.event_id = e.id
+                         ORDER BY r.created_at %4$s, r.id %4$s
+                         LIMIT $9 + $10) AS r
+                  WHERE %6$s
                     AND ($2 IS NULL OR e.id = $2)
                     AND ($3 IS NULL OR e.id = ANY ($3))
                     AND ($4 IS NULL OR e.organization_id = $4)'
@@ -465,11 +479,20 @@ BEGIN
                            (SELECT string_agg('(' || CASE
                                        -- The few users without a value may be far apart, so the
                                        -- registrations are read by time only if there are many.
-                                       WHEN b.is_of_nulls AND null_users AND plan = 'users'
+                                       -- Few users have deleted registrations: these are sorted.
+                                       WHEN plan = 'users' AND (b.is_of_nulls AND null_users
+                                                                OR part ~ ' IS NOT NULL$')
                                        THEN events_list_statement(
                                            'index', source, scope, part, b.condition,
-                                           events_sort_column(sort) || ' IS NULL', 'NULL::text',
+                                           replace(b.owner_condition, 'w.', 'r.'),
+                                           CASE WHEN b.is_of_nulls THEN 'NULL::text'
+                                                ELSE events_sort_column(sort) END,
                                            direction)
+                                       WHEN plan = 'places' AND sort = 'eventName'
+                                            AND statuses[n] IS NULL AND part ~ ' IS NULL$'
+                                       THEN events_list_statement(
+                                           'names', source, scope, part, b.condition,
+                                           b.owner_condition, sort_column, direction)
                                        ELSE events_list_statement(
                                            plan, source, scope, part, b.condition,
                                            b.owner_condition, sort_column, direction)

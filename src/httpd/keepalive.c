@@ -89,16 +89,24 @@ static int count_connection(conn_rec *c)
     return DECLINED;
 }
 
-void reg_keepalive_enter(void)
+/* A stream of HTTP/2 has a thread of mod_http2, not of the MPM. */
+static int is_stream(const request_rec *r)
 {
-    if (4 * (apr_atomic_inc32(&running) + 1) >= 3 * threads) {
+    return r->connection->master != NULL;
+}
+
+void reg_keepalive_enter(const request_rec *r)
+{
+    if (!is_stream(r) && 4 * (apr_atomic_inc32(&running) + 1) >= 3 * threads) {
         set_now(&busy_at);
     }
 }
 
-void reg_keepalive_leave(void)
+void reg_keepalive_leave(const request_rec *r)
 {
-    apr_atomic_dec32(&running);
+    if (!is_stream(r)) {
+        apr_atomic_dec32(&running);
+    }
 }
 
 /* The number of connections that wait to be accepted, which Linux gives as tcpi_unacked

@@ -21,9 +21,9 @@
 /** Registers the hooks that count connections. */
 void reg_keepalive_register(apr_pool_t *pool);
 
-/** Counts a request of this child process, until reg_keepalive_leave(). */
-void reg_keepalive_enter(void);
-void reg_keepalive_leave(void);
+/** Counts a request that occupies a thread of the MPM, until reg_keepalive_leave(). */
+void reg_keepalive_enter(const request_rec *r);
+void reg_keepalive_leave(const request_rec *r);
 
 /** Decides whether the connection is closed after the answer, which has not been sent. */
 void reg_keepalive_decide(const request_rec *r);

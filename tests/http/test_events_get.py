@@ -104,6 +104,20 @@ def test_changes_by_administrator_are_returned_at_once(api, sql, occurrence):
 
 # --- Trashed registrations -----------------------------------------------------------------
 
+def test_infinite_times_are_null(api, sql, occurrence):
+    api.is_described = False    # an administrator should not write these
+    one = occurrence()
+    before = created(api, one, new_uuid())
+    sql("UPDATE occurrences SET start_date = '-infinity', end_date = 'infinity' WHERE id = %s",
+        one)
+    sql("UPDATE event_users SET created_at = '-infinity' WHERE id = %s", before["user"]["id"])
+    sql("UPDATE events SET created_at = '-infinity' WHERE id = %s", before["event"]["id"])
+    after = get(api, before).json()
+    assert [after["occurrence"]["startDate"], after["occurrence"]["endDate"],
+            after["user"]["createdAt"], after["event"]["createdAt"]] == [None] * 4
+    assert after["id"] == before["id"]
+
+
 def test_trashed_registration_is_returned_only_with_trashed(api, occurrence):
     registration = created(api, occurrence())
     trashed = delete(api, registration).json()
