@@ -113,7 +113,8 @@ def install(system, package):
     system.run("apt-get", "update", "-q")
     system.run("apt-get", "install", "-q", "--no-install-recommends", *STOCK)
     step("the package")
-    documents.run("README.md", "Install", "tests/package.py", system.bash)
+    said = documents.run("README.md", "Install", "tests/package.py", system.bash)
+    check("    a2enconf registration-mpm\n" in said, f"no advice of threads: {said}")
     for name in ("libaprutil1-dbd-pgsql", "libapache2-mod-oauth2"):
         check("ok installed" in system.run("dpkg-query", "-W", "-f", "${Status}", name),
               f"{name} was not installed with it")
