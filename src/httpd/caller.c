@@ -71,6 +71,11 @@ static int note_caller(request_rec *r)
                       "REG0206: request refused, caller %s; returned 403",
                       hash ? hash : "unknown");
     }
+    else if (r->status == HTTP_UNAUTHORIZED
+             && apr_table_get(r->headers_in, "Authorization")) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "REG0207: the request's token was refused; returned 401");
+    }
     return OK;
 }
 

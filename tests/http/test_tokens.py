@@ -2,6 +2,7 @@
 """Bearer tokens and scopes, with each of the two modules that verify tokens."""
 
 import functools
+import re
 import time
 import types
 
@@ -270,10 +271,23 @@ def bad_tokens(issuer):
 
 def test_refused_token_is_logged(httpd, client, issuer):
     for what, token in bad_tokens(issuer).items():
-        begin = httpd.log.size()
-        assert client(token).get("/api/v1/event-registrations").status_code == 401, what
-        servers.wait_until(lambda: "[oauth2:" in httpd.log.text()[begin:], 10,
+        answer = client(token).get("/api/v1/event-registrations")
+        assert answer.status_code == 401, what
+        line = rf"\[{answer.headers['X-Request-Id']}\].* REG0207: "
+        servers.wait_until(lambda: re.search(line, httpd.log.text()), 10,
                            f"a token that is {what} is not logged")
+    # A request without a token is not logged.
+    assert client().get("/api/v1/event-registrations").status_code == 401
+    assert httpd.log.text().count("REG0207") == len(bad_tokens(issuer))
+
+
+def test_reason_of_refusal_is_logged_at_warn(start_httpd, client, issuer):
+    httpd = start_httpd(change=lambda site: site.replace("oauth2:error", "oauth2:warn"))
+    for what, token in bad_tokens(issuer).items():
+        begin = httpd.log.size()
+        assert client(token, httpd).get("/api/v1/event-registrations").status_code == 401, what
+        servers.wait_until(lambda: "[oauth2:" in httpd.log.text()[begin:], 10,
+                           f"the reason is not logged for a token that is {what}")
 
 
 def test_token_without_expiry_is_401(client, issuer):
@@ -281,11 +295,53 @@ def test_token_without_expiry_is_401(client, issuer):
     assert answer.status_code == 401
 
 
-def test_token_is_not_cached_beyond_its_expiry(client, issuer):
+LEEWAY = 10     # seconds: expiry= in the example site
+
+
+def test_remembered_token_is_refused_at_latest_ten_seconds_after_its_expiry(client, issuer):
+    """The token is in use all the time, which must not prolong its life."""
+    begin = time.time()
     one = client(issuer.token("somebody", seconds=2))
-    assert one.get("/api/v1/event-registrations").status_code == 200
-    time.sleep(3.2)
-    assert one.get("/api/v1/event-registrations").status_code == 401
+
+    def status():
+        return one.get("/api/v1/event-registrations").status_code
+    assert status() == 200
+    servers.wait_until(lambda: status() == 401, 2 + LEEWAY + 10, "the token is still accepted")
+    # The claims and the cache count whole seconds.
+    assert time.time() - begin < 2 + LEEWAY + 2
+    assert status() == 401
+
+
+def test_expired_token_that_is_not_remembered_is_401(client, issuer):
+    """The leeway is that of the cache only."""
+    answer = client(issuer.token("somebody", seconds=-2)).get("/api/v1/event-registrations")
+    assert answer.status_code == 401
+
+
+def with_other_keys(site, key, cache):
+    """The site with a second one in it, which has its own key, and a cache of this name."""
+    key = key.replace('"', '\\"')
+    site = re.sub(r"(?m)^OAuth2Cache .*$", r"\g<0>\nOAuth2Cache shm name=other", site)
+    return site.replace("</VirtualHost>", f"""
+        <Location "/other/api/v1/event-registrations">
+            RegistrationAPI events
+            OAuth2TokenVerify jwk "{key}" verify.exp=required&verify.cache={cache}&expiry=10
+        </Location>
+        </VirtualHost>""")
+
+
+# Control: with one cache for two sets of keys, each accepts the other's remembered tokens.
+@pytest.mark.parametrize("cache, status", [("other", 401), ("registration", 200)])
+def test_remembered_token_is_401_where_other_keys_and_cache_apply(start_httpd, client, issuer,
+                                                                 cache, status):
+    other = servers.TokenIssuer()
+    httpd = start_httpd(change=lambda site: with_other_keys(site, other.jwk(), cache))
+    path = "/api/v1/event-registrations"
+    for one in (client(issuer.token("somebody"), httpd), client(other.token("somebody"), httpd)):
+        first, second = (path, f"/other{path}") if one.get(path).status_code == 200 else (
+            f"/other{path}", path)
+        assert one.get(first).status_code == 200
+        assert one.get(second).status_code == status
 
 
 def test_token_signed_with_public_key_as_secret_is_401(client, issuer):

@@ -175,7 +175,7 @@ def example_site(port, certificates, issuer, postgres):
 def with_openidc(site, certificate):
     """A site with mod_auth_openidc instead of mod_oauth2. The tokens' key is a certificate:
     OIDCOAuthVerifySharedKeys loses its keys in mod_auth_openidc 2.4.16 to 2.4.19."""
-    site = re.sub(r"(?m)^ *OAuth2\w+ .*\n", "", site)
+    site = re.sub(r"(?m)^ *(OAuth2\w+|LogLevel oauth2:).*\n", "", site)
     site = site.replace("AuthType oauth2\n",
                         "AuthType oauth20\n        OIDCPassClaimsAs environment\n")
     site = site.replace("OAUTH2_CLAIM_", "OIDC_CLAIM_").replace("oauth2_claim ", "claim ")
