@@ -96,8 +96,8 @@ class BenchPostgres(servers.Postgres):
 
 def plain(site):
     """The example site without TLS and without tokens."""
-    for pattern, other in ((r"(?m)^ *(?:OAuth2\w+|LogLevel oauth2:).*\n", ""), (r"(?m)^ *SSL\w+ .*\n", ""),
-                           (r"(?m)^ *Require .*\n", ""),
+    for pattern, other in ((r"(?m)^ *(?:OAuth2\w+|LogLevel oauth2:).*\n", ""),
+                           (r"(?m)^ *SSL\w+ .*\n", ""), (r"(?m)^ *Require .*\n", ""),
                            (r'(?s)<Location "/">.*?</Location>\n',
                             '<Location "/">\nRequire all granted\n</Location>\n')):
         site, found = re.subn(pattern, other, site)

@@ -471,7 +471,8 @@ def test_httpd_without_module_ignores_the_site(installed, client):
 OF_DEBIAN = {
     "Define REGISTRATION_CERTIFICATE", "Define REGISTRATION_KEY",
     "Define REGISTRATION_ACCESS_LOG", "Define REGISTRATION_TOKEN_KEYS",
-    "Define REGISTRATION_TOKEN_OPTIONS", "OAuth2Cache shm", "AuthType oauth2", "LogLevel oauth2:error",
+    "Define REGISTRATION_TOKEN_OPTIONS", "OAuth2Cache shm", "AuthType oauth2",
+    "LogLevel oauth2:error",
     "OAuth2TargetPass prefix=OAUTH2_CLAIM_&headers=off",
     "Require oauth2_claim", "RegistrationOrganization %{reqenv:OAUTH2_CLAIM_"}
 OF_RED_HAT = {
