@@ -240,12 +240,13 @@ def count_sent_paths(site):
 
 
 def send_as_spelled(wire, httpd, spelling, times, token=None):
-    """The statuses of that many requests, each on a new connection."""
+    """The statuses of that many requests, each on a new connection after the one before."""
     found = []
     for number in range(times):
         one = wire(httpd)
         one.send(message("GET", spelling.format(number), token=token, Connection="close"))
         found.append(one.answer().status)
+        assert one.is_ended()   # then the request has been counted
     return found
 
 
