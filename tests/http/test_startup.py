@@ -396,8 +396,7 @@ def test_silent_resolver_does_not_delay_startup(start_httpd, names):
 
 # --- Threads ---------------------------------------------------------------------------------
 
-THREADS = ("ThreadsPerChild {0}\nMaxRequestWorkers {0}\nMinSpareThreads 1\n"
-           "MaxSpareThreads {0}\n")
+THREADS = "ThreadsPerChild {0}\nMaxRequestWorkers {0}\nMinSpareThreads 1\nMaxSpareThreads {0}\n"
 SHIPPED = (servers.ROOT / "conf" / "registration-mpm.conf").read_text()
 
 
