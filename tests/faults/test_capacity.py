@@ -291,8 +291,8 @@ CONTROLS = {
         "group", {"groups_lock_code": ("FOR NO KEY UPDATE;", "; PERFORM pg_sleep(0.002);")},
         history.COUNT),
     "a place too many is given": (
-        "event", {"events_create": ("greatest(o.capacity - o.registrations, 0)",
-                                    "greatest(o.capacity - o.registrations + 1, 0)")},
+        "event", {"events_create": ("coalesce(o.capacity - o.registrations,",
+                                    "coalesce(o.capacity - o.registrations + 1,")},
         history.NO_PLACE),
     "a place too many is taken": (
         "event", {"events_update": ("registrations >= occurrence.capacity",

@@ -56,12 +56,18 @@ def wait_for_postgres(postgres):
             time.sleep(0.01)
 
 
+def most_unknown(load):
+    """A session terminated while it starts looks like an unreachable database: REG0302. For a
+    second the child process, which has half of the clients, answers 503, after which a client
+    waits for half a second."""
+    return CLIENTS * load.one.httpd.log.text().count("REG0302: ")
+
+
 def test_terminated_sessions_fail_no_request(load, postgres_to_break):
     with load() as load:
         assert terminate_repeatedly(postgres_to_break, load) >= 40
     load.check()
-    # A session terminated while it starts looks like an unreachable database.
-    assert len(load.unknown) <= CLIENTS
+    assert len(load.unknown) <= most_unknown(load)
 
 
 def test_control_without_retries_requests_fail(load, postgres_to_break,
@@ -69,7 +75,7 @@ def test_control_without_retries_requests_fail(load, postgres_to_break,
     with load(registration=module_without_retries) as load:
         terminate_repeatedly(postgres_to_break, load)
     load.check()
-    assert len(load.unknown) > CLIENTS
+    assert len(load.unknown) > most_unknown(load)
 
 
 def kill_a_backend(postgres):
